@@ -1,0 +1,2 @@
+//! wmproxy
+fn main() {}
