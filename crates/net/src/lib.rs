@@ -1,1 +1,3 @@
-//! net
+//! Sockets and streams of wmproxy.
+pub mod addr;
+pub mod record;

@@ -1,1 +1,3 @@
-//! runtime
+//! Threads and lifetimes.
+pub mod counter;
+pub mod worker;
