@@ -1,1 +1,13 @@
-//! wire
+//! Bytes and their meaning, for every other crate of wmproxy.
+//!
+//! What lives here are pure functions and state machines: bytes and the time go in; a value, "more bytes
+//! are needed" or an error comes out. What must not live here is anything that waits or looks around
+//! itself: no tokio, no sockets, no clock, no threads, no `unsafe`. The time is an argument, every length,
+//! count and depth has a limit that is an argument, and no input whatsoever panics. That is what lets each
+//! room be tested by tables, by random input and by a seeded simulation that plays hours in a millisecond.
+//!
+//! How traffic passes through: the configuration is read with [`units`].
+
+#![forbid(unsafe_code)]
+
+pub mod units;
