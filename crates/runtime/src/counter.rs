@@ -50,6 +50,11 @@ impl<T> Sharded<T> {
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// A counter at zero.
+    pub const fn new() -> Self {
+        Counter(AtomicU64::new(0))
+    }
+
     /// Adds `n`.
     #[inline]
     pub fn add(&self, n: u64) {
