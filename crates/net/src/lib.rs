@@ -1,3 +1,26 @@
-//! Sockets and streams of wmproxy.
+//! Sockets and streams: everything that touches a descriptor.
+//!
+//! What lives here: addresses ([`addr`], [`acl`]), listening sockets and the one accept loop of the program
+//! ([`listen`], [`accept`]), connected streams ([`stream`]), the TCP relay ([`relay`]), batched datagrams ([`udp`]),
+//! and the record that every connection leaves behind ([`record`]). `sys` is the only home of `unsafe`.
+//! What must not: protocols above TCP and UDP, upstream groups, the config's files.
+//!
+//! A connection passes through so: [`listen`] binds a socket for each worker; [`accept`] takes a permit, accepts and
+//! makes a [`conn::Conn`]; the mode behind the [`conn::Serve`] trait finds a peer and hands both streams to
+//! [`relay`]; the end closes the [`record`].
+
+pub mod accept;
+pub mod acl;
 pub mod addr;
+pub mod conn;
+pub mod limit;
+pub mod listen;
+pub mod privileges;
 pub mod record;
+pub mod relay;
+pub mod sockopt;
+pub mod stream;
+pub mod udp;
+
+mod pressure;
+mod sys;
