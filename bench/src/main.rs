@@ -1,2 +1,48 @@
-//! bench
-fn main() {}
+//! Measures wmproxy beside nginx `stream`, HAProxy and no proxy at all.
+//!
+//! The runner (`runner`) starts, for each scenario and round, a backend, one proxy and a load generator as
+//! processes of their own: the proxy pinned to one core, backend and load to another. Backend and load are this
+//! same binary in another role. Equal work goes through each proxy, and what is compared is the CPU that the
+//! proxy's processes spent on it (`procstat`), or the memory they hold. `report` and `plot` turn the samples into
+//! Markdown and SVG.
+//!
+//! Nothing of wmproxy itself is linked in here: it is measured from outside, like its peers.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod child;
+mod cli;
+mod epoll;
+mod load;
+mod page;
+mod pattern;
+mod plot;
+mod procstat;
+mod proxies;
+mod report;
+mod runner;
+mod sample;
+mod scenario;
+mod strace;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::cli::{Cli, Role};
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.role {
+        Some(Role::Backend { kind, core }) => {
+            child::settle_in(core)?;
+            backend::run(kind)
+        }
+        Some(Role::Load(args)) => {
+            child::settle_in(args.core)?;
+            load::run(&args)
+        }
+        Some(Role::Exec { core, command }) => child::exec_pinned(core, &command),
+        Some(Role::Sweep { dir }) => child::sweep(&dir),
+        None => runner::run(&cli.run),
+    }
+}

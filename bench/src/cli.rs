@@ -1,0 +1,88 @@
+//! The command line: the runner's options, and the hidden roles this binary plays for itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::scenario::{Choice, Kind};
+
+/// Measures wmproxy beside nginx stream, HAProxy and direct.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// Scenarios to run, comma separated; all when absent
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub(crate) only: Vec<Choice>,
+    /// Alternating rounds of each scenario
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// One short round that only shows the bench works; nothing is judged
+    #[arg(long, conflicts_with = "rounds")]
+    pub(crate) quick: bool,
+    /// The wmproxy binary to measure
+    #[arg(long, default_value = "target/release/wmproxy")]
+    pub(crate) wmproxy: PathBuf,
+    /// Add a short pass under `strace -c` that counts syscalls
+    #[arg(long)]
+    pub(crate) strace: bool,
+    /// Write the tables to this Markdown file, plots and raw samples to `bench/` beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Role {
+    /// Serve as the origin behind the proxies
+    #[command(hide = true)]
+    Backend {
+        #[arg(long)]
+        kind: Kind,
+        #[arg(long)]
+        core: usize,
+    },
+    /// Put load on a proxy
+    #[command(hide = true)]
+    Load(LoadArgs),
+    /// Pin this process to a core, then become the command
+    #[command(hide = true)]
+    Exec {
+        #[arg(long)]
+        core: usize,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Remove a directory once stdin ends
+    #[command(hide = true)]
+    Sweep { dir: PathBuf },
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct LoadArgs {
+    #[arg(long)]
+    pub(crate) kind: Kind,
+    #[arg(long)]
+    pub(crate) core: usize,
+    #[arg(long)]
+    pub(crate) target: SocketAddr,
+    /// Bytes of one message or datagram
+    #[arg(long)]
+    pub(crate) size: usize,
+    /// Connections or client sockets kept busy at once
+    #[arg(long)]
+    pub(crate) parallel: usize,
+    /// Requests, echoes, bytes, connections or sessions, by kind
+    #[arg(long)]
+    pub(crate) work: u64,
+    /// Work of the same sort done before the clock starts
+    #[arg(long)]
+    pub(crate) warmup: u64,
+}

@@ -1,0 +1,86 @@
+//! The load generators. Each does a fixed amount of work and checks every answer.
+//!
+//! How one runs: it connects and warms up, prints `ready`, waits for a line, does the work, prints a `LoadReport` as
+//! JSON, and holds its connections until its stdin ends. The runner reads the proxy's counters between those lines.
+
+mod bulk;
+mod idle;
+mod setup;
+mod tcp_small;
+mod udp;
+
+use std::io::BufRead;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::LoadArgs;
+use crate::scenario::Kind;
+
+/// A blocking read or write that takes longer means that the proxy under test has stalled.
+const STALL: Duration = Duration::from_secs(10);
+
+/// What a load generator saw.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct LoadReport {
+    /// Work that was answered rightly.
+    pub(crate) done: u64,
+    /// Work that got no answer. Only datagrams may be lost; anywhere else that is an error.
+    pub(crate) lost: u64,
+    pub(crate) seconds: f64,
+    /// Time from request to answer, where that is measured.
+    pub(crate) latency: Option<Latency>,
+}
+
+/// Microseconds.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// The role `load`.
+pub(crate) fn run(args: &LoadArgs) -> Result<()> {
+    match args.kind {
+        Kind::TcpSmall => tcp_small::run(args),
+        Kind::BulkDown | Kind::BulkUp => bulk::run(args),
+        Kind::Udp => udp::run(args),
+        Kind::Idle => idle::run(args),
+        Kind::Setup => setup::run(args),
+    }
+}
+
+/// Says that the warm-up is over and waits for the word to start.
+fn await_start() -> Result<()> {
+    println!("ready");
+    std::io::stdin().lock().read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// Hands the report over and waits until the runner has read what it wants from the proxy.
+fn deliver(report: &LoadReport) -> Result<()> {
+    println!("{}", serde_json::to_string(report)?);
+    std::io::stdin().lock().read_line(&mut String::new())?;
+    Ok(())
+}
+
+fn connect(target: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(target).context("connect")?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))?;
+    Ok(stream)
+}
+
+/// The percentiles of `nanos`, which is sorted for it.
+fn latency(nanos: &mut [u32]) -> Option<Latency> {
+    nanos.sort_unstable();
+    let at = |share: f64| nanos.get((nanos.len() as f64 * share) as usize).map(|ns| f64::from(*ns) / 1e3);
+    Some(Latency { p50: at(0.50)?, p99: at(0.99)? })
+}
+
+fn nanos_since(start: Instant) -> u32 {
+    u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX)
+}

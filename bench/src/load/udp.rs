@@ -1,0 +1,119 @@
+//! Datagrams: each client socket keeps a window of them in flight and sends one for each echo that returns.
+//!
+//! The windows of all sockets together fit the kernel's default receive buffer (212,992 bytes, of which a 1200-byte
+//! datagram takes 2,304), so that nothing needs to be lost by any proxy, whatever buffer it asks for.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rustix::net::RecvFlags;
+
+use super::{LoadReport, await_start, deliver};
+use crate::cli::LoadArgs;
+use crate::epoll::Epoll;
+use crate::pattern::{message, seq_of, stamp};
+
+/// Datagrams a socket keeps in flight.
+const WINDOW: u64 = 8;
+
+/// What has not come back when nothing at all has come for so long is lost.
+const LOST_AFTER: Duration = Duration::from_millis(200);
+
+struct Lane {
+    socket: UdpSocket,
+    index: usize,
+    message: Vec<u8>,
+    /// The next to send.
+    next: u64,
+    /// The next to come back. What is between the two is in flight.
+    due: u64,
+}
+
+#[derive(Default)]
+struct Tally {
+    to_send: u64,
+    done: u64,
+    lost: u64,
+}
+
+pub(super) fn run(args: &LoadArgs) -> Result<()> {
+    let mut epoll = Epoll::new()?;
+    let mut lanes = Vec::with_capacity(args.parallel);
+    for index in 0..args.parallel {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(args.target)?;
+        epoll.add(&socket, index)?;
+        lanes.push(Lane { socket, index, message: message(args.size, index, 0), next: 0, due: 0 });
+    }
+    play(&mut epoll, &mut lanes, args.warmup)?;
+    await_start()?;
+    let start = Instant::now();
+    let tally = play(&mut epoll, &mut lanes, args.work)?;
+    let seconds = start.elapsed().as_secs_f64();
+    deliver(&LoadReport { done: tally.done, lost: tally.lost, seconds, latency: None })
+}
+
+/// Sends `work` datagrams over all lanes and sees each come back or counts it lost.
+fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64) -> Result<Tally> {
+    let mut tally = Tally { to_send: work, ..Tally::default() };
+    let mut ready = Vec::new();
+    let mut scratch = vec![0; lanes[0].message.len() + 1];
+    for lane in &mut *lanes {
+        lane.refill(&mut tally)?;
+    }
+    while tally.done + tally.lost < work {
+        epoll.wait_for(Some(LOST_AFTER), &mut ready)?;
+        for &index in &ready {
+            lanes[index].drain(&mut scratch, &mut tally)?;
+            lanes[index].refill(&mut tally)?;
+        }
+        if ready.is_empty() {
+            for lane in &mut *lanes {
+                tally.lost += lane.next - lane.due;
+                lane.due = lane.next;
+                lane.refill(&mut tally)?;
+            }
+            if tally.lost > work / 10 {
+                bail!("{} of {} datagrams lost", tally.lost, tally.lost + tally.done);
+            }
+        }
+    }
+    Ok(tally)
+}
+
+impl Lane {
+    /// Sends until the window is full.
+    fn refill(&mut self, tally: &mut Tally) -> Result<()> {
+        while self.next - self.due < WINDOW && tally.to_send > 0 {
+            stamp(&mut self.message, self.index, self.next);
+            self.socket.send(&self.message)?;
+            self.next += 1;
+            tally.to_send -= 1;
+        }
+        Ok(())
+    }
+
+    /// Takes the echoes that have come.
+    fn drain(&mut self, scratch: &mut [u8], tally: &mut Tally) -> Result<()> {
+        while self.due < self.next {
+            let len = match rustix::net::recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
+                Ok((_, len)) => len,
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let seq = seq_of(&scratch[..len.min(scratch.len())]);
+            stamp(&mut self.message, self.index, seq);
+            if len != self.message.len() || scratch[..len] != self.message[..] || seq >= self.next {
+                bail!("an echo differs from what was sent");
+            }
+            // An echo that was given up as lost may still come; one that is overtaken counts as lost.
+            if seq >= self.due {
+                tally.done += 1;
+                tally.lost += seq - self.due;
+                self.due = seq + 1;
+            }
+        }
+        Ok(())
+    }
+}

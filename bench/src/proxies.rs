@@ -1,0 +1,233 @@
+//! The proxies under test: where they are, how they are configured and started.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::child::Guarded;
+use crate::scenario::Spec;
+
+/// A proxy that does not answer within this has not started.
+const START: Duration = Duration::from_secs(10);
+
+/// Who carries the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Variant {
+    Wmproxy,
+    Nginx,
+    Haproxy,
+    Direct,
+}
+
+/// A proxy that is there to be measured.
+pub(crate) struct Installed {
+    pub(crate) variant: Variant,
+    pub(crate) version: String,
+    binary: PathBuf,
+    /// nginx only: the line that loads the stream module, where it is a module.
+    load_module: String,
+}
+
+/// A running proxy, stopped when this value goes.
+pub(crate) struct Running {
+    guarded: Guarded,
+    pub(crate) address: SocketAddr,
+}
+
+impl Variant {
+    pub(crate) const ALL: [Self; 4] = [Self::Wmproxy, Self::Nginx, Self::Haproxy, Self::Direct];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Wmproxy => "wmproxy",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::Direct => "direct",
+        }
+    }
+
+    /// Whether it can do the work at all.
+    pub(crate) fn serves(self, spec: &Spec) -> bool {
+        match self {
+            Self::Wmproxy | Self::Nginx => true,
+            Self::Haproxy => !spec.is_udp(),
+            Self::Direct => !spec.is_memory(),
+        }
+    }
+}
+
+impl Installed {
+    /// Looks for a proxy; the error says what is missing. `Direct` is always there.
+    pub(crate) fn find(variant: Variant, wmproxy: &Path) -> Result<Self> {
+        let (binary, version_arg) = match variant {
+            Variant::Wmproxy => (wmproxy.to_owned(), "version"),
+            Variant::Nginx => (in_path("nginx").context("apt-get install nginx libnginx-mod-stream")?, "-V"),
+            Variant::Haproxy => (in_path("haproxy").context("apt-get install haproxy")?, "-v"),
+            Variant::Direct => {
+                let load_module = String::new();
+                return Ok(Self { variant, version: String::new(), binary: PathBuf::new(), load_module });
+            }
+        };
+        let output = Command::new(&binary)
+            .arg(version_arg)
+            .output()
+            .with_context(|| format!("can't run {}", binary.display()))?;
+        if !output.status.success() {
+            bail!("`{} {version_arg}` failed", binary.display());
+        }
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let load_module = if variant == Variant::Nginx { stream_module(&text)? } else { String::new() };
+        Ok(Self { variant, version: version_in(&text), binary, load_module })
+    }
+
+    /// Starts it before `backend`, pinned to `core`, and waits until it relays. `None` for `Direct`.
+    pub(crate) fn start(
+        &self,
+        spec: &Spec,
+        backend: SocketAddr,
+        core: usize,
+        dir: &Path,
+    ) -> Result<Option<Running>> {
+        if self.variant == Variant::Direct {
+            return Ok(None);
+        }
+        // The port is free when it is picked and may be gone when the proxy binds it; then another one is tried.
+        let mut attempts = 3;
+        loop {
+            let started = self.start_once(spec, backend, core, dir);
+            attempts -= 1;
+            if started.is_ok() || attempts == 0 {
+                return started.map(Some);
+            }
+        }
+    }
+
+    fn start_once(&self, spec: &Spec, backend: SocketAddr, core: usize, dir: &Path) -> Result<Running> {
+        let address = free_address(spec.is_udp())?;
+        let (template, name) = match self.variant {
+            Variant::Nginx => (include_str!("../configs/nginx.conf"), "nginx.conf"),
+            Variant::Haproxy => (include_str!("../configs/haproxy.cfg"), "haproxy.cfg"),
+            Variant::Wmproxy | Variant::Direct => (include_str!("../configs/wmproxy.toml"), "wmproxy.toml"),
+        };
+        let config = template
+            .replace("@LISTEN@", &address.to_string())
+            .replace("@BACKEND@", &backend.to_string())
+            .replace("@DIR@", &dir.display().to_string())
+            .replace("@LOAD_MODULE@", &self.load_module)
+            .replace("@UDP@", if spec.is_udp() { " udp" } else { "" })
+            .replace("@SCHEME@", if spec.is_udp() { "udp://" } else { "" })
+            .replace("@SPLICE@", if spec.kind.is_bulk() { "option splice-auto" } else { "" });
+        let file = dir.join(name);
+        fs::write(&file, config)?;
+        let log = dir.join(format!("{name}.log"));
+        let mut guarded = Guarded::start_pinned(core, &self.command(&file), &log)?;
+        match await_relay(&mut guarded, spec, address) {
+            Ok(()) => Ok(Running { guarded, address }),
+            Err(error) => {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                Err(error.context(format!("{} did not start: {}", self.variant.name(), log.trim())))
+            }
+        }
+    }
+
+    fn command(&self, config: &Path) -> Vec<String> {
+        let (binary, config) = (self.binary.display().to_string(), config.display().to_string());
+        let args = match self.variant {
+            Variant::Nginx => vec!["-c", &config],
+            Variant::Haproxy => vec!["-db", "-f", &config],
+            Variant::Wmproxy | Variant::Direct => vec!["run", "-c", &config, "--no-admin"],
+        };
+        [binary.as_str()].iter().chain(&args).map(|&arg| arg.to_owned()).collect()
+    }
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.guarded.pid()
+    }
+}
+
+/// Waits until a connection is taken, or an echo comes back through UDP.
+fn await_relay(guarded: &mut Guarded, spec: &Spec, address: SocketAddr) -> Result<()> {
+    let until = Instant::now() + START;
+    while Instant::now() < until {
+        if guarded.has_ended()? {
+            bail!("it ended");
+        }
+        let up = if spec.is_udp() { echoes(address)? } else { TcpStream::connect(address).is_ok() };
+        if up {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    bail!("nothing answers at {address}")
+}
+
+fn echoes(address: SocketAddr) -> Result<bool> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    socket.connect(address)?;
+    // Until the proxy listens, both fail with "connection refused".
+    Ok(socket.send(b"probe").is_ok() && socket.recv(&mut [0; 8]).is_ok())
+}
+
+fn free_address(udp: bool) -> Result<SocketAddr> {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    Ok(if udp { UdpSocket::bind(any)?.local_addr()? } else { TcpListener::bind(any)?.local_addr()? })
+}
+
+/// The program in PATH, or where Debian keeps daemons, which is not in everybody's PATH.
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    dirs.map(|dir: PathBuf| dir.join(program)).find(|file| file.is_file())
+}
+
+/// The configuration line that gives this nginx its stream module, from `nginx -V`.
+fn stream_module(build: &str) -> Result<String> {
+    if !build.contains("--with-stream") {
+        bail!("this nginx is built without its stream module");
+    }
+    if !build.contains("--with-stream=dynamic") {
+        return Ok(String::new());
+    }
+    let dirs = build.split_whitespace().filter_map(|word| word.strip_prefix("--modules-path="));
+    let module = dirs.map(|dir| Path::new(dir).join("ngx_stream_module.so")).find(|file| file.is_file());
+    let module = module.context("apt-get install libnginx-mod-stream")?;
+    Ok(format!("load_module {};", module.display()))
+}
+
+/// The first word that begins with a digit, after any `name/`.
+fn version_in(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+    words
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+        .map(str::to_owned)
+        .next()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found() {
+        assert_eq!(version_in("nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.17"), "1.22.1");
+        assert_eq!(version_in("HAProxy version 2.6.12-1+deb12u4 2026/10/17"), "2.6.12-1+deb12u4");
+        assert_eq!(version_in("wmproxy 0.1.0"), "0.1.0");
+    }
+
+    #[test]
+    fn a_built_in_stream_module_needs_no_line() {
+        assert_eq!(stream_module("configure arguments: --with-stream --prefix=/x").unwrap(), "");
+        assert!(stream_module("configure arguments: --prefix=/x").is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! Figures as text: the progress line, the table of a scenario, the table over all.
+
+use crate::proxies::Variant;
+use crate::sample::{Sample, Series, Spread, Summary};
+use crate::scenario::{Bar, Spec};
+
+/// A column of a scenario's table, which is left out where no proxy has a value for it.
+struct Column {
+    head: String,
+    cells: Vec<Option<String>>,
+}
+
+/// One run in one line.
+pub(crate) fn progress(spec: &Spec, sample: &Sample) -> String {
+    let mut parts = Vec::new();
+    if let Some(figure) = sample.figure(spec) {
+        parts.push(format!("{}: {}", spec.figure, number(figure)));
+    }
+    parts.push(format!("{} {}/s", number(sample.units / sample.seconds), spec.unit));
+    if let Some(latency) = sample.latency_us {
+        parts.push(format!("p50 {} µs, p99 {} µs", number(latency.p50), number(latency.p99)));
+    }
+    if sample.lost > 0 {
+        parts.push(format!("{} lost", sample.lost));
+    }
+    parts.join(", ")
+}
+
+/// The Markdown table of a scenario, with its bar and what became of it.
+pub(crate) fn table(spec: &Spec, series: &Series) -> String {
+    let rows = series.summaries(spec);
+    let mut columns = vec![
+        column("", &rows, |row| Some(row.variant.name().to_owned())),
+        column(spec.figure, &rows, |row| row.figure.map(|figure| with_ends(figure, number))),
+        column("of nginx", &rows, |row| row.ratio.map(|ratio| with_ends(ratio, times))),
+    ];
+    if !spec.is_memory() {
+        let head = format!("{} a second", plural(spec.unit));
+        columns.push(column(&head, &rows, |row| row.rate.map(|rate| with_ends(rate, number))));
+    }
+    columns.extend([
+        column("p50, µs", &rows, |row| row.p50.map(|p50| with_ends(p50, number))),
+        column("p99, µs", &rows, |row| row.p99.map(|p99| with_ends(p99, number))),
+    ]);
+    if spec.is_memory() {
+        columns.push(column("by Rss, KB", &rows, |row| row.rss.map(|rss| number(rss.median))));
+    } else {
+        columns
+            .push(column("user part", &rows, |row| Some(format!("{:.0} %", row.user_share?.median * 100.0))));
+        let head = format!("context switches a {}", spec.unit);
+        columns.push(column(&head, &rows, |row| row.switches.map(|switches| number(switches.median))));
+        let head = format!("syscalls a {}", spec.unit);
+        let calls = |variant| series.syscalls.iter().find(|count| count.0 == variant).map(|count| count.1);
+        columns.push(column(&head, &rows, |row| calls(row.variant).map(number)));
+    }
+    if spec.is_udp() {
+        columns.push(column("lost", &rows, |row| Some(row.lost.to_string())));
+    }
+    columns.push(column("failed runs", &rows, |row| (row.failed > 0).then(|| row.failed.to_string())));
+    columns.retain(|column| column.cells.iter().any(Option::is_some));
+    format!("{}\n{}\n", markdown(&columns), verdict_line(spec, series))
+}
+
+/// The Markdown table that opens the page: each scenario with its bar and verdict.
+pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
+    let mut text = String::from(
+        "| work | figure | wmproxy | nginx | HAProxy | wmproxy of nginx | bar | |\n|---|---|---:|---:|---:|---:|---:|---|\n",
+    );
+    for (spec, series) in measured {
+        let rows = series.summaries(spec);
+        let of = |variant| rows.iter().find(|row| row.variant == variant);
+        let figure =
+            |variant| of(variant).and_then(|row| row.figure).map_or("-".into(), |f| number(f.median));
+        let ratio = of(Variant::Wmproxy).and_then(|row| row.ratio).map_or("-".into(), |r| times(r.median));
+        text.push_str(&format!(
+            "| {} | {} | {} | {} | {} | {ratio} | {} | {} |\n",
+            spec.title,
+            spec.figure,
+            figure(Variant::Wmproxy),
+            figure(Variant::Nginx),
+            figure(Variant::Haproxy),
+            bar(spec),
+            verdict(spec, series),
+        ));
+    }
+    text
+}
+
+/// The figure wmproxy may reach at most, where nginx's is known if it takes that.
+pub(crate) fn limit(spec: &Spec, rows: &[Summary]) -> Option<f64> {
+    match spec.bar {
+        Bar::AtMost(limit) => Some(limit),
+        Bar::TimesNginx(factor) => {
+            let nginx = rows.iter().find(|row| row.variant == Variant::Nginx)?;
+            Some(nginx.figure?.median * factor)
+        }
+    }
+}
+
+fn verdict_line(spec: &Spec, series: &Series) -> String {
+    format!("Bar: {}: {}.", bar(spec), verdict(spec, series))
+}
+
+fn bar(spec: &Spec) -> String {
+    match spec.bar {
+        Bar::TimesNginx(factor) => format!("≤ {factor} × nginx"),
+        Bar::AtMost(limit) => format!("≤ {limit}"),
+    }
+}
+
+fn verdict(spec: &Spec, series: &Series) -> &'static str {
+    let rows = series.summaries(spec);
+    let Some(wmproxy) = rows.iter().find(|row| row.variant == Variant::Wmproxy) else {
+        return "wmproxy was not there";
+    };
+    let reached = match spec.bar {
+        Bar::TimesNginx(factor) => wmproxy.ratio.map(|ratio| ratio.median <= factor),
+        Bar::AtMost(limit) => wmproxy.figure.map(|figure| figure.median <= limit),
+    };
+    match reached {
+        _ if wmproxy.failed > 0 => "**not met**, runs failed",
+        _ if series.quick => "not judged, this was a quick run",
+        Some(true) => "met",
+        Some(false) => "**not met**",
+        None => "not judged, nginx was not there",
+    }
+}
+
+fn column(head: &str, rows: &[Summary], cell: impl Fn(&Summary) -> Option<String>) -> Column {
+    Column { head: head.to_owned(), cells: rows.iter().map(cell).collect() }
+}
+
+fn markdown(columns: &[Column]) -> String {
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(columns.iter().map(|column| column.head.as_str()).collect());
+    let rules = (0..columns.len()).map(|index| if index == 0 { "---" } else { "---:" });
+    text.push_str(&line(rules.collect()));
+    for row in 0..columns.first().map_or(0, |column| column.cells.len()) {
+        text.push_str(&line(
+            columns.iter().map(|column| column.cells[row].as_deref().unwrap_or("-")).collect(),
+        ));
+    }
+    text
+}
+
+fn with_ends(spread: Spread, format: fn(f64) -> String) -> String {
+    if spread.min == spread.max {
+        return format(spread.median);
+    }
+    format!("**{}** ({} – {})", format(spread.median), format(spread.min), format(spread.max))
+}
+
+fn times(ratio: f64) -> String {
+    format!("{ratio:.2}")
+}
+
+/// Three digits that count, and no more.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1000.0 => thousands(value.round() as i64),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+fn thousands(value: i64) -> String {
+    match value {
+        -999..1000 => value.to_string(),
+        _ => format!("{},{:03}", thousands(value / 1000), (value % 1000).abs()),
+    }
+}
+
+fn plural(unit: &str) -> String {
+    if unit == "GB" { unit.to_owned() } else { format!("{unit}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        let shown = [0.0123, 1.234, 12.34, 123.4, 1234.5, 1_234_567.0].map(number);
+        assert_eq!(shown, ["0.012", "1.23", "12.3", "123", "1,235", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_spread_of_one_has_no_ends() {
+        let one = Spread { median: 2.0, min: 2.0, max: 2.0 };
+        assert_eq!(with_ends(one, number), "2.00");
+        assert_eq!(with_ends(Spread { max: 3.0, ..one }, number), "**2.00** (2.00 – 3.00)");
+    }
+}

@@ -1,0 +1,196 @@
+//! The run: for each scenario, rounds of all proxies in turn.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::child::{self, Helper, Workdir};
+use crate::cli::RunArgs;
+use crate::load::LoadReport;
+use crate::procstat::{self, Memory, Usage};
+use crate::proxies::{Installed, Running, Variant};
+use crate::sample::{Cost, Failure, Place, Sample, Series};
+use crate::scenario::{self, Spec};
+use crate::{page, report, strace};
+
+/// Allocators and timers of an idle proxy get so long before its memory is read.
+const IDLE_FOR: Duration = Duration::from_secs(1);
+
+/// What every run of this invocation shares.
+pub(crate) struct Bench {
+    pub(crate) proxy_core: usize,
+    pub(crate) load_core: usize,
+    pub(crate) dir: Workdir,
+    pub(crate) quick: bool,
+}
+
+/// One proxy before its backend, with a load generator that has warmed it up.
+pub(crate) struct Stage {
+    // In the order in which they have to go: the proxy must see its clients leave, not its backend.
+    load: Helper,
+    pub(crate) proxy: Option<Running>,
+    backend: Helper,
+}
+
+/// The runner's whole work.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    child::raise_descriptors()?;
+    let (proxy_core, load_core) = child::two_cores()?;
+    let proxies = find_proxies(&args.wmproxy);
+    let rounds = if args.quick { 1 } else { args.rounds };
+    let place = place(&proxies, rounds)?;
+    let bench = Bench { proxy_core, load_core, dir: Workdir::create()?, quick: args.quick };
+    println!(
+        "proxy on core {proxy_core}, load and backend on core {load_core}; {} on {}",
+        place.kernel, place.cpu
+    );
+    let mut all = Vec::new();
+    for spec in scenario::chosen(&args.only) {
+        println!("\n{}: {}", spec.slug, spec.what);
+        let mut series = measure(&bench, spec, &proxies, &place);
+        if args.strace {
+            series.syscalls = strace::pass(&bench, spec, &proxies);
+        }
+        println!("\n{}", report::table(spec, &series));
+        all.push(series);
+    }
+    let failed: usize = all.iter().map(|series| series.failures.len()).sum();
+    if let Some(file) = &args.write {
+        page::write(file, all)?;
+        println!("written to {}", file.display());
+    }
+    if failed > 0 {
+        bail!("{failed} runs failed");
+    }
+    Ok(())
+}
+
+fn find_proxies(wmproxy: &Path) -> Vec<Installed> {
+    let mut found = Vec::new();
+    for variant in Variant::ALL {
+        match Installed::find(variant, wmproxy) {
+            Ok(installed) => found.push(installed),
+            Err(error) => println!("{} is missing and left out: {error:#}", variant.name()),
+        }
+    }
+    found
+}
+
+fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> Series {
+    let (mut samples, mut failures) = (Vec::new(), Vec::new());
+    let mut proxies: Vec<&Installed> = proxies.iter().filter(|proxy| proxy.variant.serves(spec)).collect();
+    for round in 1..=place.rounds {
+        for proxy in &proxies {
+            let variant = proxy.variant;
+            let head = format!("{} {round}/{} {:8}", spec.slug, place.rounds, variant.name());
+            match run_once(bench, spec, proxy, round) {
+                Ok(sample) => {
+                    println!("{head} {}", report::progress(spec, &sample));
+                    samples.push(sample);
+                }
+                Err(error) => {
+                    println!("{head} failed: {error:#}");
+                    failures.push(Failure { variant, round, reason: format!("{error:#}") });
+                }
+            }
+        }
+        // Whoever runs first finds the fewest ports in TIME_WAIT and the coolest machine; each gets its turn.
+        proxies.rotate_left(1);
+    }
+    let place = place.clone();
+    Series { scenario: spec.scenario, quick: bench.quick, place, samples, failures, syscalls: Vec::new() }
+}
+
+fn run_once(bench: &Bench, spec: &Spec, proxy: &Installed, round: u32) -> Result<Sample> {
+    let mut stage = Stage::set(bench, spec, proxy, spec.work(bench.quick), spec.warmup)?;
+    let before = stage.observe(spec)?;
+    let report = stage.play()?;
+    if spec.is_memory() {
+        std::thread::sleep(IDLE_FOR);
+    }
+    let cost = before.zip(stage.observe(spec)?).map(|(before, after)| cost(before, after));
+    stage.strike();
+    Ok(Sample {
+        variant: proxy.variant,
+        round,
+        units: report.done as f64 * spec.units_per_work,
+        seconds: report.seconds,
+        lost: report.lost,
+        latency_us: report.latency,
+        cost,
+    })
+}
+
+fn cost((usage, memory): (Usage, Memory), (usage_after, memory_after): (Usage, Memory)) -> Cost {
+    let user = (usage_after.user_ticks - usage.user_ticks) as f64;
+    let kernel = (usage_after.kernel_ticks - usage.kernel_ticks) as f64;
+    Cost {
+        cpu_ns: usage_after.cpu_ns.saturating_sub(usage.cpu_ns),
+        user_share: user / (user + kernel).max(1.0),
+        context_switches: usage_after.switches.saturating_sub(usage.switches),
+        pss_growth: memory_after.pss as i64 - memory.pss as i64,
+        rss_growth: memory_after.rss as i64 - memory.rss as i64,
+    }
+}
+
+impl Stage {
+    /// Starts backend, proxy and load; returns once the warm-up is over.
+    pub(crate) fn set(bench: &Bench, spec: &Spec, proxy: &Installed, work: u64, warmup: u64) -> Result<Self> {
+        let core = bench.load_core.to_string();
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let mut backend = Helper::start(&words(&["backend", "--kind", spec.kind.arg(), "--core", &core]))?;
+        let port: u16 = backend.line()?.parse().context("the backend's port")?;
+        let origin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let proxy = proxy.start(spec, origin, bench.proxy_core, bench.dir.path())?;
+        let target = proxy.as_ref().map_or(origin, |proxy| proxy.address);
+        let mut args = words(&["load", "--kind", spec.kind.arg(), "--core", &core]);
+        for (flag, value) in [
+            ("--target", target.to_string()),
+            ("--size", spec.size.to_string()),
+            ("--parallel", spec.parallel.to_string()),
+            ("--work", work.to_string()),
+            ("--warmup", warmup.to_string()),
+        ] {
+            args.extend([flag.to_owned(), value]);
+        }
+        let mut load = Helper::start(&args)?;
+        load.line()?;
+        Ok(Self { load, proxy, backend })
+    }
+
+    /// Lets the load do its work.
+    pub(crate) fn play(&mut self) -> Result<LoadReport> {
+        self.load.send("go")?;
+        serde_json::from_str(&self.load.line()?).context("the load's report")
+    }
+
+    pub(crate) fn strike(self) {
+        self.load.finish();
+        drop(self.proxy);
+        drop(self.backend);
+    }
+
+    /// The counters of the proxy; memory is read only where it is the figure, for the reading itself takes time.
+    fn observe(&self, spec: &Spec) -> Result<Option<(Usage, Memory)>> {
+        let Some(proxy) = &self.proxy else { return Ok(None) };
+        let usage = procstat::usage_at_rest(proxy.pid())?;
+        let memory = if spec.is_memory() { procstat::memory(proxy.pid())? } else { Memory::default() };
+        Ok(Some((usage, memory)))
+    }
+}
+
+fn place(proxies: &[Installed], rounds: u32) -> Result<Place> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(Place {
+        date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        kernel: format!("Linux {}", kernel.trim()),
+        cpu: model.map_or("unknown CPU", |(_, model)| model).to_owned(),
+        rounds,
+        versions: proxies.iter().map(|proxy| (proxy.variant, proxy.version.clone())).collect(),
+    })
+}

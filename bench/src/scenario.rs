@@ -1,0 +1,259 @@
+//! What is measured: the shape and amount of work of each scenario, and the bar it is held to.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// What a user names with `--only`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    TcpSmall,
+    TcpBulk,
+    #[value(name = "udp-1200")]
+    Udp1200,
+    #[value(name = "udp-100")]
+    Udp100,
+    Idle,
+    Setup,
+}
+
+/// One table of the report.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    TcpSmall,
+    TcpBulkDown,
+    TcpBulkUp,
+    #[serde(rename = "udp-1200")]
+    Udp1200,
+    #[serde(rename = "udp-100")]
+    Udp100,
+    Idle,
+    Setup,
+}
+
+/// Which pair of load generator and backend does the work.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    TcpSmall,
+    BulkDown,
+    BulkUp,
+    Udp,
+    Idle,
+    Setup,
+}
+
+/// What wmproxy is held to.
+#[derive(Clone, Copy)]
+pub(crate) enum Bar {
+    /// At most this many times nginx's figure.
+    TimesNginx(f64),
+    /// At most this much, in the scenario's own unit.
+    AtMost(f64),
+}
+
+/// Everything fixed about a scenario.
+pub(crate) struct Spec {
+    pub(crate) scenario: Scenario,
+    /// Its name in file names and progress lines.
+    pub(crate) slug: &'static str,
+    pub(crate) title: &'static str,
+    /// The work in one sentence.
+    pub(crate) what: &'static str,
+    /// What the first column of figures holds, with its unit.
+    pub(crate) figure: &'static str,
+    /// One unit of work, singular.
+    pub(crate) unit: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) size: usize,
+    pub(crate) parallel: usize,
+    /// Work of a full run, chosen so that the proxies are busy for seconds, hundreds of times the granularity of
+    /// anything read from /proc.
+    work: u64,
+    /// Work of a quick run.
+    quick: u64,
+    pub(crate) warmup: u64,
+    /// Units that the proxy handles per piece of work: a UDP echo passes the proxy as two datagrams.
+    pub(crate) units_per_work: f64,
+    pub(crate) bar: Bar,
+}
+
+const KIB_64: usize = 64 * 1024;
+
+const SPECS: [Spec; 7] = [
+    Spec {
+        scenario: Scenario::TcpSmall,
+        slug: "tcp-small",
+        title: "Small-message TCP relay",
+        what: "50 connections play ping-pong with a TCP echo backend, 100 bytes each way.",
+        figure: "CPU per request, µs",
+        unit: "request",
+        kind: Kind::TcpSmall,
+        size: 100,
+        parallel: 50,
+        work: 200_000,
+        quick: 20_000,
+        warmup: 5_000,
+        units_per_work: 1.0,
+        bar: Bar::TimesNginx(1.05),
+    },
+    Spec {
+        scenario: Scenario::TcpBulkDown,
+        slug: "tcp-bulk-down",
+        title: "TCP bulk, download",
+        what: "4 connections fetch 4 GB (10^9 bytes) in all from the backend.",
+        figure: "CPU per GB, s",
+        unit: "GB",
+        kind: Kind::BulkDown,
+        size: KIB_64,
+        parallel: 4,
+        work: 4_000_000_000,
+        quick: 400_000_000,
+        warmup: 0,
+        units_per_work: 1e-9,
+        bar: Bar::TimesNginx(0.6),
+    },
+    Spec {
+        scenario: Scenario::TcpBulkUp,
+        slug: "tcp-bulk-up",
+        title: "TCP bulk, upload",
+        what: "4 connections send 4 GB (10^9 bytes) in all to the backend, which confirms what it has read.",
+        figure: "CPU per GB, s",
+        unit: "GB",
+        kind: Kind::BulkUp,
+        size: KIB_64,
+        parallel: 4,
+        work: 4_000_000_000,
+        quick: 400_000_000,
+        warmup: 0,
+        units_per_work: 1e-9,
+        bar: Bar::TimesNginx(0.6),
+    },
+    Spec {
+        scenario: Scenario::Udp1200,
+        slug: "udp-1200",
+        title: "UDP, 1200-byte datagrams",
+        what: "8 client sockets keep 8 datagrams each in flight to a UDP echo backend; an echo is two datagrams \
+               for the proxy. Client and backend send and receive one datagram a syscall.",
+        figure: "CPU per datagram, µs",
+        unit: "datagram",
+        kind: Kind::Udp,
+        size: 1200,
+        parallel: 8,
+        work: 150_000,
+        quick: 15_000,
+        warmup: 3_000,
+        units_per_work: 2.0,
+        bar: Bar::TimesNginx(0.6),
+    },
+    Spec {
+        scenario: Scenario::Udp100,
+        slug: "udp-100",
+        title: "UDP, 100-byte datagrams",
+        what: "As above with 100 bytes a datagram.",
+        figure: "CPU per datagram, µs",
+        unit: "datagram",
+        kind: Kind::Udp,
+        size: 100,
+        parallel: 8,
+        work: 150_000,
+        quick: 15_000,
+        warmup: 3_000,
+        units_per_work: 2.0,
+        bar: Bar::TimesNginx(0.8),
+    },
+    Spec {
+        scenario: Scenario::Setup,
+        slug: "setup",
+        title: "Connection set-up",
+        what: "32 clients at a time connect, exchange 34 bytes each way and close.",
+        figure: "CPU per connection, µs",
+        unit: "connection",
+        kind: Kind::Setup,
+        size: 34,
+        parallel: 32,
+        work: 20_000,
+        quick: 2_000,
+        warmup: 500,
+        units_per_work: 1.0,
+        bar: Bar::TimesNginx(1.1),
+    },
+    Spec {
+        scenario: Scenario::Idle,
+        slug: "idle",
+        title: "Memory of an idle TCP session",
+        what: "4,000 sessions are opened, exchange 34 bytes each way once and go idle; the growth of the proxy's \
+               Pss over the fresh process, divided by the sessions. Kernel memory of sockets is not in it.",
+        figure: "Memory per session, KB (1024 bytes)",
+        unit: "session",
+        kind: Kind::Idle,
+        size: 34,
+        parallel: 1,
+        work: 4_000,
+        quick: 500,
+        warmup: 0,
+        units_per_work: 1.0,
+        bar: Bar::AtMost(2.5),
+    },
+];
+
+impl Choice {
+    fn covers(self, scenario: Scenario) -> bool {
+        match self {
+            Self::TcpSmall => scenario == Scenario::TcpSmall,
+            Self::TcpBulk => matches!(scenario, Scenario::TcpBulkDown | Scenario::TcpBulkUp),
+            Self::Udp1200 => scenario == Scenario::Udp1200,
+            Self::Udp100 => scenario == Scenario::Udp100,
+            Self::Idle => scenario == Scenario::Idle,
+            Self::Setup => scenario == Scenario::Setup,
+        }
+    }
+}
+
+impl Kind {
+    /// The value as the hidden roles take it on their command line.
+    pub(crate) fn arg(self) -> &'static str {
+        match self {
+            Self::TcpSmall => "tcp-small",
+            Self::BulkDown => "bulk-down",
+            Self::BulkUp => "bulk-up",
+            Self::Udp => "udp",
+            Self::Idle => "idle",
+            Self::Setup => "setup",
+        }
+    }
+
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::BulkDown | Self::BulkUp)
+    }
+}
+
+impl Spec {
+    pub(crate) fn work(&self, quick: bool) -> u64 {
+        if quick { self.quick } else { self.work }
+    }
+
+    pub(crate) fn is_udp(&self) -> bool {
+        self.kind == Kind::Udp
+    }
+
+    /// Whether the figure is memory rather than CPU.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.kind == Kind::Idle
+    }
+
+    /// Factor from nanoseconds of CPU to the figure's unit: seconds for a GB, microseconds for the rest.
+    pub(crate) fn per_ns(&self) -> f64 {
+        if self.kind.is_bulk() { 1e-9 } else { 1e-3 }
+    }
+}
+
+/// The scenarios that `only` names, in the order of the report; all when it is empty.
+pub(crate) fn chosen(only: &[Choice]) -> Vec<&'static Spec> {
+    let wanted = |spec: &&Spec| only.is_empty() || only.iter().any(|choice| choice.covers(spec.scenario));
+    SPECS.iter().filter(wanted).collect()
+}
+
+/// Every scenario, in the order of the report.
+pub(crate) fn all() -> &'static [Spec] {
+    &SPECS
+}
