@@ -1,0 +1,110 @@
+//! What a config comes to: every default filled in, every name resolved, nothing left to be wrong but the
+//! machine. A generation is built from it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_stream::options::StreamSpec;
+use wmproxy_upstream::GroupSpec;
+use wmproxy_wire::units::Secret;
+
+/// The whole of a config.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// How many worker threads, at least 1.
+    pub(crate) workers: usize,
+    /// Who to become after binding.
+    pub(crate) user: Option<String>,
+    /// Which group to become after binding; the user's own without it.
+    pub(crate) group: Option<String>,
+    /// How long a drain may take.
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) log: LogPlan,
+    /// The default of listeners, which have it resolved already; for what is served outside of the config.
+    pub(crate) access_log: Option<AccessLogPlan>,
+    /// The admin endpoint, unless it is turned off.
+    pub(crate) admin: Option<AdminPlan>,
+    /// Name servers to ask instead of the system's; empty for the system's.
+    pub(crate) resolver: Vec<SocketAddr>,
+    /// The upstream groups by name, inline targets among them.
+    pub(crate) groups: BTreeMap<Arc<str>, GroupSpec>,
+    /// One for each socket to listen on, in the order of the config.
+    pub(crate) listeners: Vec<ListenerPlan>,
+}
+
+/// The program's own log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogPlan {
+    /// As `[log] level`, known to be readable.
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
+    /// None is stderr.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// How the program's log looks.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Where closed records go and how they look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AccessLogPlan {
+    pub(crate) file: LogFile,
+    pub(crate) format: AccessFormat,
+}
+
+/// Where lines of an access log go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum LogFile {
+    Stdout,
+    Path(PathBuf),
+}
+
+/// What a line of an access log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AccessFormat {
+    Json,
+    /// A template that compiles.
+    Template(String),
+}
+
+/// The admin endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdminPlan {
+    /// One port or a unix socket.
+    pub(crate) listen: AddressSpec,
+    /// What a request has to present; always there unless `listen` is loopback or a unix socket.
+    pub(crate) token: Option<Secret>,
+}
+
+/// One socket to listen on.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerPlan {
+    /// The name in logs and metrics; several listeners of one table share it.
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Protocol,
+    /// Exactly one port, or a unix socket.
+    pub(crate) address: AddressSpec,
+    pub(crate) mode: ModePlan,
+    /// Its own or the default one; none if neither is there or it is turned off.
+    pub(crate) access_log: Option<AccessLogPlan>,
+}
+
+/// What is served on a listener.
+#[derive(Debug, Clone)]
+pub(crate) enum ModePlan {
+    Stream(StreamSpec),
+}
