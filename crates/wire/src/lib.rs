@@ -6,8 +6,11 @@
 //! count and depth has a limit that is an argument, and no input whatsoever panics. That is what lets each
 //! room be tested by tables, by random input and by a seeded simulation that plays hours in a millisecond.
 //!
-//! How traffic passes through: the configuration is read with [`units`].
+//! How traffic passes through: the configuration is read with [`units`]; a UDP worker asks
+//! [`flow`] for each batch of datagrams which flow it belongs to and whether it may pass. The sockets
+//! stay with the caller throughout.
 
 #![forbid(unsafe_code)]
 
+pub mod flow;
 pub mod units;

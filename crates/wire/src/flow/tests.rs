@@ -1,0 +1,261 @@
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use super::*;
+
+const FREE: Limits = Limits {
+    idle_timeout: Duration::from_millis(100),
+    max_flows: 0,
+    per_client: 0,
+    max_requests: 0,
+    max_responses: 0,
+};
+
+fn at(millis: u64) -> Now {
+    Now::from_millis(millis)
+}
+
+fn key(client: &str) -> FlowKey {
+    FlowKey::from_client(client.parse().unwrap())
+}
+
+/// Begins a flow where none is to be evicted.
+fn begin(table: &mut FlowTable<&'static str>, now: u64, client: &str, name: &'static str) -> FlowId {
+    table.insert(at(now), key(client), name, |ended| panic!("{} was evicted", ended.value))
+}
+
+fn expired(table: &mut FlowTable<&'static str>, now: u64) -> Vec<(&'static str, EndReason)> {
+    std::iter::from_fn(|| table.pop_expired(at(now))).map(|ended| (ended.value, ended.reason)).collect()
+}
+
+#[test]
+fn a_flow_lives_on_traffic_in_either_direction() {
+    let mut table = FlowTable::new(FREE);
+    let id = begin(&mut table, 0, "10.0.0.1:1", "a");
+    assert_eq!(table.on_request(at(90), id, 1), 1);
+    assert_eq!(table.on_response(at(180), id, 2).pass, 2);
+    assert_eq!(table.next_expiry(), Some(at(280)));
+    assert!(table.pop_expired(at(279)).is_none());
+    let ended = table.pop_expired(at(280)).unwrap();
+    assert_eq!((ended.id, ended.value, ended.reason), (id, "a", EndReason::Idle));
+    assert_eq!((ended.requests, ended.responses), (1, 2));
+    assert_eq!((ended.began, ended.active), (at(0), at(180)));
+    assert!(table.is_empty() && table.lookup(&key("10.0.0.1:1")).is_none());
+}
+
+#[test]
+fn a_datagram_before_the_expiry_is_asked_for_keeps_the_flow() {
+    let mut table = FlowTable::new(FREE);
+    let id = begin(&mut table, 0, "10.0.0.1:1", "a");
+    assert_eq!(table.on_request(at(5_000), id, 1), 1);
+    assert!(table.pop_expired(at(5_000)).is_none());
+}
+
+#[test]
+fn flows_are_told_apart_by_client_and_local_address() {
+    let client: SocketAddr = "10.0.0.1:1".parse().unwrap();
+    let local = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let mut table = FlowTable::new(FREE);
+    let one = FlowKey::new(client, local("192.0.2.1"));
+    let other = FlowKey::new(client, local("192.0.2.2"));
+    let id = table.insert(at(0), one, "a", |_| {});
+    assert_eq!((table.lookup(&one), table.lookup(&other)), (Some(id), None));
+    assert_eq!((one.client(), one.local()), (client, local("192.0.2.1")));
+}
+
+#[test]
+fn an_ipv6_flow_label_is_no_part_of_the_key_but_the_scope_is() {
+    let client = |label, scope| {
+        let address = SocketAddrV6::new("fe80::1".parse().unwrap(), 1, label, scope);
+        FlowKey::from_client(address.into())
+    };
+    assert_eq!(client(1, 2), client(9, 2));
+    assert_ne!(client(1, 2), client(1, 3));
+}
+
+#[test]
+fn a_spent_flow_waits_for_answers_while_the_next_one_begins() {
+    let mut table = FlowTable::new(Limits { max_requests: 2, ..FREE });
+    let client = "10.0.0.1:1";
+    let first = begin(&mut table, 0, client, "first");
+    assert_eq!(table.on_request(at(0), first, 5), 2, "of a batch, what the limit leaves");
+    assert_eq!(table.lookup(&key(client)), None);
+    assert_eq!(table.on_request(at(0), first, 3), 0);
+
+    let second = begin(&mut table, 10, client, "second");
+    assert_eq!(table.lookup(&key(client)), Some(second));
+    assert_eq!(table.on_request(at(10), second, 1), 1);
+    assert_eq!(table.on_response(at(20), first, 1).pass, 1);
+    assert_eq!(table.client_flows("10.0.0.1".parse().unwrap()), 2);
+
+    assert_eq!(expired(&mut table, 110), [("second", EndReason::Idle)]);
+    assert_eq!(expired(&mut table, 120), [("first", EndReason::Limit)]);
+}
+
+#[test]
+fn refused_requests_do_not_keep_a_spent_flow() {
+    let mut table = FlowTable::new(Limits { max_requests: 1, ..FREE });
+    let id = begin(&mut table, 0, "10.0.0.1:1", "a");
+    assert_eq!(table.on_request(at(0), id, 1), 1);
+    assert_eq!(table.on_request(at(99), id, 1), 0);
+    assert_eq!(expired(&mut table, 100), [("a", EndReason::Limit)]);
+}
+
+#[test]
+fn the_last_response_ends_the_flow() {
+    let mut table = FlowTable::new(Limits { max_responses: 3, ..FREE });
+    let id = begin(&mut table, 0, "10.0.0.1:1", "a");
+    let first = table.on_response(at(1), id, 2);
+    assert!(first.pass == 2 && first.ended.is_none());
+    let last = table.on_response(at(2), id, 2);
+    assert_eq!(last.pass, 1);
+    let ended = last.ended.unwrap();
+    assert_eq!((ended.value, ended.reason, ended.responses), ("a", EndReason::Limit, 3));
+    assert!(table.is_empty() && table.lookup(&key("10.0.0.1:1")).is_none());
+    assert_eq!(table.on_response(at(3), id, 1).pass, 0);
+}
+
+#[test]
+fn a_full_table_evicts_what_was_idle_for_longest() {
+    let mut table = FlowTable::new(Limits { max_flows: 2, ..FREE });
+    let a = begin(&mut table, 0, "10.0.0.1:1", "a");
+    begin(&mut table, 0, "10.0.0.2:1", "b");
+    // In the same millisecond: the order of events decides.
+    assert_eq!(table.on_response(at(0), a, 1).pass, 1);
+    let mut evicted = Vec::new();
+    table.insert(at(0), key("10.0.0.3:1"), "c", |ended| evicted.push((ended.value, ended.reason)));
+    assert_eq!(evicted, [("b", EndReason::Evicted)]);
+    assert_eq!(table.len(), 2);
+    assert_eq!(table.evict_oldest().unwrap().value, "a");
+}
+
+#[test]
+fn a_client_at_its_limit_is_refused_and_nobody_evicted() {
+    let mut table = FlowTable::new(Limits { per_client: 2, max_flows: 2, ..FREE });
+    begin(&mut table, 0, "10.0.0.1:1", "a");
+    let b = begin(&mut table, 0, "10.0.0.1:2", "b");
+    assert_eq!(table.admit(&key("10.0.0.1:3")), Err(Refused::ClientLimit));
+    assert_eq!(table.admit(&key("[::ffff:10.0.0.1]:3")), Err(Refused::ClientLimit));
+    assert_eq!(table.admit(&key("10.0.0.2:3")), Ok(()));
+    assert_eq!(table.end(b).unwrap().reason, EndReason::Closed);
+    assert_eq!(table.admit(&key("10.0.0.1:3")), Ok(()));
+}
+
+#[test]
+fn an_old_id_never_reaches_the_flow_in_its_place() {
+    let mut table = FlowTable::new(FREE);
+    let old = begin(&mut table, 0, "10.0.0.1:1", "old");
+    table.end(old);
+    let new = begin(&mut table, 0, "10.0.0.1:1", "new");
+    assert_eq!(old.index, new.index, "the place is used again");
+    assert_eq!(table.on_request(at(0), old, 1), 0);
+    assert!(table.end(old).is_none() && table.get(old).is_none());
+    assert_eq!(table.get(new), Some(&"new"));
+}
+
+#[test]
+fn a_key_inserted_again_supersedes_its_flow() {
+    let mut table = FlowTable::new(FREE);
+    let old = begin(&mut table, 0, "10.0.0.1:1", "old");
+    let new = begin(&mut table, 50, "10.0.0.1:1", "new");
+    assert_eq!(table.lookup(&key("10.0.0.1:1")), Some(new));
+    assert_eq!((table.on_request(at(50), old, 1), table.on_request(at(50), new, 1)), (0, 1));
+    assert_eq!(expired(&mut table, 100), [("old", EndReason::Idle)]);
+    assert_eq!(table.lookup(&key("10.0.0.1:1")), Some(new), "the end of the old one leaves the key alone");
+}
+
+#[test]
+fn a_reload_leaves_the_flows_there_are_untouched() {
+    let mut table = FlowTable::new(FREE);
+    let old = begin(&mut table, 0, "10.0.0.1:1", "old");
+    table.set_limits(Limits { idle_timeout: Duration::from_millis(10), max_requests: 1, ..FREE });
+    let new = begin(&mut table, 0, "10.0.0.2:1", "new");
+    assert_eq!((table.on_request(at(5), old, 9), table.on_request(at(5), new, 9)), (9, 1));
+    assert_eq!(table.next_expiry(), Some(at(15)));
+    assert_eq!(expired(&mut table, 104), [("new", EndReason::Limit)]);
+    assert_eq!(expired(&mut table, 105), [("old", EndReason::Idle)]);
+}
+
+#[test]
+fn fewer_max_flows_hold_from_the_next_flow_on() {
+    let mut table = FlowTable::new(FREE);
+    for port in 1..=5 {
+        table.insert(at(port), key(&format!("10.0.0.1:{port}")), port, |_| {});
+    }
+    table.set_limits(Limits { max_flows: 2, ..FREE });
+    assert_eq!(table.len(), 5);
+    let mut evicted = Vec::new();
+    table.insert(at(6), key("10.0.0.1:6"), 6, |ended| evicted.push(ended.value));
+    assert_eq!((evicted, table.len()), (vec![1, 2, 3, 4], 2));
+}
+
+#[test]
+fn many_reloads_leave_one_set_of_limits_for_each_in_use() {
+    let mut table = FlowTable::new(FREE);
+    begin(&mut table, 0, "10.0.0.1:1", "a");
+    for millis in 1..1_000 {
+        table.set_limits(Limits { idle_timeout: Duration::from_millis(millis), ..FREE });
+    }
+    assert_eq!(table.sets_of_limits(), 2);
+}
+
+#[test]
+fn time_does_not_run_backwards() {
+    let mut table = FlowTable::new(FREE);
+    begin(&mut table, 1_000, "10.0.0.1:1", "a");
+    begin(&mut table, 500, "10.0.0.2:1", "b");
+    assert_eq!(expired(&mut table, 1_099), []);
+    assert_eq!(expired(&mut table, 1_100).len(), 2);
+    assert_eq!((at(5).since(at(3)), at(3).since(at(5))), (Duration::from_millis(2), Duration::ZERO));
+}
+
+#[test]
+fn a_part_of_a_millisecond_counts_as_a_whole_one() {
+    let mut table = FlowTable::new(Limits { idle_timeout: Duration::from_micros(1), ..FREE });
+    begin(&mut table, 0, "10.0.0.1:1", "a");
+    assert_eq!(table.next_expiry(), Some(at(1)));
+}
+
+#[test]
+fn memory_shrinks_after_a_storm() {
+    let mut table = FlowTable::new(FREE);
+    assert_eq!(table.allocated(), 0);
+    for number in 0..100_000u32 {
+        let client = SocketAddr::from((Ipv4Addr::from(number), 1));
+        // One in a thousand stays, so that what is left is scattered over all the memory.
+        let stays = number.is_multiple_of(1_000);
+        let idle_timeout = Duration::from_secs(if stays { 9 } else { 1 });
+        table.set_limits(Limits { idle_timeout, ..FREE });
+        table.insert(at(0), FlowKey::from_client(client), number, |_| {});
+    }
+    assert!(table.allocated() >= 300_000);
+    while table.pop_expired(at(1_000)).is_some() {}
+    assert_eq!(table.len(), 100);
+    // At most a chunk for each that is left, one spare, and the maps.
+    assert!(table.allocated() <= 101 * 64 + 4_096, "{}", table.allocated());
+    while table.pop().is_some() {}
+    assert!(table.allocated() <= 64 + 2_048, "{}", table.allocated());
+}
+
+#[test]
+fn a_flow_around_a_border_of_chunks_does_not_allocate_each_time() {
+    let mut table = FlowTable::new(FREE);
+    for port in 1..=64 {
+        table.insert(at(0), key(&format!("10.0.0.1:{port}")), port, |_| {});
+    }
+    let mut sizes = HashSet::new();
+    for _ in 0..10 {
+        let id = table.insert(at(0), key("10.0.0.2:1"), 65, |_| {});
+        sizes.insert(table.allocated());
+        table.end(id);
+        sizes.insert(table.allocated());
+    }
+    assert_eq!(sizes.len(), 1);
+}
+
+#[test]
+fn a_flow_takes_little_beside_its_value() {
+    // What `slab.rs` reckons with.
+    assert_eq!(table::FLOW_SIZE, 112);
+}
