@@ -35,7 +35,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) strace: bool,
     /// Write the tables to this Markdown file, plots and raw samples to `bench/` beside it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
     pub(crate) write: Option<PathBuf>,
 }
 

@@ -25,13 +25,24 @@ mod sample;
 mod scenario;
 mod strace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 
 use crate::cli::{Cli, Role};
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match play(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(cli: Cli) -> Result<()> {
     match cli.role {
         Some(Role::Backend { kind, core }) => {
             child::settle_in(core)?;

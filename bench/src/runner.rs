@@ -35,7 +35,7 @@ pub(crate) struct Stage {
     backend: Helper,
 }
 
-/// The runner's whole work.
+/// The runner's whole work; an error too when any single run failed.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     child::raise_descriptors()?;
     let (proxy_core, load_core) = child::two_cores()?;
