@@ -1,0 +1,248 @@
+//! The options of an upstream group, and what they come to once they are checked.
+
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use wmproxy_net::addr::TargetSpec;
+use wmproxy_wire::units::HumanDuration;
+
+use crate::balance::{Balance, HashKey};
+use crate::peer::EjectPolicy;
+pub use server::ServerOptions;
+
+/// The most servers of one group, port ranges counted out. Picking a peer looks at each of them, which
+/// for so many takes some ten microseconds a connection.
+const MAX_SERVERS: usize = 4096;
+
+/// The most failures that can be asked for: each peer remembers when its last ones happened.
+const MAX_FAILS: u32 = 1000;
+
+const CONNECT_TIMEOUT: HumanDuration = HumanDuration::from_secs(5);
+const RETRIES: u32 = 1;
+const MAX_FAILS_DEFAULT: u32 = 1;
+const FAIL_TIMEOUT: HumanDuration = HumanDuration::from_secs(10);
+
+/// A group of servers that connections are spread over.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GroupOptions {
+    /// The servers, each `"host:port"`, `"host:first-last"`, `"unix:/path"` or a table. A host name is resolved
+    /// again whenever its answer expires, and all its addresses are used. Required.
+    #[schemars(length(min = 1))]
+    pub servers: Vec<ServerOptions>,
+    /// How connections are spread: `round_robin` (by weight, evenly interleaved), `least_connections` (the
+    /// fewest for the weight), `random_two` (the less busy of two at random) or `hash` (a client keeps its
+    /// server; when servers come and go, only their own clients move). Default `round_robin`.
+    pub balance: Method,
+    /// What `hash` goes by: `client_ip` or `client_addr` (address and port). Only with `balance = "hash"`,
+    /// and then by default `client_ip`.
+    pub hash_key: Option<HashKey>,
+    /// How long connecting to one server may take. Default `"5s"`.
+    pub connect_timeout: HumanDuration,
+    /// How many other servers are tried when one can't be connected to. Default `1`.
+    pub retries: u32,
+    /// So many failures to connect within `fail_timeout` eject a server; `0` never does. Default `1`.
+    pub max_fails: u32,
+    /// Within which time `max_fails` failures eject a server, and for how long. Then one connection tries it;
+    /// each time that fails the ejection lasts twice as long as before, up to 5 minutes. When all servers are
+    /// ejected, all are tried nonetheless. Default `"10s"`.
+    pub fail_timeout: HumanDuration,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        GroupOptions {
+            servers: vec![],
+            balance: Method::default(),
+            hash_key: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            retries: RETRIES,
+            max_fails: MAX_FAILS_DEFAULT,
+            fail_timeout: FAIL_TIMEOUT,
+        }
+    }
+}
+
+/// The names of the balancers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// By weight, evenly interleaved.
+    #[default]
+    RoundRobin,
+    /// The fewest connections for the weight.
+    LeastConnections,
+    /// The less busy of two at random.
+    RandomTwo,
+    /// By a consistent hash of `hash_key`.
+    Hash,
+}
+
+/// A group as it is built: every value checked, port ranges counted out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// Its name in logs, metrics and the status; with an address, what the state of a peer is kept under.
+    pub name: Arc<str>,
+    /// The servers in the order of the config.
+    pub servers: Vec<ServerSpec>,
+    /// How connections are spread.
+    pub balance: Balance,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How many other peers are tried after the first.
+    pub retries: u32,
+    /// How many failures eject a peer; 0 for never.
+    pub max_fails: u32,
+    /// Within how long they eject it, and for how long at first.
+    pub fail_timeout: Duration,
+}
+
+/// One server of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Where it is.
+    pub target: TargetSpec,
+    /// Its share, from 1 to 65535.
+    pub weight: u32,
+    /// The most connections on each of its addresses; 0 for no limit.
+    pub max_connections: u32,
+    /// Used only while no other server can be.
+    pub backup: bool,
+    /// Not used at all.
+    pub down: bool,
+}
+
+impl ServerSpec {
+    /// A server with the defaults.
+    pub fn new(target: TargetSpec) -> ServerSpec {
+        ServerSpec { target, weight: 1, max_connections: 0, backup: false, down: false }
+    }
+}
+
+impl GroupSpec {
+    /// The group of targets that a listener names directly, with the defaults. `name` must not be that of
+    /// an upstream, or the two would share what is known of peers with the same address.
+    pub fn inline(name: impl Into<Arc<str>>, targets: Vec<TargetSpec>) -> GroupSpec {
+        GroupSpec {
+            name: name.into(),
+            servers: targets.into_iter().map(ServerSpec::new).collect(),
+            balance: Balance::RoundRobin,
+            connect_timeout: CONNECT_TIMEOUT.get(),
+            retries: RETRIES,
+            max_fails: MAX_FAILS_DEFAULT,
+            fail_timeout: FAIL_TIMEOUT.get(),
+        }
+    }
+
+    pub(crate) fn eject_policy(&self) -> EjectPolicy {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        EjectPolicy {
+            max_fails: self.max_fails,
+            fail_timeout_ms: millis(self.fail_timeout),
+            // A trial that takes its whole connect timeout must not be joined by others.
+            trial_ms: millis(self.fail_timeout.max(self.connect_timeout)),
+        }
+    }
+}
+
+impl GroupOptions {
+    /// Checks what the types alone can't.
+    ///
+    /// # Errors
+    /// Every problem, each with its place below the group, such as `servers[1].weight`, and what would be right.
+    pub fn spec(&self, name: &str) -> Result<GroupSpec, Vec<(String, String)>> {
+        let mut problems = Problems::default();
+        let servers = self.check_servers(&mut problems);
+        let balance = match (self.balance, self.hash_key) {
+            (Method::Hash, key) => Balance::Hash(key.unwrap_or(HashKey::ClientIp)),
+            (_, Some(_)) => {
+                problems.add("hash_key", "has no effect without balance = \"hash\"; add that or remove this");
+                Balance::RoundRobin
+            }
+            (Method::RoundRobin, None) => Balance::RoundRobin,
+            (Method::LeastConnections, None) => Balance::LeastConnections,
+            (Method::RandomTwo, None) => Balance::RandomTwo,
+        };
+        if self.connect_timeout.is_zero() {
+            problems.add("connect_timeout", "no server connects in no time; the default is \"5s\"");
+        }
+        if self.fail_timeout.is_zero() {
+            problems.add("fail_timeout", "must be more than 0; to never eject a server, say max_fails = 0");
+        }
+        if self.max_fails > MAX_FAILS {
+            problems.add("max_fails", format!("at most {MAX_FAILS}; 0 never ejects a server"));
+        }
+        let spec = GroupSpec {
+            name: name.into(),
+            servers,
+            balance,
+            connect_timeout: self.connect_timeout.get(),
+            retries: self.retries,
+            max_fails: self.max_fails,
+            fail_timeout: self.fail_timeout.get(),
+        };
+        if problems.0.is_empty() { Ok(spec) } else { Err(problems.0) }
+    }
+
+    fn check_servers(&self, problems: &mut Problems) -> Vec<ServerSpec> {
+        if self.servers.is_empty() {
+            problems.add("servers", "at least one server is needed, such as servers = [\"10.0.0.1:80\"]");
+        } else if self.servers.iter().all(|server| server.backup) {
+            problems.add("servers", "every server is a backup; at least one must not be");
+        }
+        let count = self.servers.iter().fold(0, |sum: usize, s| sum.saturating_add(s.address.count()));
+        if count > MAX_SERVERS {
+            problems
+                .add("servers", format!("these are {count} servers; at most {MAX_SERVERS} fit in a group"));
+            return vec![];
+        }
+        let mut seen = HashMap::new();
+        let mut specs = vec![];
+        for (i, server) in self.servers.iter().enumerate() {
+            let place = |field: &str| server.place(i, field);
+            if server.weight == 0 {
+                problems
+                    .add(place("weight"), "must be from 1 to 65535; to take a server out, say down = true");
+            } else if server.weight > u32::from(u16::MAX) {
+                problems.add(place("weight"), "must be from 1 to 65535");
+            }
+            let targets = match TargetSpec::expand(&server.address) {
+                Ok(targets) => targets,
+                Err(error) => {
+                    problems.add(place("address"), error.to_string());
+                    continue;
+                }
+            };
+            let twice = targets.iter().find_map(|target| Some((target, *seen.get(target)?)));
+            if let Some((target, first)) = twice {
+                let hint = "say it once, with a higher weight if it should get more";
+                problems.add(place("address"), format!("{target} is already in servers[{first}]; {hint}"));
+            }
+            seen.extend(targets.iter().cloned().map(|target| (target, i)));
+            specs.extend(targets.into_iter().map(|target| ServerSpec {
+                target,
+                weight: server.weight,
+                max_connections: server.max_connections,
+                backup: server.backup,
+                down: server.down,
+            }));
+        }
+        specs
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    fn add(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        self.0.push((place.into(), message.into()));
+    }
+}

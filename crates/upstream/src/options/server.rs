@@ -1,0 +1,115 @@
+//! One entry of `servers`: an address, or a table with more.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use wmproxy_net::addr::AddressSpec;
+
+/// A server of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Where it is; a port range is one server for each port.
+    pub address: AddressSpec,
+    /// Its share of the connections.
+    pub weight: u32,
+    /// The most connections at once; 0 for no limit.
+    pub max_connections: u32,
+    /// Used only while no other server can be.
+    pub backup: bool,
+    /// Not used at all.
+    pub down: bool,
+    /// Whether it was written as an address alone, so that problems point at what is there.
+    bare: bool,
+}
+
+impl ServerOptions {
+    /// A server with the defaults, as an address alone gives it.
+    pub fn new(address: AddressSpec) -> ServerOptions {
+        ServerOptions { address, weight: 1, max_connections: 0, backup: false, down: false, bare: true }
+    }
+
+    /// Where in the group a field of the server with index `i` was written.
+    pub(super) fn place(&self, i: usize, field: &str) -> String {
+        if self.bare { format!("servers[{i}]") } else { format!("servers[{i}].{field}") }
+    }
+}
+
+/// A server with more than an address.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Server")]
+struct Table {
+    /// `"host:port"`, `"host:first-last"` (a server for each port) or `"unix:/path"`. Required.
+    address: AddressSpec,
+    /// Its share of the connections, from 1 to 65535. Default `1`.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 65535))]
+    weight: u32,
+    /// The most connections on each of its addresses at once; `0` is no limit. Default `0`.
+    #[serde(default)]
+    max_connections: u32,
+    /// Used only while no other server can be. Default `false`.
+    #[serde(default)]
+    backup: bool,
+    /// Takes the server out: it gets no new connections. Default `false`.
+    #[serde(default)]
+    down: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl From<Table> for ServerOptions {
+    fn from(table: Table) -> Self {
+        let Table { address, weight, max_connections, backup, down } = table;
+        ServerOptions { address, weight, max_connections, backup, down, bare: false }
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Not an untagged enum: that buffers the value, and with it loses where each part of it was written.
+        deserializer.deserialize_any(ServerVisitor)
+    }
+}
+
+struct ServerVisitor;
+
+impl<'de> Visitor<'de> for ServerVisitor {
+    type Value = ServerOptions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an address like \"10.0.0.1:80\", or a table like { address = \"10.0.0.1:80\", weight = 2 }",
+        )
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ServerOptions, E> {
+        text.parse().map(ServerOptions::new).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ServerOptions, A::Error> {
+        Table::deserialize(MapAccessDeserializer::new(map)).map(ServerOptions::from)
+    }
+}
+
+impl JsonSchema for ServerOptions {
+    fn schema_name() -> Cow<'static, str> {
+        "ServerOrAddress".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [generator.subschema_for::<AddressSpec>(), generator.subschema_for::<Table>()]
+        })
+    }
+}

@@ -1,0 +1,111 @@
+use super::*;
+
+/// Deserializes from JSON, the one format that is at hand here.
+fn options(json: &str) -> Result<GroupOptions, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+fn problems(json: &str) -> Vec<String> {
+    let problems = options(json).unwrap().spec("g").unwrap_err();
+    problems.into_iter().map(|(place, message)| format!("{place}: {message}")).collect()
+}
+
+#[test]
+fn the_example_of_the_contract_reads() {
+    let spec = options(
+        r#"{ "servers": ["10.0.0.1:80", { "address": "app.internal:80", "weight": 3, "max_connections": 100,
+             "backup": true, "down": false }], "balance": "hash", "hash_key": "client_addr",
+             "connect_timeout": "2s", "retries": 2, "max_fails": 3, "fail_timeout": "1m" }"#,
+    )
+    .unwrap()
+    .spec("web")
+    .unwrap();
+    assert_eq!(&*spec.name, "web");
+    assert_eq!(spec.servers[0], ServerSpec::new("10.0.0.1:80".parse().unwrap()));
+    assert_eq!(spec.servers[1].target.to_string(), "app.internal:80");
+    let second = &spec.servers[1];
+    assert_eq!((second.weight, second.max_connections, second.backup, second.down), (3, 100, true, false));
+    assert_eq!(spec.balance, Balance::Hash(HashKey::ClientAddr));
+    assert_eq!((spec.connect_timeout.as_secs(), spec.fail_timeout.as_secs()), (2, 60));
+    assert_eq!((spec.retries, spec.max_fails), (2, 3));
+}
+
+#[test]
+fn the_defaults_are_those_of_an_inline_group() {
+    let spec = options(r#"{ "servers": ["a:1-3", "unix:/run/x"] }"#).unwrap().spec("g").unwrap();
+    let targets = ["a:1", "a:2", "a:3", "unix:/run/x"].map(|text| text.parse().unwrap());
+    assert_eq!(spec, GroupSpec::inline("g", targets.into()));
+    assert_eq!((spec.retries, spec.max_fails), (1, 1));
+    assert_eq!((spec.connect_timeout.as_secs(), spec.fail_timeout.as_secs()), (5, 10));
+    let hashed = options(r#"{ "servers": ["a:1"], "balance": "hash" }"#).unwrap().spec("g").unwrap();
+    assert_eq!(hashed.balance, Balance::Hash(HashKey::ClientIp));
+}
+
+#[test]
+fn all_problems_are_reported_each_at_its_place() {
+    let found = problems(
+        r#"{ "servers": [{ "address": "10.0.0.1:80", "weight": 0 }, ":80", "10.0.0.2:0", "10.0.0.1:79-81",
+             { "address": "10.0.0.3:1", "weight": 65536 }],
+             "hash_key": "client_ip", "connect_timeout": "0s", "fail_timeout": "0s", "max_fails": 1001 }"#,
+    );
+    let starts = [
+        "servers[0].weight: must be from 1 to 65535; to take a server out, say down = true",
+        "servers[1]: a target needs a host",
+        "servers[2]: port 0",
+        "servers[3]: 10.0.0.1:80 is already in servers[0]",
+        "servers[4].weight: must be from 1 to 65535",
+        "hash_key: has no effect without",
+        "connect_timeout: ",
+        "fail_timeout: must be more than 0; to never eject",
+        "max_fails: at most 1000",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (problem, start) in found.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}");
+    }
+}
+
+#[test]
+fn a_group_needs_a_server_that_is_no_backup() {
+    assert!(problems(r#"{ "servers": [] }"#)[0].starts_with("servers: at least one server is needed"));
+    assert!(problems("{}")[0].starts_with("servers: at least one server is needed"));
+    let backups = r#"{ "servers": [{ "address": "a:1", "backup": true }] }"#;
+    assert!(problems(backups)[0].starts_with("servers: every server is a backup"));
+    let many = problems(r#"{ "servers": ["a:1-3000", "b:1-3000"] }"#);
+    assert_eq!(many, ["servers: these are 6000 servers; at most 4096 fit in a group"]);
+}
+
+#[test]
+fn unknown_keys_and_wrong_forms_are_refused() {
+    for (json, expected) in [
+        (r#"{ "server": [] }"#, "unknown field `server`"),
+        (r#"{ "servers": [{ "address": "a:1", "wieght": 2 }] }"#, "unknown field `wieght`"),
+        (r#"{ "servers": [{ "weight": 2 }] }"#, "missing field `address`"),
+        (r#"{ "servers": [5] }"#, "expected an address like \"10.0.0.1:80\", or a table"),
+        (r#"{ "servers": ["a"] }"#, "no port"),
+        (r#"{ "servers": ["a:1"], "balance": "fair" }"#, "unknown variant `fair`"),
+    ] {
+        let error = options(json).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_schema_takes_addresses_and_tables_and_has_the_defaults() {
+    let schema = serde_json::to_value(schemars::schema_for!(GroupOptions)).unwrap();
+    let servers = &schema["properties"]["servers"];
+    assert_eq!(servers["items"]["anyOf"][0]["type"], "string");
+    assert_eq!(servers["items"]["anyOf"][1]["$ref"], "#/$defs/Server");
+    assert_eq!(schema["$defs"]["Server"]["required"], serde_json::json!(["address"]));
+    assert_eq!(schema["additionalProperties"], false);
+    for (key, default) in [
+        ("balance", serde_json::json!("round_robin")),
+        ("connect_timeout", serde_json::json!("5s")),
+        ("retries", serde_json::json!(1)),
+        ("max_fails", serde_json::json!(1)),
+        ("fail_timeout", serde_json::json!("10s")),
+    ] {
+        assert_eq!(schema["properties"][key]["default"], default, "{key}");
+        assert!(schema["properties"][key]["description"].is_string(), "{key}");
+    }
+}
