@@ -1,0 +1,184 @@
+//! A group of peers, and the lease of one of them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use wmproxy_net::addr::{Address, TargetSpec};
+
+use crate::names::Name;
+use crate::options::GroupSpec;
+use crate::peer::{EjectPolicy, FailKind, Peer};
+use crate::registry::Shared;
+use crate::set::{PeerSet, Place, Request};
+
+/// Peers that connections are spread over. Built by [`Registry::build`](crate::Registry::build).
+#[derive(Debug)]
+pub struct Group {
+    spec: GroupSpec,
+    policy: Arc<EjectPolicy>,
+    names: Vec<Arc<Name>>,
+    set: ArcSwap<PeerSet>,
+    /// Held while the set is replaced, so that an older one never replaces a newer.
+    rebuilding: Mutex<()>,
+    registry: Arc<Shared>,
+}
+
+/// What a balancer may know of the connection that wants a peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LeaseKey {
+    /// Who came; none for a unix socket.
+    pub client: Option<SocketAddr>,
+}
+
+/// Why a group has no peer to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPeer {
+    /// None of its names has ever been resolved.
+    #[error("no name of the group could be resolved yet")]
+    Unresolved,
+    /// The config takes every server out.
+    #[error("every server is down by the config")]
+    Down,
+    /// Every peer has its `max_connections`.
+    #[error("every peer has its max_connections")]
+    Full,
+    /// Every peer was tried for this connection already.
+    #[error("every peer was tried")]
+    Tried,
+}
+
+/// The right to use a peer for one connection or flow. Counts as in flight until it is dropped.
+///
+/// Whoever holds it says how it went: [`succeeded`](Lease::succeeded) or [`failed`](Lease::failed). That
+/// decides about ejection, and a lease that is dropped without a word decides nothing.
+pub struct Lease {
+    peer: Arc<Peer>,
+    policy: Arc<EjectPolicy>,
+    leased_at: u64,
+    /// Until when this is the peer's trial; 0 when it is none.
+    trial: u64,
+}
+
+impl Group {
+    pub(crate) fn new(spec: GroupSpec, names: Vec<Arc<Name>>, registry: Arc<Shared>) -> Group {
+        let places = places(&spec, &names);
+        let set = PeerSet::new(&spec, places, None, |address| registry.peer(&spec.name, address));
+        let policy = Arc::new(spec.eject_policy());
+        Group { spec, policy, names, set: ArcSwap::from_pointee(set), rebuilding: Mutex::new(()), registry }
+    }
+
+    /// What it was built from.
+    pub fn spec(&self) -> &GroupSpec {
+        &self.spec
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.spec.name
+    }
+
+    /// Leases a peer that is none of `tried`, at `now_ms` of the monotonic clock.
+    ///
+    /// Backups are used only while no primary can be. When all peers are ejected, they are used as if none were.
+    ///
+    /// # Errors
+    /// When there is no peer to give; an error says nothing about later.
+    pub fn lease(&self, key: &LeaseKey, tried: &[Arc<Peer>], now_ms: u64) -> Result<Lease, NoPeer> {
+        let request = Request { client: key.client, tried, now: now_ms, policy: &self.policy };
+        self.set.load().lease(&request)
+    }
+
+    pub(crate) fn names(&self) -> &[Arc<Name>] {
+        &self.names
+    }
+
+    pub(crate) fn set(&self) -> Arc<PeerSet> {
+        self.set.load_full()
+    }
+
+    /// Brings the peers in line with what its names resolve to now.
+    pub(crate) fn follow_names(&self) {
+        let _turn = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places(&self.spec, &self.names);
+        let old = self.set.load();
+        if old.places != places {
+            let peer = |address: &Address| self.registry.peer(&self.spec.name, address);
+            self.set.store(Arc::new(PeerSet::new(&self.spec, places, Some(&old), peer)));
+        }
+    }
+}
+
+/// Every address that the servers stand for at this moment.
+fn places(spec: &GroupSpec, names: &[Arc<Name>]) -> Vec<Place> {
+    let mut places = vec![];
+    for (server, options) in spec.servers.iter().enumerate() {
+        match &options.target {
+            TargetSpec::Address(address) => {
+                places.push(Place { address: address.clone(), server, standby: false });
+            }
+            TargetSpec::Name { host, port } => {
+                let addresses = names.iter().find(|name| name.host() == host).map(|name| name.addresses());
+                places.extend(addresses.unwrap_or_default().into_iter().map(|ip| Place {
+                    address: Address::Inet(SocketAddr::new(ip, *port)),
+                    server,
+                    // `localhost` is one machine with two addresses, and most services listen on one of
+                    // them. As equals, every second connection would begin with a refusal.
+                    standby: ip == IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) && host == "localhost",
+                }));
+            }
+        }
+    }
+    places
+}
+
+impl Lease {
+    pub(crate) fn new(peer: Arc<Peer>, policy: Arc<EjectPolicy>, leased_at: u64, trial: u64) -> Lease {
+        Lease { peer, policy, leased_at, trial }
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// Notes that the peer works: it was connected to in `connect_time`, or a flow got an answer or ended
+    /// without an error (no time then). Ends an ejection.
+    pub fn succeeded(&mut self, connect_time: Option<Duration>, now_ms: u64) {
+        self.peer.succeeded(self.leased_at, connect_time, now_ms);
+    }
+
+    /// Notes that the peer could not be used. May eject it.
+    pub fn failed(&mut self, kind: FailKind, now_ms: u64) {
+        self.peer.failed(self.leased_at, kind, now_ms, &self.policy);
+    }
+}
+
+impl Deref for Lease {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.peer.address())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.peer.leave();
+        if self.trial != 0 {
+            self.peer.abandon_trial(self.trial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::balance::{Balance, HashKey};
+use crate::{Registry, ServerSpec};
+
+fn server(text: &str) -> ServerSpec {
+    ServerSpec::new(text.parse().unwrap())
+}
+
+fn group(servers: Vec<ServerSpec>, change: impl FnOnce(&mut GroupSpec)) -> Arc<Group> {
+    let mut spec = GroupSpec { servers, ..GroupSpec::inline("g", vec![]) };
+    change(&mut spec);
+    Registry::new().build(spec)
+}
+
+fn three() -> Vec<ServerSpec> {
+    ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(server).into()
+}
+
+fn lease(group: &Group, now: u64) -> Lease {
+    group.lease(&LeaseKey::default(), &[], now).unwrap()
+}
+
+/// The addresses of the next leases, each of which is over at once.
+fn next(group: &Group, count: usize, now: u64) -> Vec<String> {
+    (0..count).map(|_| lease(group, now).address().to_string()).collect()
+}
+
+fn fail(group: &Group, address: &str, now: u64) {
+    let peer = group.peers().into_iter().find(|peer| peer.address().to_string() == address).unwrap();
+    peer.failed(now, FailKind::Refused, now, &group.policy);
+}
+
+#[test]
+fn weights_are_shares() {
+    let servers = [("10.0.0.1:1", 3), ("10.0.0.2:1", 1)];
+    let servers = servers.map(|(text, weight)| ServerSpec { weight, ..server(text) });
+    let group = group(servers.into(), |_| {});
+    let mut given: HashMap<String, u32> = HashMap::new();
+    for address in next(&group, 400, 0) {
+        *given.entry(address).or_default() += 1;
+    }
+    assert_eq!((given["10.0.0.1:1"], given["10.0.0.2:1"]), (300, 100));
+}
+
+#[test]
+fn a_backup_is_used_only_without_a_primary() {
+    let servers = vec![server("10.0.0.1:1"), ServerSpec { backup: true, ..server("10.0.0.2:1") }];
+    let group = group(servers, |_| {});
+    assert_eq!(next(&group, 2, 0), ["10.0.0.1:1"; 2]);
+    fail(&group, "10.0.0.1:1", 0);
+    assert_eq!(next(&group, 2, 1), ["10.0.0.2:1"; 2]);
+    // Tried counts like ejected.
+    let backup = lease(&group, 1);
+    let tried = [Arc::clone(backup.peer())];
+    let other = group.lease(&LeaseKey::default(), &tried, 1).unwrap();
+    assert_eq!(other.address().to_string(), "10.0.0.1:1", "an ejected primary before nobody");
+}
+
+#[test]
+fn a_server_that_is_down_gets_nothing() {
+    let mut servers = three();
+    servers[0].down = true;
+    assert_eq!(next(&group(servers.clone(), |_| {}), 3, 0), ["10.0.0.2:1", "10.0.0.3:1", "10.0.0.2:1"]);
+    servers.iter_mut().for_each(|server| server.down = true);
+    let all_down = group(servers, |_| {});
+    assert_eq!(all_down.lease(&LeaseKey::default(), &[], 0).unwrap_err(), NoPeer::Down);
+}
+
+#[test]
+fn after_an_ejection_one_trial_decides() {
+    let group = group(three(), |_| {});
+    fail(&group, "10.0.0.1:1", 0);
+    assert!(!next(&group, 6, 9_999).contains(&"10.0.0.1:1".into()));
+    let leases: Vec<_> = (0..9).map(|_| lease(&group, 10_000)).collect();
+    let (trial, rest): (Vec<_>, Vec<_>) =
+        leases.into_iter().partition(|lease| lease.address().to_string() == "10.0.0.1:1");
+    assert_eq!((trial.len(), rest.len()), (1, 8), "others wait for the verdict elsewhere");
+    // The client went away during the trial: the next one is it.
+    drop(trial);
+    let mut trial = (0..3)
+        .map(|_| lease(&group, 10_001))
+        .find(|lease| lease.address().to_string() == "10.0.0.1:1")
+        .expect("a trial was given back");
+    trial.succeeded(None, 10_002);
+    assert_eq!(next(&group, 6, 10_003).iter().filter(|a| *a == "10.0.0.1:1").count(), 2, "its full share");
+}
+
+#[test]
+fn when_all_are_ejected_all_are_tried() {
+    for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
+        let group = group(three(), |spec| spec.balance = balance);
+        for address in ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"] {
+            fail(&group, address, 0);
+        }
+        let mut seen = next(&group, 60, 1);
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 3, "{balance:?}");
+        // The first that works gets everything from then on.
+        let mut works = lease(&group, 1);
+        let address = works.address().to_string();
+        works.succeeded(None, 2);
+        assert_eq!(next(&group, 4, 3), vec![address; 4], "{balance:?}");
+    }
+}
+
+#[test]
+fn full_peers_are_skipped_and_full_groups_say_so() {
+    let mut servers = three();
+    servers.truncate(2);
+    servers[0].max_connections = 1;
+    servers[1].max_connections = 2;
+    let group = group(servers, |_| {});
+    let held: Vec<_> = (0..3).map(|_| lease(&group, 0)).collect();
+    assert_eq!(group.lease(&LeaseKey::default(), &[], 0).unwrap_err(), NoPeer::Full);
+    let tried: Vec<_> = held.iter().map(|lease| Arc::clone(lease.peer())).collect();
+    assert_eq!(group.lease(&LeaseKey::default(), &tried, 0).unwrap_err(), NoPeer::Tried);
+    drop(held);
+    assert_eq!(lease(&group, 0).in_flight(), 1, "room again");
+}
+
+#[test]
+fn a_client_keeps_its_peer_under_hash() {
+    let group = group(three(), |spec| spec.balance = Balance::Hash(HashKey::ClientIp));
+    let key = |n: u8, port: u16| LeaseKey { client: Some(([192, 0, 2, n], port).into()) };
+    let mut seen = std::collections::HashSet::new();
+    for n in 0..50 {
+        let first = group.lease(&key(n, 1), &[], 0).unwrap();
+        for port in 2..5 {
+            assert!(Arc::ptr_eq(group.lease(&key(n, port), &[], 0).unwrap().peer(), first.peer()));
+        }
+        let second = group.lease(&key(n, 1), &[Arc::clone(first.peer())], 0).unwrap();
+        assert!(!Arc::ptr_eq(second.peer(), first.peer()));
+        seen.insert(first.address().to_string());
+    }
+    assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn limits_and_trials_hold_under_threads() {
+    for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
+        let mut servers = three();
+        servers.iter_mut().for_each(|server| server.max_connections = 2);
+        let group = group(servers, |spec| spec.balance = balance);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for now in 0..3_000 {
+                        match group.lease(&LeaseKey::default(), &[], now) {
+                            Ok(lease) => assert!((1..=2).contains(&lease.in_flight())),
+                            Err(error) => assert_eq!(error, NoPeer::Full),
+                        }
+                    }
+                });
+            }
+        });
+        let peers = group.peers();
+        assert!(peers.iter().all(|peer| peer.in_flight() == 0 && peer.leases() > 0), "{balance:?}");
+    }
+}
+
+#[test]
+fn two_names_with_one_address_are_one_peer() {
+    let servers = vec![
+        ServerSpec { backup: true, ..server("localhost:1") },
+        server("app.localhost:1"),
+        server("127.0.0.1:1"),
+    ];
+    let group = group(servers, |_| {});
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(group.resolve_once(&crate::Resolver::new(&[]))).unwrap();
+    let set = group.set();
+    assert!(set.primary.slots.iter().any(|slot| slot.peer.address().to_string() == "127.0.0.1:1"));
+    assert!(set.backup.slots.iter().all(|slot| slot.peer.address().to_string() != "127.0.0.1:1"));
+}
+
+#[test]
+fn the_second_address_of_localhost_stands_by() {
+    let group = group(vec![server("localhost:1")], |_| {});
+    assert_eq!(group.lease(&LeaseKey::default(), &[], 0).unwrap_err(), NoPeer::Unresolved);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(group.resolve_once(&crate::Resolver::new(&[]))).unwrap();
+    assert_eq!(next(&group, 3, 0), ["127.0.0.1:1"; 3]);
+}

@@ -1,0 +1,196 @@
+//! The peers of a group at one moment: immutable, replaced as a whole when a name's addresses change.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wmproxy_net::addr::Address;
+
+use crate::balance::{Balancer, Members};
+use crate::group::{Lease, NoPeer};
+use crate::options::GroupSpec;
+use crate::peer::{EjectPolicy, Gate, Peer};
+
+/// A peer in the role that the config gives it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) weight: u32,
+    pub(crate) max_connections: u32,
+    /// The index in `GroupSpec::servers` of the server that it belongs to.
+    pub(crate) server: usize,
+}
+
+/// An address with the server that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) address: Address,
+    pub(crate) server: usize,
+    /// Used only while no other can be, whatever the config says.
+    pub(crate) standby: bool,
+}
+
+/// Peers that are balanced among each other.
+#[derive(Debug)]
+pub(crate) struct Tier {
+    pub(crate) slots: Vec<Slot>,
+    balancer: Balancer,
+}
+
+/// The peers of a group.
+#[derive(Debug)]
+pub(crate) struct PeerSet {
+    /// What this was built from, to see whether it is still right.
+    pub(crate) places: Vec<Place>,
+    pub(crate) primary: Tier,
+    pub(crate) backup: Tier,
+    pub(crate) down: Vec<Slot>,
+    /// The config takes every server out, so that names have nothing to do with there being no peer.
+    all_down: bool,
+}
+
+/// What a lease is asked for.
+pub(crate) struct Request<'a> {
+    pub(crate) client: Option<SocketAddr>,
+    pub(crate) tried: &'a [Arc<Peer>],
+    pub(crate) now: u64,
+    pub(crate) policy: &'a Arc<EjectPolicy>,
+}
+
+impl PeerSet {
+    /// Builds the set for `places`; `peer` gives the shared peer of an address.
+    pub(crate) fn new(
+        spec: &GroupSpec,
+        places: Vec<Place>,
+        old: Option<&PeerSet>,
+        peer: impl Fn(&Address) -> Arc<Peer>,
+    ) -> PeerSet {
+        let (mut primary, mut backup, mut down) = (vec![], vec![], vec![]);
+        let mut seen = HashSet::new();
+        let role = |place: &Place| {
+            let server = &spec.servers[place.server];
+            (server.down, server.backup || place.standby)
+        };
+        // Two names may share an address. It gets one role, the most useful that any of them gives it.
+        let mut ordered: Vec<&Place> = places.iter().collect();
+        ordered.sort_by_key(|place| role(place));
+        for place in ordered.into_iter().filter(|place| seen.insert(&place.address)) {
+            let server = &spec.servers[place.server];
+            let slot = Slot {
+                peer: peer(&place.address),
+                weight: server.weight,
+                max_connections: server.max_connections,
+                server: place.server,
+            };
+            match role(place) {
+                (true, _) => down.push(slot),
+                (false, true) => backup.push(slot),
+                (false, false) => primary.push(slot),
+            }
+        }
+        let primary = Tier::new(spec, primary, old.map(|set| &set.primary));
+        let backup = Tier::new(spec, backup, old.map(|set| &set.backup));
+        let all_down = spec.servers.iter().all(|server| server.down);
+        PeerSet { places, primary, backup, down, all_down }
+    }
+
+    /// Leases a peer: a primary, else a backup, else, when all that are left are ejected, any that has room.
+    /// An ejection is a guess, and with nobody else to turn to it is better to find out than to refuse.
+    pub(crate) fn lease(&self, request: &Request<'_>) -> Result<Lease, NoPeer> {
+        for despite_ejection in [false, true] {
+            for tier in [&self.primary, &self.backup] {
+                if let Some(lease) = tier.lease(request, despite_ejection) {
+                    return Ok(lease);
+                }
+            }
+        }
+        let mut slots = self.primary.slots.iter().chain(&self.backup.slots);
+        Err(if self.all_down {
+            NoPeer::Down
+        } else if self.primary.slots.is_empty() && self.backup.slots.is_empty() {
+            NoPeer::Unresolved
+        } else if slots.all(|slot| slot.is_tried(request)) {
+            NoPeer::Tried
+        } else {
+            NoPeer::Full
+        })
+    }
+}
+
+impl Tier {
+    fn new(spec: &GroupSpec, slots: Vec<Slot>, old: Option<&Tier>) -> Tier {
+        let members: Vec<_> = slots.iter().map(|s| (s.peer.address().to_string(), s.weight)).collect();
+        let balancer = Balancer::new(spec.balance, &members);
+        if let Some(old) = old {
+            let same = |i: usize| old.slots.iter().position(|s| Arc::ptr_eq(&s.peer, &slots[i].peer));
+            balancer.inherit(&old.balancer, same);
+        }
+        Tier { slots, balancer }
+    }
+
+    fn lease(&self, request: &Request<'_>, despite_ejection: bool) -> Option<Lease> {
+        // Peers that another worker took the last place of between the pick and the claim.
+        let mut lost = vec![];
+        loop {
+            let candidates = Candidates { slots: &self.slots, request, despite_ejection, lost: &lost };
+            let i = self.balancer.pick(&candidates, request.client)?;
+            if let Some(lease) = self.slots[i].claim(request, despite_ejection) {
+                return Some(lease);
+            }
+            lost.push(i);
+        }
+    }
+}
+
+impl Slot {
+    fn is_tried(&self, request: &Request<'_>) -> bool {
+        request.tried.iter().any(|peer| Arc::ptr_eq(peer, &self.peer))
+    }
+
+    fn claim(&self, request: &Request<'_>, despite_ejection: bool) -> Option<Lease> {
+        if !self.peer.enter(self.max_connections) {
+            return None;
+        }
+        let trial = match self.peer.gate(request.now) {
+            _ if despite_ejection => Some(0),
+            Gate::Open => Some(0),
+            Gate::Trial => self.peer.begin_trial(request.now, request.policy),
+            Gate::Shut => None,
+        };
+        let Some(trial) = trial else {
+            self.peer.leave();
+            return None;
+        };
+        self.peer.count_lease();
+        Some(Lease::new(Arc::clone(&self.peer), Arc::clone(request.policy), request.now, trial))
+    }
+}
+
+struct Candidates<'a> {
+    slots: &'a [Slot],
+    request: &'a Request<'a>,
+    despite_ejection: bool,
+    lost: &'a [usize],
+}
+
+impl Members for Candidates<'_> {
+    fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn weight(&self, i: usize) -> u32 {
+        self.slots[i].weight
+    }
+
+    fn usable(&self, i: usize) -> bool {
+        let slot = &self.slots[i];
+        (self.despite_ejection || slot.peer.gate(self.request.now) != Gate::Shut)
+            && slot.peer.has_room(slot.max_connections)
+            && !slot.is_tried(self.request)
+            && !self.lost.contains(&i)
+    }
+
+    fn in_flight(&self, i: usize) -> u32 {
+        self.slots[i].peer.in_flight()
+    }
+}

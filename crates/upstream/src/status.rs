@@ -1,0 +1,190 @@
+//! What a group looks like from outside.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::group::Group;
+use crate::peer::{FailKind, Gate, Peer};
+use crate::set::Slot;
+
+/// A group at one moment, for the status.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// How connections are spread.
+    pub balance: &'static str,
+    /// Its peers in the order of the config.
+    pub peers: Vec<PeerStatus>,
+    /// The names that have never been resolved.
+    pub unresolved: Vec<String>,
+}
+
+/// A peer at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PeerStatus {
+    /// Where it is.
+    pub address: String,
+    /// Its share.
+    pub weight: u32,
+    /// The most connections; 0 for no limit.
+    pub max_connections: u32,
+    /// Whether it is used only while no other can be.
+    pub backup: bool,
+    /// Whether it is used.
+    pub state: PeerState,
+    /// Connections and flows that hold it now.
+    pub in_flight: u32,
+    /// Connections and flows that ever held it.
+    pub leases: u64,
+    /// Failures by kind.
+    pub connect_errors: ConnectErrors,
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// How many milliseconds it still is ejected; 0 when it is not.
+    pub ejected_for_ms: u64,
+    /// The moving average of how long connecting takes, in milliseconds; none before the first.
+    pub connect_time_ms: Option<f64>,
+}
+
+/// Whether a peer is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// As its weight says.
+    Up,
+    /// Not until its ejection is over, unless there is no other.
+    Ejected,
+    /// Its ejection is over, and one connection decides about it.
+    Trial,
+    /// Not at all, by the config.
+    Down,
+}
+
+/// Failures by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ConnectErrors {
+    /// Nobody listened.
+    pub refused: u64,
+    /// No answer in time.
+    pub timeout: u64,
+    /// No way there.
+    pub unreachable: u64,
+    /// It hung up.
+    pub reset: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
+impl ConnectErrors {
+    fn of(peer: &Peer) -> ConnectErrors {
+        ConnectErrors {
+            refused: peer.connect_errors(FailKind::Refused),
+            timeout: peer.connect_errors(FailKind::Timeout),
+            unreachable: peer.connect_errors(FailKind::Unreachable),
+            reset: peer.connect_errors(FailKind::Reset),
+            other: peer.connect_errors(FailKind::Other),
+        }
+    }
+}
+
+impl Group {
+    /// Its peers, backups and those that are down included, in the order of the config: for metrics.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        let set = self.set();
+        let mut slots: Vec<_> = set.primary.slots.iter().chain(&set.backup.slots).chain(&set.down).collect();
+        slots.sort_by_key(|slot| slot.server);
+        slots.into_iter().map(|slot| Arc::clone(&slot.peer)).collect()
+    }
+
+    /// What it looks like at `now_ms` of the monotonic clock.
+    pub fn snapshot(&self, now_ms: u64) -> GroupStatus {
+        let set = self.set();
+        let status = |slot: &Slot, backup: bool, down: bool| PeerStatus::of(slot, backup, down, now_ms);
+        let mut peers: Vec<(usize, PeerStatus)> = vec![];
+        peers.extend(set.primary.slots.iter().map(|slot| (slot.server, status(slot, false, false))));
+        peers.extend(set.backup.slots.iter().map(|slot| (slot.server, status(slot, true, false))));
+        peers.extend(set.down.iter().map(|slot| {
+            let backup = self.spec().servers[slot.server].backup;
+            (slot.server, status(slot, backup, true))
+        }));
+        peers.sort_by_key(|(server, _)| *server);
+        let unresolved = self.names().iter().filter(|name| !name.is_resolved());
+        GroupStatus {
+            name: self.name().to_string(),
+            balance: self.spec().balance.as_str(),
+            peers: peers.into_iter().map(|(_, status)| status).collect(),
+            unresolved: unresolved.map(|name| name.host().to_owned()).collect(),
+        }
+    }
+}
+
+impl PeerStatus {
+    fn of(slot: &Slot, backup: bool, down: bool, now: u64) -> PeerStatus {
+        let peer = &slot.peer;
+        let ejected_for = peer.ejected_for(now);
+        let state = match (down, ejected_for, peer.gate(now)) {
+            (true, ..) => PeerState::Down,
+            (_, None, _) | (_, _, Gate::Open) => PeerState::Up,
+            (_, Some(left), _) if left.is_zero() => PeerState::Trial,
+            _ => PeerState::Ejected,
+        };
+        PeerStatus {
+            address: peer.address().to_string(),
+            weight: slot.weight,
+            max_connections: slot.max_connections,
+            backup,
+            state,
+            in_flight: peer.in_flight(),
+            leases: peer.leases(),
+            connect_errors: ConnectErrors::of(peer),
+            ejections: peer.ejections(),
+            ejected_for_ms: ejected_for.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            connect_time_ms: peer.connect_time().map(|time| time.as_secs_f64() * 1000.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GroupOptions, LeaseKey, Registry};
+
+    #[test]
+    fn a_snapshot_tells_all() {
+        let options: GroupOptions = serde_json::from_str(
+            r#"{ "servers": [{ "address": "10.0.0.9:1", "backup": true }, "10.0.0.1:80", "app.internal:80",
+                 { "address": "10.0.0.2:80", "down": true, "weight": 2 }] }"#,
+        )
+        .unwrap();
+        let group = Registry::new().build(options.spec("web").unwrap());
+        let mut lease = group.lease(&LeaseKey::default(), &[], 1000).unwrap();
+        lease.failed(FailKind::Timeout, 1000);
+        let status = group.snapshot(2000);
+        assert_eq!((status.name.as_str(), status.balance), ("web", "round_robin"));
+        assert_eq!(status.unresolved, ["app.internal"]);
+        let states: Vec<_> =
+            status.peers.iter().map(|p| (p.address.as_str(), p.state, p.backup, p.weight)).collect();
+        assert_eq!(
+            states,
+            [
+                ("10.0.0.9:1", PeerState::Up, true, 1),
+                ("10.0.0.1:80", PeerState::Ejected, false, 1),
+                ("10.0.0.2:80", PeerState::Down, false, 2),
+            ]
+        );
+        let failed = &status.peers[1];
+        assert_eq!(
+            (failed.in_flight, failed.leases, failed.ejections, failed.ejected_for_ms),
+            (1, 1, 1, 9000)
+        );
+        assert_eq!(failed.connect_errors, ConnectErrors { timeout: 1, ..ConnectErrors::default() });
+        assert_eq!(group.snapshot(11_000).peers[1].state, PeerState::Trial);
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["peers"][1]["state"], "ejected");
+        assert_eq!(json["peers"][1]["connect_errors"]["timeout"], 1);
+        let peers: Vec<_> = group.peers().iter().map(|peer| peer.address().to_string()).collect();
+        assert_eq!(peers, ["10.0.0.9:1", "10.0.0.1:80", "10.0.0.2:80"]);
+    }
+}
