@@ -1,1 +1,33 @@
-//! upstream
+//! Where bytes may go: groups of peers, which of them takes the next connection, and what is known of each.
+//!
+//! What lives here: the options of an upstream group, balancing, the passive health of peers, the resolution
+//! of their names, and dialling with retries on other peers. What must not live here is any protocol: a
+//! peer is an address that can be connected to or not. Nor does anything here start a task: resolving names
+//! is a future that the binary runs on the control runtime, and a worker never waits for it.
+//!
+//! How a connection passes through: [`dial`](dial::dial) takes a [`Lease`] from the [`Group`], which picks a
+//! peer from an immutable [set](group) by its [balancer](balance); connects; tells the lease how that went,
+//! which may [eject](peer) the peer; and on failure tries another. The lease then lives as long as the
+//! connection and counts as one in flight. A UDP flow does the same with [`Group::lease`] alone.
+
+pub mod balance;
+pub mod dial;
+pub mod group;
+pub mod options;
+pub mod peer;
+pub mod registry;
+pub mod resolve;
+pub mod status;
+
+mod lookup;
+mod names;
+mod random;
+mod set;
+
+pub use dial::{DialError, Dialed, dial};
+pub use group::{Group, Lease, LeaseKey, NoPeer};
+pub use options::{GroupOptions, GroupSpec, ServerSpec};
+pub use peer::{Blame, FailKind, Peer};
+pub use registry::Registry;
+pub use resolve::{Resolver, keep_resolved};
+pub use status::{GroupStatus, PeerStatus};

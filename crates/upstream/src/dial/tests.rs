@@ -1,0 +1,138 @@
+use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::*;
+use crate::{GroupSpec, Registry};
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// A port that refuses: bound, so that nobody else gets it, but not listened on.
+fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
+}
+
+/// An address whose accept queue is full, so that connecting to it hangs.
+fn hanging() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+    let (socket, addr) = refusing();
+    socket.listen(0).unwrap();
+    let mut queued = vec![];
+    for _ in 0..4 {
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&addr.into());
+        queued.push(client);
+    }
+    (socket, queued, addr)
+}
+
+fn group(addresses: &[SocketAddr], change: impl FnOnce(&mut GroupSpec)) -> Arc<Group> {
+    let targets = addresses.iter().map(|addr| addr.to_string().parse().unwrap()).collect();
+    let mut spec = GroupSpec::inline("g", targets);
+    change(&mut spec);
+    Registry::new().build(spec)
+}
+
+async fn dial_it(group: &Group) -> Result<Dialed, DialError> {
+    dial(group, &LeaseKey::default(), &TcpOptions::default()).await
+}
+
+#[tokio::test]
+async fn a_peer_that_listens_is_connected_to() {
+    let (_listener, addr) = listener();
+    let group = group(&[addr], |_| {});
+    let dialed = dial_it(&group).await.unwrap();
+    assert_eq!(dialed.lease.address(), &addr.into());
+    assert_eq!((dialed.lease.in_flight(), dialed.lease.leases()), (1, 1));
+    assert!(dialed.lease.connect_time().is_some());
+    let peer = Arc::clone(dialed.lease.peer());
+    drop(dialed);
+    assert_eq!(peer.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn the_next_peer_is_tried_and_the_failed_one_ejected() {
+    let ((_socket, dead), (_listener, alive)) = (refusing(), listener());
+    let group = group(&[dead, alive], |_| {});
+    for _ in 0..4 {
+        assert_eq!(dial_it(&group).await.unwrap().lease.address(), &alive.into());
+    }
+    let peers = group.peers();
+    assert_eq!(peers[0].connect_errors(FailKind::Refused), 1, "ejected after the first");
+    assert_eq!((peers[0].ejections(), peers[1].ejections()), (1, 0));
+}
+
+#[tokio::test]
+async fn retries_end_and_the_last_failure_is_told() {
+    let (sockets, addresses): (Vec<_>, Vec<_>) = (0..3).map(|_| refusing()).unzip();
+    for (retries, tried) in [(0, 1), (1, 2), (9, 3)] {
+        let group = group(&addresses, |spec| spec.retries = retries);
+        let error = dial_it(&group).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::ConnectFailed);
+        assert_eq!(error.peer().unwrap().address(), &addresses[tried - 1].into());
+        let failed = group.peers().iter().map(|p| p.connect_errors(FailKind::Refused)).sum::<u64>();
+        assert_eq!(failed, tried as u64);
+        assert!(error.to_string().starts_with("can't connect to 127.0.0.1:"), "{error}");
+    }
+    drop(sockets);
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_is_found_at_once_when_it_is_the_only_one() {
+    let (socket, addr) = refusing();
+    let group = group(&[addr], |_| {});
+    assert_eq!(dial_it(&group).await.unwrap_err().outcome(), Outcome::ConnectFailed);
+    assert_eq!(group.snapshot(clock::now().0).peers[0].state, crate::status::PeerState::Ejected);
+    socket.listen(1).unwrap();
+    dial_it(&group).await.unwrap();
+    assert_eq!(group.snapshot(clock::now().0).peers[0].state, crate::status::PeerState::Up);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_times_out() {
+    let (_socket, _queued, addr) = hanging();
+    let group = group(&[addr], |spec| spec.connect_timeout = Duration::from_millis(30));
+    let error = dial_it(&group).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::ConnectTimeout);
+    assert_eq!(group.peers()[0].connect_errors(FailKind::Timeout), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_meanwhile_blames_nobody() {
+    let (_socket, _queued, addr) = hanging();
+    let group = group(&[addr], |_| {});
+    let gone = tokio::time::timeout(Duration::from_millis(20), dial_it(&group)).await;
+    assert!(gone.is_err());
+    let peer = &group.peers()[0];
+    assert_eq!((peer.in_flight(), peer.ejections(), peer.leases()), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn a_group_without_peers_says_why() {
+    let group = Registry::new().build(GroupSpec::inline("g", vec!["app.internal:80".parse().unwrap()]));
+    let error = dial_it(&group).await.unwrap_err();
+    assert_eq!((error.outcome(), error.peer().is_none()), (Outcome::NoPeer, true));
+    assert_eq!(error.to_string(), "g: no name of the group could be resolved yet");
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_is_gone_is_a_refusal() {
+    let target = "unix:/nonexistent/wmproxy.sock".parse().unwrap();
+    let group = Registry::new().build(GroupSpec::inline("g", vec![target]));
+    assert_eq!(dial_it(&group).await.unwrap_err().outcome(), Outcome::ConnectFailed);
+    assert_eq!(group.peers()[0].connect_errors(FailKind::Refused), 1);
+}
+
+#[test]
+fn the_future_stays_small() {
+    let (group, key, options) = (group(&[], |_| {}), LeaseKey::default(), TcpOptions::default());
+    // It is part of every connection's task, which an idle session keeps.
+    let size = size_of_val(&dial(&group, &key, &options));
+    assert!(size <= 512, "{size} bytes");
+}
