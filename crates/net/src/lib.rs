@@ -15,6 +15,7 @@ pub mod addr;
 pub mod conn;
 pub mod limit;
 pub mod listen;
+pub mod options;
 pub mod privileges;
 pub mod record;
 pub mod relay;
