@@ -58,11 +58,12 @@ impl UdpBackend {
                         return;
                     }
                     let Ok((len, from)) = got else { continue };
+                    // Noted before it is answered: who has the answer may look here next.
+                    *last.lock().unwrap() = Some((buffer[..len].to_vec(), from));
+                    received.fetch_add(1, Ordering::SeqCst);
                     for reply in handler(&buffer[..len], from) {
                         let _ = socket.send_to(&reply, from);
                     }
-                    *last.lock().unwrap() = Some((buffer[..len].to_vec(), from));
-                    received.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };

@@ -1,0 +1,66 @@
+//! The real binary, end to end: started on port 0, spoken to over real sockets, judged by what its users can see.
+//!
+//! One test binary, so that only one thing links; a module for each feature. Every [`Proxy`] fails its test at the
+//! end on an unexpected warning, a connection still counted, a leaked descriptor or a bad exit.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod balance;
+mod cli;
+mod default_config;
+mod drain;
+mod interop;
+mod observe;
+mod reload;
+mod start;
+mod tcp_data;
+mod tcp_ends;
+mod tcp_limits;
+mod tcp_listen;
+mod udp_data;
+mod udp_flows;
+
+use std::fmt::Display;
+
+use wmproxy_testkit::{Proxy, Setup};
+
+/// The binary under test.
+pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_wmproxy");
+
+/// Has every connection and flow written to `access.log`.
+pub(crate) const ACCESS_LOG: &str = "[access_log]\nfile = \"{dir}/access.log\"\nformat = \"json\"\n";
+
+/// Starts the binary on a config.
+pub(crate) fn start(config: &str) -> Proxy {
+    setup(config).start()
+}
+
+/// Prepares the binary for a config.
+pub(crate) fn setup(config: &str) -> Setup {
+    wmproxy_testkit::raise_nofile();
+    Setup::new(BIN, config)
+}
+
+/// A `[[stream]]` named `name`; `more` is further lines of the table.
+pub(crate) fn stream(name: &str, listen: &str, upstream: impl Display, more: &str) -> String {
+    format!("[[stream]]\nname = \"{name}\"\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n{more}\n")
+}
+
+/// A `[[stream]]` named `t` on a TCP port of 127.0.0.1.
+pub(crate) fn tcp(upstream: impl Display, more: &str) -> String {
+    stream("t", "127.0.0.1:0", upstream, more)
+}
+
+/// A `[[stream]]` named `u` on a UDP port of 127.0.0.1, whose flows end soon: the teardown waits for their end.
+pub(crate) fn udp(upstream: impl Display, more: &str) -> String {
+    let idle = if more.contains("idle_timeout") { "" } else { "idle_timeout = \"1s\"\n" };
+    stream("u", "udp://127.0.0.1:0", upstream, &format!("{idle}{more}"))
+}
+
+/// An `[upstream.NAME]` of these servers; `more` is further lines of the table.
+pub(crate) fn group(name: &str, servers: &[String], more: &str) -> String {
+    let servers: Vec<String> = servers
+        .iter()
+        .map(|server| if server.starts_with('{') { server.clone() } else { format!("\"{server}\"") })
+        .collect();
+    format!("[upstream.{name}]\nservers = [{}]\n{more}\n", servers.join(", "))
+}

@@ -1,0 +1,262 @@
+//! The life of UDP flows: how they begin, what keeps them, what ends them, and that nothing of them remains.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use wmproxy_testkit::{UdpBackend, UdpClient, eventually};
+
+use crate::{ACCESS_LOG, group, start, udp};
+
+#[test]
+fn two_thousand_flows_live_at_once() {
+    const COUNT: usize = 2_000;
+    let backend = UdpBackend::whoami();
+    let proxy = start(&udp(backend.addr(), "idle_timeout = \"5s\""));
+    let to = proxy.udp("u");
+    let clients: Vec<UdpClient> = (0..COUNT).map(|_| UdpClient::connect(to)).collect();
+    let sources: Vec<String> = clients.iter().map(|client| client.ask_text(b"who am I?")).collect();
+    assert_eq!(proxy.listener_number("u", "active"), COUNT as u64);
+    let distinct: std::collections::BTreeSet<&String> = sources.iter().collect();
+    assert_eq!(distinct.len(), COUNT, "each flow has a port of its own");
+    for (client, source) in clients.iter().zip(&sources).rev() {
+        assert_eq!(&client.ask_text(b"and now?"), source, "a flow keeps its port");
+    }
+    assert_eq!(proxy.listener_number("u", "accepted"), COUNT as u64);
+    eventually("the flows to end", || proxy.active() == 0);
+}
+
+#[test]
+fn a_flow_without_traffic_ends_and_is_gone() {
+    let backend = UdpBackend::whoami();
+    let proxy = start(&format!("{ACCESS_LOG}{}", udp(backend.addr(), "idle_timeout = \"300ms\"")));
+    let client = UdpClient::connect(proxy.udp("u"));
+    let before = client.ask_text(b"who am I?");
+    let record = proxy.access_log(1).remove(0);
+    assert_eq!((record["outcome"].as_str(), record["fault"].as_str()), (Some("idle_timeout"), Some("none")));
+    assert_eq!((record["protocol"].as_str(), record["listener"].as_str()), (Some("udp"), Some("u")));
+    assert_eq!((record["datagrams_in"].as_u64(), record["datagrams_out"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(
+        (record["bytes_in"].as_u64(), record["bytes_out"].as_u64()),
+        (Some(9), Some(before.len() as u64))
+    );
+    proxy.assert_clean();
+    // The next datagram begins another flow.
+    client.ask_text(b"who am I now?");
+    assert_eq!(proxy.listener_number("u", "accepted"), 2);
+}
+
+#[test]
+fn a_peer_that_never_answers_is_told_from_an_idle_one() {
+    let backend = UdpBackend::silent();
+    let proxy = start(&format!("{ACCESS_LOG}{}", udp(backend.addr(), "idle_timeout = \"300ms\"")));
+    UdpClient::connect(proxy.udp("u")).send(b"anybody there?");
+    let record = proxy.access_log(1).remove(0);
+    assert_eq!(
+        (record["outcome"].as_str(), record["fault"].as_str()),
+        (Some("peer_silent"), Some("upstream"))
+    );
+}
+
+#[test]
+fn traffic_from_either_side_keeps_a_flow() {
+    let backend = UdpBackend::silent();
+    let proxy = start(&udp(backend.addr(), "idle_timeout = \"700ms\""));
+    let client = UdpClient::connect(proxy.udp("u"));
+    client.send(b"subscribe");
+    backend.wait_received(1);
+    let inside = backend.last().1;
+    // Twice the timeout, by the peer's word alone.
+    for _ in 0..14 {
+        backend.send_to(b"tick", inside);
+        assert_eq!(client.recv(), b"tick");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Twice the timeout, by the client's word alone.
+    for _ in 0..14 {
+        client.send(b"tock");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(backend.last().1, inside);
+    assert_eq!(proxy.listener_number("u", "accepted"), 1);
+}
+
+#[test]
+fn a_flow_ends_with_its_last_answer() {
+    let backend = UdpBackend::echo();
+    let more = "idle_timeout = \"30s\"\nudp = { max_responses = 2 }";
+    let proxy = start(&format!("{ACCESS_LOG}{}", udp(backend.addr(), more)));
+    let client = UdpClient::connect(proxy.udp("u"));
+    client.echo(b"first");
+    client.echo(b"second");
+    // Long before the idle timeout.
+    let record = proxy.access_log(1).remove(0);
+    assert_eq!((record["outcome"].as_str(), record["datagrams_out"].as_u64()), (Some("done"), Some(2)));
+    client.echo(b"third");
+    client.echo(b"fourth");
+    assert_eq!(proxy.listener_number("u", "accepted"), 2);
+    eventually("the flows to end", || proxy.active() == 0);
+}
+
+#[test]
+fn a_flow_ends_with_its_last_request() {
+    let backend = UdpBackend::silent();
+    let more = "idle_timeout = \"30s\"\nudp = { max_requests = 3 }";
+    let proxy = start(&format!("{ACCESS_LOG}{}", udp(backend.addr(), more)));
+    let client = UdpClient::connect(proxy.udp("u"));
+    for i in 0..6 {
+        client.send(&[i]);
+        backend.wait_received(usize::from(i) + 1);
+    }
+    for record in proxy.access_log(2) {
+        assert_eq!((record["outcome"].as_str(), record["datagrams_in"].as_u64()), (Some("done"), Some(3)));
+    }
+}
+
+#[test]
+fn when_full_the_flow_idle_for_longest_makes_room() {
+    let backend = UdpBackend::whoami();
+    let more = "idle_timeout = \"3s\"\nmax_connections = 8";
+    // One worker, so that one table holds all flows and its order is what the test sees.
+    let config = format!("workers = 1\n{ACCESS_LOG}{}", udp(backend.addr(), more));
+    let proxy = start(&config);
+    let to = proxy.udp("u");
+    let clients: Vec<UdpClient> = (0..8).map(|_| UdpClient::connect(to)).collect();
+    for client in &clients {
+        client.ask(b"in");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The first speaks again, so the second is now idle for longest.
+    clients[0].ask(b"still here");
+    UdpClient::connect(to).ask(b"let me in");
+    let record = proxy.access_log(1).remove(0);
+    assert_eq!((record["outcome"].as_str(), record["fault"].as_str()), (Some("evicted"), Some("us")));
+    assert_eq!(record["client_port"].as_u64(), Some(clients[1].local().port().into()));
+    assert_eq!(proxy.listener_number("u", "active"), 8);
+}
+
+#[test]
+fn the_limit_of_flows_holds_over_all_workers() {
+    let backend = UdpBackend::echo();
+    let proxy = start(&udp(backend.addr(), "max_connections = 10"));
+    let to = proxy.udp("u");
+    let clients: Vec<UdpClient> = (0..50).map(|_| UdpClient::connect(to)).collect();
+    for client in &clients {
+        client.echo(b"every newcomer is served");
+        assert!(proxy.listener_number("u", "active") <= 10);
+    }
+}
+
+#[test]
+fn a_client_above_its_own_limit_gets_no_further_flow() {
+    let backend = UdpBackend::echo();
+    let proxy = start(&udp(backend.addr(), "per_client_connections = 2\nidle_timeout = \"2s\""));
+    let to = proxy.udp("u");
+    let from = |host: u8| UdpClient::connect_from(SocketAddr::from(([127, 0, 0, host], 0)), to);
+    let (first, second, third) = (from(2), from(2), from(2));
+    first.echo(b"one");
+    second.echo(b"two");
+    third.send(b"three");
+    third.expect_nothing(Duration::from_millis(150));
+    from(3).echo(b"another client");
+    let dropped =
+        proxy.metrics().sum("wmproxy_udp_dropped_total", &[("listener", "u"), ("reason", "refused")]);
+    assert_eq!(dropped, 1.0);
+}
+
+#[test]
+fn the_denied_get_no_flow() {
+    let backend = UdpBackend::echo();
+    let proxy = start(&udp(backend.addr(), "deny = [\"127.0.0.2\"]"));
+    let to = proxy.udp("u");
+    let denied = UdpClient::connect_from(SocketAddr::from(([127, 0, 0, 2], 0)), to);
+    denied.send(b"let me in");
+    denied.expect_nothing(Duration::from_millis(150));
+    UdpClient::connect_from(SocketAddr::from(([127, 0, 0, 3], 0)), to).echo(b"in");
+    assert_eq!(backend.received(), 1);
+    assert_eq!(proxy.metrics().sum("wmproxy_connections_refused_total", &[("reason", "denied")]), 1.0);
+}
+
+/// A port of 127.0.0.1 where nobody receives: whoever sends there is told so by ICMP.
+fn closed_port() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_closed_port_counts_against_the_peer_and_the_next_datagram_goes_to_another() {
+    let (closed, good) = (closed_port(), UdpBackend::echo());
+    let servers = [closed.to_string(), good.addr().to_string()];
+    let upstream = group("g", &servers, "fail_timeout = \"30s\"");
+    let proxy = start(&format!("{ACCESS_LOG}{upstream}{}", udp("g", "idle_timeout = \"1s\"")));
+    proxy.expect_warn("ejected");
+    let to = proxy.udp("u");
+    // At most one client meets the closed port; whoever does is served at the next try.
+    for _ in 0..6 {
+        let client = UdpClient::connect(to);
+        client.socket().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let answered = (0..20).any(|_| {
+            client.send(b"hello");
+            client.try_recv().is_ok()
+        });
+        assert!(answered, "no answer after 20 datagrams");
+    }
+    let metrics = proxy.metrics();
+    let closed = closed.to_string();
+    assert_eq!(metrics.sum("wmproxy_peer_ejections_total", &[("peer", &closed)]), 1.0);
+    assert_eq!(metrics.sum("wmproxy_peer_up", &[("peer", &closed)]), 0.0);
+    let resets = |log: &[serde_json::Value]| log.iter().filter(|r| r["outcome"] == "peer_reset").count();
+    assert_eq!(resets(&proxy.access_log(6)), 1);
+}
+
+#[test]
+fn a_client_that_closed_its_port_harms_nobody() {
+    let backend = UdpBackend::start(|bytes, _| {
+        std::thread::sleep(Duration::from_millis(20));
+        vec![bytes.to_vec(); 3]
+    });
+    let proxy = start(&udp(backend.addr(), ""));
+    let to = proxy.udp("u");
+    let stays = UdpClient::connect(to);
+    stays.send(b"patient");
+    UdpClient::connect(to).send(b"gone before the answer");
+    backend.wait_received(2);
+    for _ in 0..3 {
+        assert_eq!(stays.recv(), b"patient");
+    }
+}
+
+#[test]
+fn without_a_peer_datagrams_are_dropped_and_counted() {
+    let backend = UdpBackend::echo();
+    let servers = [format!("{{ address = \"{}\", down = true }}", backend.addr())];
+    let proxy = start(&format!("{}{}", group("g", &servers, ""), udp("g", "")));
+    let client = UdpClient::connect(proxy.udp("u"));
+    client.send(b"anybody?");
+    client.expect_nothing(Duration::from_millis(150));
+    let metrics = proxy.metrics();
+    assert_eq!(metrics.sum("wmproxy_udp_dropped_total", &[("reason", "no_flow")]), 1.0);
+    assert_eq!(proxy.active(), 0);
+}
+
+#[test]
+fn a_storm_of_clients_leaves_nothing_behind() {
+    let backend = UdpBackend::silent();
+    let proxy = start(&udp(backend.addr(), "idle_timeout = \"300ms\"\nmax_connections = 300"));
+    let to = proxy.udp("u");
+    for _ in 0..5 {
+        let clients: Vec<UdpClient> = (0..400).map(|_| UdpClient::connect(to)).collect();
+        for client in &clients {
+            client.send(b"storm");
+        }
+    }
+    eventually("the flows to end", || proxy.active() == 0);
+    let before = proxy.rss_kb();
+    for _ in 0..5 {
+        let clients: Vec<UdpClient> = (0..400).map(|_| UdpClient::connect(to)).collect();
+        for client in &clients {
+            client.send(b"storm");
+        }
+    }
+    eventually("the flows to end", || proxy.active() == 0);
+    let grown = proxy.rss_kb().saturating_sub(before);
+    assert!(grown < 2_048, "{grown} KiB more after the second storm than after the first");
+}
