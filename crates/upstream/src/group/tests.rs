@@ -139,7 +139,7 @@ fn a_client_keeps_its_peer_under_hash() {
 }
 
 #[test]
-fn limits_and_trials_hold_under_threads() {
+fn limits_hold_under_threads() {
     for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
         let mut servers = three();
         servers.iter_mut().for_each(|server| server.max_connections = 2);
@@ -158,6 +158,20 @@ fn limits_and_trials_hold_under_threads() {
         });
         let peers = group.peers();
         assert!(peers.iter().all(|peer| peer.in_flight() == 0 && peer.leases() > 0), "{balance:?}");
+    }
+}
+
+#[test]
+fn the_trial_is_one_connection_under_threads() {
+    for round in 0..100 {
+        let group = group(three(), |spec| spec.balance = Balance::RandomTwo);
+        fail(&group, "10.0.0.1:1", 0);
+        let held: Vec<Lease> = std::thread::scope(|scope| {
+            let lease_some = || (0..50).map(|_| lease(&group, 10_000)).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(lease_some)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!((held.len(), group.peers()[0].in_flight()), (200, 1), "round {round}");
     }
 }
 
