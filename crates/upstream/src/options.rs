@@ -30,7 +30,7 @@ const MAX_FAILS_DEFAULT: u32 = 1;
 const FAIL_TIMEOUT: HumanDuration = HumanDuration::from_secs(10);
 
 /// A group of servers that connections are spread over.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GroupOptions {
     /// The servers, each `"host:port"`, `"host:first-last"`, `"unix:/path"` or a table. A host name is resolved
@@ -43,6 +43,7 @@ pub struct GroupOptions {
     pub balance: Method,
     /// What `hash` goes by: `client_ip` or `client_addr` (address and port). Only with `balance = "hash"`,
     /// and then by default `client_ip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<HashKey>,
     /// How long connecting to one server may take. Default `"5s"`.
     pub connect_timeout: HumanDuration,

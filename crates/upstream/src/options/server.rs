@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use wmproxy_net::addr::AddressSpec;
@@ -39,7 +39,7 @@ impl ServerOptions {
 }
 
 /// A server with more than an address.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Server")]
 struct Table {
@@ -68,6 +68,16 @@ impl From<Table> for ServerOptions {
     fn from(table: Table) -> Self {
         let Table { address, weight, max_connections, backup, down } = table;
         ServerOptions { address, weight, max_connections, backup, down, bare: false }
+    }
+}
+
+impl Serialize for ServerOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.bare {
+            return self.address.serialize(serializer);
+        }
+        let ServerOptions { address, weight, max_connections, backup, down, bare: _ } = self.clone();
+        Table { address, weight, max_connections, backup, down }.serialize(serializer)
     }
 }
 

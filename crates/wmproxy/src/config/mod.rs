@@ -1,4 +1,138 @@
 //! From text to plan: reads config files, finds every problem in them, and says what they come to.
+//!
+//! ```text
+//! TOML, YAML, JSON -> tree (values that know their place) -> ${ENV}, include -> Options -> Plan
+//! ```
+//! Each step goes as far as it can: a value with a problem is dropped from the tree, the rest is still looked
+//! at, and what only follows from a dropped value is not reported. What must not live here is anything that
+//! acts on a plan; nothing is bound, resolved or started. Of the machine only files and the environment count.
 
+mod de;
+mod expand;
+mod include;
+mod json;
+mod listen;
+mod mask;
 pub(crate) mod options;
 pub(crate) mod plan;
+pub(crate) mod problem;
+mod reference;
+mod resolve;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod toml;
+mod tree;
+mod yaml;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use include::Format;
+pub(crate) use problem::Problems;
+pub(crate) use reference::{reference, schema};
+
+use include::Reader;
+use options::Options;
+use plan::Plan;
+use problem::{Found, MAX_PROBLEMS};
+use tree::Node;
+
+/// A config without errors.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) plan: Plan,
+    /// What is allowed but hardly meant.
+    pub(crate) warnings: Problems,
+    /// Every file that it was read from, secrets' files too.
+    pub(crate) files: Vec<PathBuf>,
+    options: Options,
+}
+
+/// Reads the file `path` and all that it includes.
+///
+/// # Errors
+/// Every problem of these files.
+pub(crate) fn load(path: &Path) -> Result<Loaded, Problems> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut reader = Reader::new(&env);
+    let root = reader.file(path, None);
+    finish(reader, root)
+}
+
+/// Reads a text that is in no file; `name` is what problems call it. Relative paths in it start at the current
+/// directory.
+///
+/// # Errors
+/// Every problem of it.
+pub(crate) fn load_text(name: &str, text: &str, format: Format) -> Result<Loaded, Problems> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut reader = Reader::new(&env);
+    let root = reader.text(name.to_owned(), PathBuf::new(), text, format);
+    finish(reader, root)
+}
+
+/// Takes options that were not written in a file, as of a command line.
+///
+/// # Errors
+/// Every problem of them, without a place but with its path.
+pub(crate) fn from_options(options: Options) -> Result<Loaded, Problems> {
+    let env = |_: &str| None;
+    let reader = Reader::new(&env);
+    judge(reader, None, options)
+}
+
+fn finish(mut reader: Reader<'_>, root: Option<Node>) -> Result<Loaded, Problems> {
+    let Some(mut root) = root else { return Err(Problems::new(reader.found, &reader.sources)) };
+    match de::decode(&mut root, &mut reader.found) {
+        // What is missing because a file is missing is no problem of its own.
+        Some(options) if !reader.incomplete => judge(reader, Some(&root), options),
+        _ => Err(Problems::new(reader.found, &reader.sources)),
+    }
+}
+
+fn judge(mut reader: Reader<'_>, tree: Option<&Node>, options: Options) -> Result<Loaded, Problems> {
+    let mut planner = resolve::Planner::new(tree, &reader.sources);
+    let plan = planner.plan(&options);
+    reader.found.append(&mut planner.found);
+    reader.files.append(&mut planner.files);
+    if reader.found.iter().any(Found::is_error) {
+        // A warning about half a config is often wrong: errors first.
+        reader.found.retain(Found::is_error);
+        return Err(Problems::new(reader.found, &reader.sources));
+    }
+    debug_assert!(MAX_PROBLEMS > 0 && tree.is_none_or(|tree| !tree.is_damaged()));
+    let warnings = Problems::new(reader.found, &reader.sources);
+    Ok(Loaded { plan, warnings, files: reader.files, options })
+}
+
+impl Loaded {
+    /// What the config comes to with includes merged, variables expanded and defaults filled in; secrets are
+    /// masked.
+    pub(crate) fn resolved(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(&self.options).unwrap_or_default();
+        drop_empty(&mut value);
+        value
+    }
+
+    /// [`resolved`](Self::resolved) as TOML.
+    pub(crate) fn print(&self) -> String {
+        // Options serialise to tables, lists and scalars, all of which TOML has.
+        ::toml::to_string_pretty(&self.resolved()).unwrap_or_default()
+    }
+}
+
+/// TOML has no null, and an empty table says nothing.
+fn drop_empty(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(object) => {
+            object.values_mut().for_each(drop_empty);
+            object.retain(|_, value| match value {
+                serde_json::Value::Null => false,
+                serde_json::Value::Object(object) => !object.is_empty(),
+                _ => true,
+            });
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
+}

@@ -149,7 +149,11 @@ impl FromStr for NameServer {
         let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
         let parsed = text.parse::<SocketAddr>().or_else(|_| bare());
         let address = parsed.map_err(|_| "expected the IP address of a name server, like \"10.0.0.2:53\"")?;
-        if address.port() == 0 { Err("a name server has a port other than 0") } else { Ok(NameServer(address)) }
+        if address.port() == 0 {
+            Err("a name server has a port other than 0")
+        } else {
+            Ok(NameServer(address))
+        }
     }
 }
 

@@ -1,0 +1,300 @@
+//! From options to a plan: fills in defaults, resolves names and paths, and reports what can't work together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use wmproxy_net::addr::{AddressSpec, Host, Protocol};
+use wmproxy_net::options::AccessLogOptions;
+use wmproxy_upstream::GroupSpec;
+use wmproxy_wire::units::Secret;
+
+use super::include::read_text;
+use super::listen::Listens;
+use super::options::{AdminOptions, Options, Workers};
+use super::plan::{AccessFormat, AccessLogPlan, AdminPlan, ListenerPlan, LogFile, LogPlan, Plan};
+use super::problem::Found;
+use super::tree::{Node, Path, Source, Span, Step, Value};
+use crate::observe::filter;
+use crate::observe::template::{self, TemplateError};
+
+/// Makes a plan, and collects what is wrong on the way. The plan is of use only if nothing is.
+pub(super) struct Planner<'a> {
+    tree: Option<&'a Node>,
+    sources: &'a [Source],
+    pub(super) found: Vec<Found>,
+    /// Files that were read besides the config.
+    pub(super) files: Vec<PathBuf>,
+    pub(super) groups: BTreeMap<Arc<str>, GroupSpec>,
+    /// Names of upstreams that are written somewhere, with problems or without.
+    pub(super) upstreams: BTreeSet<String>,
+    /// Those of them that somebody goes to.
+    pub(super) used: BTreeSet<String>,
+    pub(super) listens: Listens,
+    pub(super) listeners: Vec<ListenerPlan>,
+}
+
+impl<'a> Planner<'a> {
+    /// `tree` is where the options were read from, if they were.
+    pub(super) fn new(tree: Option<&'a Node>, sources: &'a [Source]) -> Self {
+        Planner {
+            tree,
+            sources,
+            found: Vec::new(),
+            files: Vec::new(),
+            groups: BTreeMap::new(),
+            upstreams: BTreeSet::new(),
+            used: BTreeSet::new(),
+            listens: Listens::default(),
+            listeners: Vec::new(),
+        }
+    }
+
+    pub(super) fn plan(&mut self, options: &Options) -> Plan {
+        let top = Path::default();
+        let log = self.log(options);
+        let access_log_path = top.key("access_log");
+        let access_log =
+            options.access_log.as_ref().map(|options| self.access_log(&[(&access_log_path, options)]));
+        let admin = options.admin.on().and_then(|admin| self.admin(admin));
+        self.groups(options);
+        self.streams(options, access_log.as_ref());
+        self.leftovers(options);
+        Plan {
+            workers: match options.workers {
+                Workers::Count(count) => count,
+                Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            },
+            user: options.user.clone(),
+            group: options.group.clone(),
+            shutdown_timeout: options.shutdown_timeout.get(),
+            log,
+            access_log,
+            admin,
+            resolver: options.resolver.servers.iter().map(|server| server.0).collect(),
+            groups: std::mem::take(&mut self.groups),
+            listeners: std::mem::take(&mut self.listeners),
+        }
+    }
+
+    fn log(&mut self, options: &Options) -> LogPlan {
+        let path = Path::default().key("log");
+        if let Err(message) = filter::check(&options.log.level) {
+            self.problem(&path.key("level"), message);
+        }
+        let file = match options.log.file.as_str() {
+            "-" => None,
+            file => Some(self.file(&path.key("file"), file)),
+        };
+        LogPlan { level: options.log.level.clone(), format: options.log.format, file }
+    }
+
+    /// An access log of several layers: for each key the first one that says it.
+    pub(super) fn access_log(&mut self, layers: &[(&Path, &AccessLogOptions)]) -> AccessLogPlan {
+        let file = layers.iter().find_map(|(path, options)| Some((path, options.file.as_deref()?)));
+        let file = match file {
+            None | Some((_, "-")) => LogFile::Stdout,
+            Some((path, file)) => LogFile::Path(self.file(&path.key("file"), file)),
+        };
+        let format = layers.iter().find_map(|(path, options)| Some((path, options.format.as_deref()?)));
+        let format = match format {
+            None | Some((_, "json")) => AccessFormat::Json,
+            Some((path, text)) => {
+                self.template(&path.key("format"), text);
+                AccessFormat::Template(text.to_owned())
+            }
+        };
+        AccessLogPlan { file, format }
+    }
+
+    fn template(&mut self, path: &Path, text: &str) {
+        let hint = "write \"json\", or a template like \"{time} {client_addr} {peer} {outcome}\"";
+        let found = match template::compile(text) {
+            Ok(_) => return,
+            Err(_) if text == "combined" => self
+                .error(path, "`combined` is the format of HTTP requests, and a stream has none")
+                .hint(hint),
+            Err(TemplateError::Constant) => self.error(path, "no variable in this template").hint(hint),
+            Err(TemplateError::Unknown(name, Some(near))) => {
+                let found = self.error(path, format!("unknown variable `{{{name}}}`"));
+                found.hint(format!("did you mean `{{{near}}}`?"))
+            }
+            Err(error) => self.error(path, error.to_string()),
+        };
+        self.push(found);
+    }
+
+    fn admin(&mut self, options: &AdminOptions) -> Option<AdminPlan> {
+        let path = Path::default().key("admin");
+        let token = self.secret(&path, "token", options.token.as_ref(), options.token_file.as_deref());
+        let listen = path.key("listen");
+        if options.listen.count() != 1 {
+            self.problem(&listen, "the admin endpoint listens on one port");
+            return None;
+        }
+        let is_local = match &options.listen {
+            AddressSpec::Unix(_) => true,
+            AddressSpec::Inet { host: Host::Ip(ip), .. } => ip.to_canonical().is_loopback(),
+            AddressSpec::Inet { host: Host::Name(name), .. } => name == "localhost",
+            AddressSpec::Inet { host: Host::Any, .. } => false,
+        };
+        let has_token = token.is_some() || self.is_damaged(&path);
+        if !is_local && !has_token {
+            let found = self.error(&listen, "whoever reaches this address could stop the proxy");
+            self.push(found.hint("add a `token`, or listen on 127.0.0.1 or on \"unix:/path\""));
+        }
+        self.claim(Protocol::Tcp, &options.listen, &listen);
+        Some(AdminPlan { listen: options.listen.clone(), token })
+    }
+
+    /// A secret that is written as `key`, or is in the file that `key` with `_file` names.
+    fn secret(
+        &mut self,
+        table: &Path,
+        key: &str,
+        value: Option<&Secret>,
+        file: Option<&str>,
+    ) -> Option<Secret> {
+        let file_key = table.key(&format!("{key}_file"));
+        let Some(file) = file else { return value.cloned() };
+        if value.is_some() {
+            let found = self.error(&file_key, format!("`{key}` is given already"));
+            self.push(found.related(self.span(&table.key(key)), "given here"));
+            return None;
+        }
+        let file = self.file(&file_key, file);
+        self.files.push(file.clone());
+        let secret = read_text(&file)
+            .map_err(|why| format!("can't read {}: {why}", file.display()))
+            .and_then(|text| {
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                Secret::new(text).map_err(|_| format!("{} is empty", file.display()))
+            });
+        secret.map_err(|message| self.problem(&file_key, message)).ok()
+    }
+
+    fn groups(&mut self, options: &Options) {
+        let table = Path::default().key("upstream");
+        self.upstreams.extend(options.upstream.keys().cloned());
+        // A group that could not be read is still no unknown name.
+        if let Some(Value::Table(written)) = self.node(&table).map(|node| &node.value) {
+            self.upstreams.extend(written.keys().cloned());
+        }
+        for (name, options) in &options.upstream {
+            let path = table.key(name);
+            self.check_name(&path, name, true);
+            match options.spec(name) {
+                Ok(spec) => {
+                    self.groups.insert(spec.name.clone(), spec);
+                }
+                Err(problems) => {
+                    for (place, message) in problems {
+                        self.group_problem(&path, &place, message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `place` is as in `servers[1].weight`.
+    fn group_problem(&mut self, group: &Path, place: &str, message: String) {
+        let mut path = group.clone();
+        for part in place.split(['.', '[']).filter(|part| !part.is_empty()) {
+            match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
+                Some(index) => path.0.push(Step::Index(index)),
+                None => path.0.push(Step::Key(part.to_owned())),
+            }
+        }
+        // A list that is empty because what was in it was dropped is no problem of its own.
+        if !self.is_damaged(&path) {
+            self.problem(&path, message);
+        }
+    }
+
+    /// Names become labels of metrics and parts of URLs.
+    pub(super) fn check_name(&mut self, path: &Path, name: &str, is_key: bool) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+            let message = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
+            let mut found = self.error(path, message);
+            if let Some(span) = self.tree.and_then(|tree| tree.key_span(path)).filter(|_| is_key) {
+                found = Found::error(span, message).path(path.clone());
+            }
+            self.push(found);
+        }
+    }
+
+    fn leftovers(&mut self, options: &Options) {
+        let table = Path::default().key("upstream");
+        for name in options.upstream.keys().filter(|name| !self.used.contains(*name)) {
+            let path = table.key(name);
+            let message = format!("nothing goes to the upstream `{name}`");
+            let found = match self.tree.and_then(|tree| tree.key_span(&path)) {
+                Some(span) => Found::error(span, message).path(path),
+                None => Found::nowhere(message).path(path),
+            };
+            self.found.push(found.warning());
+        }
+        if self.listeners.is_empty() {
+            let message = "there is no listener: nothing will be served";
+            self.found.push(
+                Found::nowhere(message).warning().hint("add a [[stream]] with `listen` and `upstream`"),
+            );
+        }
+    }
+
+    /// Takes an address for a listener, unless another one has it.
+    pub(super) fn claim(&mut self, protocol: Protocol, address: &AddressSpec, path: &Path) {
+        let place = self.span(path);
+        if let Some(conflict) = self.listens.claim(protocol, address, place) {
+            let found = self.error(path, conflict.message);
+            self.push(found.related(conflict.other, "the other listener"));
+        }
+    }
+
+    /// A path of a file, which starts at the directory of the file that names it.
+    fn file(&mut self, path: &Path, file: &str) -> PathBuf {
+        if file.is_empty() {
+            self.problem(path, "this is the name of no file");
+        }
+        let source = self.span(path).and_then(|span| self.sources.get(span.file));
+        source.map_or_else(|| FilePath::new(file).to_owned(), |source| source.dir.join(file))
+    }
+
+    /// The node that an option was read from.
+    pub(super) fn node(&self, path: &Path) -> Option<&'a Node> {
+        self.tree.and_then(|tree| tree.at(&tree.with_dropped(path)))
+    }
+
+    /// Where an option is written, or else what holds it.
+    pub(super) fn span(&self, path: &Path) -> Option<Span> {
+        match (self.node(path), path.split_last()) {
+            (Some(node), Some(_)) => Some(node.place()),
+            (None, Some((parent, _))) => self.span(&parent),
+            (_, None) => None,
+        }
+    }
+
+    /// Whether a part of an option was dropped, or all of it.
+    pub(super) fn is_damaged(&self, path: &Path) -> bool {
+        self.node(path).is_some_and(Node::is_damaged)
+    }
+
+    pub(super) fn error(&self, path: &Path, message: impl Into<String>) -> Found {
+        let found = match self.span(path) {
+            Some(span) => Found::error(span, message),
+            None => Found::nowhere(message),
+        };
+        found.path(self.tree.map_or_else(|| path.clone(), |tree| tree.with_dropped(path)))
+    }
+
+    pub(super) fn push(&mut self, found: Found) {
+        self.found.push(found);
+    }
+
+    pub(super) fn problem(&mut self, path: &Path, message: impl Into<String>) {
+        let found = self.error(path, message);
+        self.push(found);
+    }
+}
