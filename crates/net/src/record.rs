@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use wmproxy_runtime::counter::{Counter, Log2Histogram, Sharded};
 
@@ -252,4 +252,141 @@ pub struct ClosedRecord {
 pub trait AccessLog: Send + Sync {
     /// Takes one record.
     fn write(&self, record: &ClosedRecord);
+}
+
+/// The running account of one connection or flow. Whoever ends it says how; if nobody does, the drop tells why.
+pub struct Record {
+    metrics: Arc<ListenerMetrics>,
+    log: Option<Arc<dyn AccessLog>>,
+    began: Instant,
+    /// Who came; none for a unix socket.
+    pub client: Option<SocketAddr>,
+    /// The address of ours that the client reached, where the listener's own does not say it.
+    pub local: Option<SocketAddr>,
+    /// The upstream group's name.
+    pub group: Option<Arc<str>>,
+    /// The peer that it is connected to, or the last one tried.
+    pub peer: Option<Address>,
+    /// How long connecting to the peer took.
+    pub connect_time: Option<Duration>,
+    bytes_in: u64,
+    bytes_out: u64,
+    datagrams_in: u64,
+    datagrams_out: u64,
+    outcome: Option<Outcome>,
+}
+
+impl Record {
+    /// Opens the account and counts the connection or flow as accepted.
+    pub fn open(
+        metrics: Arc<ListenerMetrics>,
+        log: Option<Arc<dyn AccessLog>>,
+        client: Option<SocketAddr>,
+    ) -> Record {
+        metrics.blocks.local().accepted.add(1);
+        Record {
+            metrics,
+            log,
+            began: Instant::now(),
+            client,
+            local: None,
+            group: None,
+            peer: None,
+            connect_time: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            datagrams_in: 0,
+            datagrams_out: 0,
+            outcome: None,
+        }
+    }
+
+    /// The listener's counters.
+    pub fn metrics(&self) -> &Arc<ListenerMetrics> {
+        &self.metrics
+    }
+
+    /// Adds bytes from the client, and towards it.
+    #[inline]
+    pub fn add_bytes(&mut self, inward: u64, outward: u64) {
+        let block = self.metrics.blocks.local();
+        if inward != 0 {
+            self.bytes_in += inward;
+            block.bytes_in.add(inward);
+        }
+        if outward != 0 {
+            self.bytes_out += outward;
+            block.bytes_out.add(outward);
+        }
+    }
+
+    /// Adds datagrams from the client.
+    #[inline]
+    pub fn add_datagrams_in(&mut self, datagrams: u64, bytes: u64) {
+        self.datagrams_in += datagrams;
+        self.metrics.blocks.local().datagrams_in.add(datagrams);
+        self.add_bytes(bytes, 0);
+    }
+
+    /// Adds datagrams towards the client.
+    #[inline]
+    pub fn add_datagrams_out(&mut self, datagrams: u64, bytes: u64) {
+        self.datagrams_out += datagrams;
+        self.metrics.blocks.local().datagrams_out.add(datagrams);
+        self.add_bytes(0, bytes);
+    }
+
+    /// The outcome of silence: who never said anything is named.
+    pub fn silence(&self) -> Outcome {
+        let (client, peer) = (self.bytes_in + self.datagrams_in, self.bytes_out + self.datagrams_out);
+        match (client, peer) {
+            (0, _) => Outcome::ClientSilent,
+            (_, 0) => Outcome::PeerSilent,
+            _ => Outcome::IdleTimeout,
+        }
+    }
+
+    /// Says how it ended. The first word counts.
+    pub fn close(&mut self, outcome: Outcome) {
+        self.outcome.get_or_insert(outcome);
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record")
+            .field("client", &self.client)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let outcome = self.outcome.unwrap_or_else(|| {
+            // Nobody closed it: its task unwinds, or was ended from outside.
+            if std::thread::panicking() { Outcome::Panicked } else { Outcome::Drained }
+        });
+        let block = self.metrics.blocks.local();
+        block.closed.add(1);
+        block.outcomes[outcome as usize].add(1);
+        let Some(log) = self.log.take() else { return };
+        let duration = self.began.elapsed();
+        log.write(&ClosedRecord {
+            protocol: self.metrics.protocol,
+            listener: self.metrics.name.clone(),
+            client: self.client,
+            local: self.local.map_or_else(|| self.metrics.address.clone(), Address::Inet),
+            group: self.group.take(),
+            peer: self.peer.take(),
+            started: SystemTime::now() - duration,
+            connect_time: self.connect_time,
+            duration,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            datagrams_in: self.datagrams_in,
+            datagrams_out: self.datagrams_out,
+            outcome,
+        });
+    }
 }

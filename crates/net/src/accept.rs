@@ -1,0 +1,201 @@
+//! The one accept loop of the program.
+//!
+//! A permit is taken before a connection is accepted, so that who is over the limit waits in the kernel's queue and
+//! costs us nothing. Nothing that waits on a client runs in the loop.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use wmproxy_runtime::scope::{Leash, Scope};
+
+use crate::addr::{Address, Protocol};
+use crate::conn::{Conn, Serve};
+use crate::limit::{Gate, Permit};
+use crate::listen::Bound;
+use crate::pressure;
+use crate::record::{AcceptErrorKind, AccessLog, ListenerMetrics, Outcome, Record};
+use crate::stream::Stream;
+use crate::sys;
+
+/// Connections accepted before other tasks of the worker get their turn.
+const BURST: usize = 16;
+
+/// What is done with the connections of a listener; a reload puts another in its place.
+#[derive(Clone)]
+pub struct Service {
+    /// The mode.
+    pub serve: Arc<dyn Serve>,
+    /// Where records go.
+    pub log: Option<Arc<dyn AccessLog>>,
+}
+
+/// A listener at work on this worker. Dropping it stops it and throws away what waits in the queue; see
+/// [`Accepting::finish`].
+pub struct Accepting {
+    acceptor: Rc<Acceptor>,
+    _task: Leash,
+}
+
+struct Acceptor {
+    socket: AsyncFd<Arc<OwnedFd>>,
+    /// Known before a connection comes, unless the listener has several addresses.
+    ask_local: bool,
+    metrics: Arc<ListenerMetrics>,
+    gate: Arc<Gate>,
+    scope: Scope,
+    service: RefCell<Service>,
+}
+
+enum Accepted {
+    One,
+    Empty,
+    Exhausted(io::Error),
+    Dead(io::Error),
+}
+
+impl Accepting {
+    /// Begins to accept on this worker. Connections are tasks of `connections`; the loop itself of `listeners`.
+    ///
+    /// # Errors
+    /// The worker's event queue takes no more.
+    pub fn start(
+        bound: &Bound,
+        worker: usize,
+        metrics: Arc<ListenerMetrics>,
+        gate: Arc<Gate>,
+        service: Service,
+        connections: Scope,
+        listeners: &Scope,
+    ) -> io::Result<Accepting> {
+        let socket = sys::watch(bound.socket(worker), Interest::READABLE)?;
+        let ask_local = bound.protocol == Protocol::Tcp && bound.is_wildcard();
+        let acceptor =
+            Acceptor { socket, ask_local, metrics, gate, scope: connections, service: RefCell::new(service) };
+        let acceptor = Rc::new(acceptor);
+        let task = listeners.spawn_leashed(acceptor.clone().run());
+        Ok(Accepting { acceptor, _task: task })
+    }
+
+    /// Serves connections from now on with something else. Those that are open keep what they have.
+    pub fn replace(&self, service: Service) {
+        self.acceptor.service.replace(service);
+    }
+
+    /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
+    pub fn finish(self) {
+        while let Some(permit) = self.acceptor.gate.try_enter() {
+            if !matches!(self.acceptor.accept(permit), Accepted::One) {
+                return;
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    async fn run(self: Rc<Self>) {
+        loop {
+            let mut ready = match self.socket.readable().await {
+                Ok(ready) => ready,
+                Err(error) => return self.report_dead(&error),
+            };
+            for _ in 0..BURST {
+                if pressure::is_high() {
+                    self.pause().await;
+                    break;
+                }
+                let permit = self.gate.enter().await;
+                match self.accept(permit) {
+                    Accepted::One => {}
+                    Accepted::Empty => {
+                        ready.clear_ready();
+                        break;
+                    }
+                    Accepted::Exhausted(error) => {
+                        pressure::note(&error);
+                        self.pause().await;
+                        break;
+                    }
+                    Accepted::Dead(error) => return self.report_dead(&error),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn accept(&self, permit: Permit) -> Accepted {
+        loop {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let error = match acceptfrom_with(self.socket.get_ref(), flags) {
+                Ok((fd, from)) => {
+                    let client = from.and_then(|addr| SocketAddr::try_from(addr).ok());
+                    self.begin(fd, client, permit);
+                    return Accepted::One;
+                }
+                Err(Errno::AGAIN) => return Accepted::Empty,
+                Err(Errno::INTR) => continue,
+                Err(error) => error,
+            };
+            let kind = sort(error);
+            self.metrics.blocks.local().accept_errors[kind as usize].add(1);
+            match kind {
+                AcceptErrorKind::Client => {}
+                AcceptErrorKind::Resources => return Accepted::Exhausted(error.into()),
+                AcceptErrorKind::Socket => return Accepted::Dead(error.into()),
+            }
+        }
+    }
+
+    fn begin(&self, fd: OwnedFd, client: Option<SocketAddr>, mut permit: Permit) {
+        let Service { serve, log } = self.service.borrow().clone();
+        let mut record = Record::open(self.metrics.clone(), log, client);
+        let inet = client.is_some();
+        let stream = match Stream::new(fd, inet) {
+            Ok(stream) => stream,
+            Err(_) => return record.close(Outcome::NoResources),
+        };
+        if let Some(client) = client
+            && !permit.claim(client.ip())
+        {
+            record.close(Outcome::ClientLimit);
+            return stream.reset();
+        }
+        if self.ask_local
+            && let Ok(Address::Inet(local)) = stream.local_address()
+        {
+            record.local = Some(local);
+        }
+        self.scope.spawn_boxed(serve.serve(Conn { stream, record, permit }));
+    }
+
+    /// Rests while descriptors or memory are short.
+    async fn pause(&self) {
+        let block = self.metrics.blocks.local();
+        block.accept_pauses.add(1);
+        tokio::time::sleep(pressure::PAUSE).await;
+        block.accept_resumes.add(1);
+    }
+
+    fn report_dead(&self, error: &io::Error) {
+        tracing::error!(listener = %self.metrics.name, %error, "the listening socket failed; nothing is accepted there");
+    }
+}
+
+/// Whose trouble a failure of accept(2) is.
+fn sort(error: Errno) -> AcceptErrorKind {
+    match error {
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => AcceptErrorKind::Resources,
+        Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT => {
+            AcceptErrorKind::Socket
+        }
+        // Linux passes network errors of the new connection on through accept(2).
+        _ => AcceptErrorKind::Client,
+    }
+}

@@ -1,0 +1,146 @@
+//! The TCP relay: one state machine for both directions of a connection.
+//!
+//! It runs in the connection's own task. Bytes go through the worker's shared scratch buffer, so an idle connection
+//! holds none; what the other side did not take at once is kept, and nothing more is read until it has: that is the
+//! back-pressure. The end of one direction is passed on as such (half-close), a reset as a reset.
+
+mod copy;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+use wmproxy_runtime::clock::{self, Ticks};
+
+use crate::record::{Outcome, Record};
+use crate::stream::Stream;
+use copy::{Broken, Lane};
+
+/// Moves bytes between `client` and `peer` until both are done, and says how it ended.
+///
+/// Both streams are closed on return: with a FIN after an orderly end, else with a RST, so that each side learns that
+/// the other did not finish. `idle_timeout` runs out when nothing moved in either direction for so long.
+pub async fn relay(client: Stream, peer: Stream, idle_timeout: Duration, record: &mut Record) -> Outcome {
+    let mut relay =
+        Relay { up: Lane::default(), down: Lane::default(), cut_by: None, last: clock::now(), armed: false };
+    let sleep = tokio::time::sleep(idle_timeout);
+    tokio::pin!(sleep);
+    let outcome = poll_fn(|cx| {
+        relay
+            .poll_lanes(cx, &client, &peer, record)
+            .map_or_else(|| relay.poll_idle(cx, sleep.as_mut(), idle_timeout, record), Poll::Ready)
+    })
+    .await;
+    if outcome != Outcome::Done {
+        client.reset();
+        peer.reset();
+    }
+    outcome
+}
+
+struct Relay {
+    /// From the client to the peer.
+    up: Lane,
+    /// From the peer to the client.
+    down: Lane,
+    /// Who stopped taking bytes while the other lane still ran.
+    cut_by: Option<Outcome>,
+    /// When something moved last.
+    last: Ticks,
+    /// Whether the timer knows this task. Its deadline is moved only when it fires: a timer that is moved for each
+    /// packet costs more than the packet.
+    armed: bool,
+}
+
+impl Relay {
+    /// Moves what can be moved; the outcome when that was the last.
+    fn poll_lanes(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Stream,
+        peer: &Stream,
+        record: &mut Record,
+    ) -> Option<Outcome> {
+        let (up, sent) = self.up.pump(cx, client, peer);
+        let (down, received) = self.down.pump(cx, peer, client);
+        if sent != 0 || received != 0 {
+            record.add_bytes(sent, received);
+            self.last = clock::now();
+        }
+        if let Poll::Ready(Err(broken)) = up {
+            let side = broken.side(Outcome::ClientReset, Outcome::PeerReset);
+            if self.cut(broken, &down) {
+                return Some(side);
+            }
+            self.cut_by.get_or_insert(side);
+            self.up.abandon();
+        }
+        if let Poll::Ready(Err(broken)) = down {
+            let side = broken.side(Outcome::PeerReset, Outcome::ClientReset);
+            if self.cut(broken, &up) {
+                return Some(self.cut_by.unwrap_or(side));
+            }
+            self.cut_by.get_or_insert(side);
+            self.down.abandon();
+        }
+        (self.up.is_closed() && self.down.is_closed()).then(|| self.cut_by.unwrap_or(Outcome::Done))
+    }
+
+    /// Whether a broken lane ends both. A source that is reset does. A destination that takes no more does not yet:
+    /// what it said before it went, an early answer perhaps, is still to be read from the other lane.
+    fn cut(&self, broken: Broken, other: &Poll<Result<(), Broken>>) -> bool {
+        matches!(broken, Broken::Source) || matches!(other, Poll::Ready(_))
+    }
+
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut sleep: Pin<&mut Sleep>,
+        idle_timeout: Duration,
+        record: &Record,
+    ) -> Poll<Outcome> {
+        loop {
+            if self.armed && !sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            if sleep.as_mut().poll_elapsed(cx).is_pending() {
+                self.armed = true;
+                return Poll::Pending;
+            }
+            let quiet = clock::now().since(self.last);
+            if quiet >= idle_timeout {
+                return Poll::Ready(record.silence());
+            }
+            sleep.as_mut().reset(tokio::time::Instant::now() + (idle_timeout - quiet));
+            self.armed = false;
+        }
+    }
+}
+
+/// `Sleep::poll` under a name that says what it answers.
+trait PollElapsed {
+    fn poll_elapsed(self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl PollElapsed for Pin<&mut Sleep> {
+    fn poll_elapsed(self, cx: &mut Context<'_>) -> Poll<()> {
+        Future::poll(self, cx)
+    }
+}
+
+/// Errors that mean no more than that the other side has gone.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::TimedOut
+    )
+}
+
+#[cfg(test)]
+mod tests;

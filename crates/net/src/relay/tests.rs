@@ -1,0 +1,165 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::addr::{Address, Protocol};
+use crate::record::ListenerMetrics;
+
+/// A connected pair: the far end blocking, our end as a `Stream` of the running runtime.
+fn pair() -> (TcpStream, OwnedFd) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = listener.accept().unwrap().0;
+    near.set_nonblocking(true).unwrap();
+    far.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    (far, near.into())
+}
+
+fn record() -> Record {
+    let address = Address::Inet("127.0.0.1:1".parse().unwrap());
+    Record::open(Arc::new(ListenerMetrics::new("test".into(), Protocol::Tcp, address, 1)), None, None)
+}
+
+/// Relays between two far ends, which `script` plays on a thread of its own.
+fn play(
+    idle: Duration,
+    script: impl FnOnce(TcpStream, TcpStream) + Send + 'static,
+) -> (Outcome, Arc<ListenerMetrics>) {
+    let ((client, near_client), (peer, near_peer)) = (pair(), pair());
+    let thread = std::thread::spawn(move || script(client, peer));
+    let runtime = tokio::runtime::LocalRuntime::new().unwrap();
+    let answer = runtime.block_on(async {
+        let mut record = record();
+        let (client, peer) = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
+        let outcome = relay(client, peer, idle, &mut record).await;
+        (outcome, record.metrics().clone())
+    });
+    thread.join().unwrap();
+    answer
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_half_close_passes_and_the_answer_still_comes() {
+    let (outcome, metrics) = play(LONG, |mut client, mut peer| {
+        client.write_all(b"question").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut got = String::new();
+        peer.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "question");
+        peer.write_all(b"the answer").unwrap();
+        drop(peer);
+        let mut got = String::new();
+        client.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "the answer");
+    });
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), 8);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_out), 10);
+}
+
+#[test]
+fn a_reset_passes_as_a_reset_either_way() {
+    let (outcome, _) = play(LONG, |mut client, mut peer| {
+        client.write_all(b"x").unwrap();
+        peer.read_exact(&mut [0]).unwrap();
+        reset(client);
+        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    });
+    assert_eq!(outcome, Outcome::ClientReset);
+    let (outcome, _) = play(LONG, |mut client, mut peer| {
+        client.write_all(b"x").unwrap();
+        peer.read_exact(&mut [0]).unwrap();
+        reset(peer);
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    });
+    assert_eq!(outcome, Outcome::PeerReset);
+}
+
+#[test]
+fn an_early_answer_arrives_though_the_peer_stopped_reading() {
+    let (outcome, _) = play(LONG, |mut client, mut peer| {
+        client.write_all(b"begin").unwrap();
+        peer.read_exact(&mut [0; 5]).unwrap();
+        // Answers and closes with a question unread: the kernel sends a reset behind the answer.
+        peer.write_all(b"too large").unwrap();
+        client.write_all(&[0; 1000]).unwrap();
+        let mut got = [0; 9];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"too large");
+        drop(peer);
+        let end = client.read(&mut [0]);
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    });
+    assert_eq!(outcome, Outcome::PeerReset);
+}
+
+#[test]
+fn a_reader_that_stops_stops_the_writer() {
+    let (outcome, metrics) = play(LONG, |client, mut peer| {
+        // The peer floods; the client reads nothing for as long as anything still moves.
+        peer.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        let mut quiet = 0;
+        while quiet < 50 {
+            match peer.write(&[7; 65536]) {
+                Ok(n) => (sent, quiet) = (sent + n, 0),
+                Err(_) => {
+                    quiet += 1;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            assert!(sent < 64 << 20, "nobody reads, and still bytes go");
+        }
+        drop(peer);
+        let mut rest = 0;
+        for got in client.bytes() {
+            assert_eq!(got.unwrap(), 7);
+            rest += 1;
+            if rest == sent {
+                break;
+            }
+        }
+    });
+    assert_eq!(outcome, Outcome::Done);
+    assert!(metrics.blocks.sum(|b| &b.bytes_out) > 0);
+}
+
+#[test]
+fn silence_ends_with_the_name_of_who_was_silent() {
+    let idle = Duration::from_millis(60);
+    let hold = |client: TcpStream, peer: TcpStream| {
+        let _ = (&client, &peer).0.read(&mut [0]);
+        drop(peer);
+    };
+    assert_eq!(play(idle, hold).0, Outcome::ClientSilent);
+    let ask = move |mut client: TcpStream, peer: TcpStream| {
+        client.write_all(b"hello?").unwrap();
+        hold(client, peer);
+    };
+    assert_eq!(play(idle, ask).0, Outcome::PeerSilent);
+}
+
+#[test]
+fn traffic_in_one_direction_keeps_a_connection_alive() {
+    let idle = Duration::from_millis(150);
+    let (outcome, metrics) = play(idle, |mut client, mut peer| {
+        client.write_all(b"go").unwrap();
+        for _ in 0..12 {
+            std::thread::sleep(Duration::from_millis(40));
+            peer.write_all(b".").unwrap();
+        }
+        let _ = client.read_exact(&mut [0; 12]);
+        let _ = client.read(&mut [0]);
+    });
+    assert_eq!(outcome, Outcome::IdleTimeout);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_out), 12);
+}

@@ -1,0 +1,175 @@
+//! A connected byte stream: a TCP connection or a unix socket.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, ipproto,
+    socket_with, sockopt,
+};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::addr::Address;
+use crate::pressure;
+use crate::sockopt::TcpOptions;
+use crate::sys;
+
+/// A connected stream that belongs to the worker it was made on.
+#[derive(Debug)]
+pub struct Stream {
+    fd: AsyncFd<OwnedFd>,
+    inet: bool,
+}
+
+impl Stream {
+    /// Takes a connected, non-blocking socket. `inet` says that it is TCP.
+    ///
+    /// # Errors
+    /// The worker's event queue takes no more.
+    pub fn new(fd: OwnedFd, inet: bool) -> io::Result<Stream> {
+        let fd = sys::watch(fd, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Stream { fd, inet })
+    }
+
+    /// Reads what is there, up to the buffer's length. 0 is the end of the stream.
+    ///
+    /// A read that does not fill the buffer has drained the socket, so the next poll waits for the event queue instead
+    /// of asking the kernel in vain.
+    #[inline]
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
+                Ok((n, _)) => {
+                    if n > 0 && n < buffer.len() {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Writes as much as the socket takes, at least one byte.
+    #[inline]
+    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_write_ready(cx))?;
+            match rustix::net::send(&self.fd, data, SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    if n < data.len() {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Says that nothing more will be written: a FIN.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.fd, Shutdown::Write)?)
+    }
+
+    /// Closes with a RST in place of a FIN, and throws away what is still unsent. A unix socket, which knows no reset,
+    /// is closed.
+    pub fn reset(self) {
+        if self.inet {
+            // Fails only on a socket that is no socket.
+            let _ = SockRef::from(&self.fd).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// The address of ours that the other side reached.
+    ///
+    /// # Errors
+    /// The socket has none.
+    pub fn local_address(&self) -> io::Result<Address> {
+        address_of(SockRef::from(&self.fd).local_addr()?)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The config's form of a system address.
+pub(crate) fn address_of(addr: socket2::SockAddr) -> io::Result<Address> {
+    if let Some(inet) = addr.as_socket() {
+        return Ok(Address::Inet(inet));
+    }
+    if addr.is_unix() {
+        return Ok(Address::Unix(addr.as_pathname().unwrap_or(std::path::Path::new("")).into()));
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "neither an internet nor a unix socket"))
+}
+
+/// Connects. Sets no deadline of its own: drop the future to give up.
+///
+/// # Errors
+/// As connect(2) says; see [`is_exhaustion`] for those that are this machine's own.
+pub async fn connect(address: &Address, options: &TcpOptions) -> io::Result<Stream> {
+    let connected = connect_inner(address, options).await;
+    if let Err(error) = &connected {
+        pressure::note(error);
+    }
+    connected
+}
+
+async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<Stream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (fd, begun) = match address {
+        Address::Inet(to) => {
+            let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+            if options.nodelay {
+                sockopt::set_tcp_nodelay(&fd, true)?;
+            }
+            if options.keepalive.is_some() {
+                options.apply(&fd)?;
+            }
+            let begun = rustix::net::connect(&fd, to);
+            (fd, begun)
+        }
+        Address::Unix(path) => {
+            let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            let begun = rustix::net::connect(&fd, &SocketAddrUnix::new(path)?);
+            (fd, begun)
+        }
+    };
+    let inet = matches!(address, Address::Inet(_));
+    match begun {
+        Ok(()) => return Stream::new(fd, inet),
+        // A unix socket whose queue is full says EAGAIN and never becomes ready (connect(2)): a refusal.
+        Err(Errno::AGAIN) => return Err(io::ErrorKind::ConnectionRefused.into()),
+        Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = Stream::new(fd, inet)?;
+    // A socket that is still connecting is not ready for anything (tcp_poll), so the first event is the result.
+    drop(stream.fd.writable().await?);
+    sockopt::socket_error(&stream.fd)??;
+    Ok(stream)
+}
+
+/// Whether an error means that this machine ran out of descriptors, ports or memory: nobody else's fault.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    // EADDRNOTAVAIL is what connect(2) says when no ephemeral port is free.
+    pressure::is_exhaustion(error) || Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL)
+}

@@ -1,0 +1,216 @@
+//! Datagrams in batches.
+//!
+//! A receive takes whatever has queued up ([`Batch`]: recvmmsg with GRO), a send joins datagrams of one length for one
+//! receiver ([`Train`]: GSO). Both leave each datagram whole and in its order. A machine or device that can't do GSO
+//! is found out by the first failure and not asked again.
+
+mod train;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::pressure;
+use crate::sys;
+use crate::sys::datagram::Inbox;
+
+pub use train::{Sent, Train};
+
+/// Messages of one receive. Under load most receives are full at 16 already, and more only makes others wait.
+pub const BATCH: usize = 32;
+
+/// What the kernel may queue for us while the worker is elsewhere: some 3,000 full-size datagrams as it counts them.
+/// Memory is taken only as datagrams wait. More than net.core.rmem_max needs a privilege; without it the kernel gives
+/// what it may.
+const LISTENER_QUEUE: i32 = 8 << 20;
+
+/// The same for the answers of one flow: a burst of 500 datagrams of 1472 bytes, each counted as 2.3 KB, and again.
+const FLOW_QUEUE: i32 = 2 << 20;
+
+thread_local! {
+    static INBOX: RefCell<Inbox> = RefCell::new(Inbox::new(BATCH));
+}
+
+/// A socket of this worker: a listener's, or one that is connected to a peer.
+#[derive(Debug)]
+pub struct UdpSocket {
+    fd: AsyncFd<Arc<OwnedFd>>,
+    /// The largest segment that GSO took no offence at; 0 when it is not to be had.
+    gso_limit: Cell<u16>,
+}
+
+/// What one receive brought. Lives in the worker's buffers, so it is dealt with before anything is awaited.
+pub struct Batch<'a> {
+    inbox: &'a mut Inbox,
+    messages: usize,
+}
+
+/// One message of a [`Batch`]: a datagram, or a train of them from one sender.
+#[derive(Debug, Clone, Copy)]
+pub struct Message {
+    index: usize,
+    len: usize,
+    segment: usize,
+    /// Who sent it; none if the address made no sense.
+    pub from: Option<SocketAddr>,
+    /// The address of ours that it came to, where the socket reports it.
+    pub local: Option<IpAddr>,
+    /// Whether the kernel cut it.
+    pub truncated: bool,
+}
+
+impl Message {
+    /// How many datagrams it holds.
+    pub fn count(&self) -> usize {
+        if self.segment == 0 { 1 } else { self.len.div_ceil(self.segment).max(1) }
+    }
+
+    /// All of their bytes.
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// The same message with `datagrams` of its first ones left out or, with `keep`, only them.
+    fn range(&self, datagrams: usize) -> usize {
+        if self.segment == 0 {
+            if datagrams == 0 { 0 } else { self.len }
+        } else {
+            (datagrams * self.segment).min(self.len)
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Describes message `index`; once for each.
+    pub fn take(&mut self, index: usize) -> Message {
+        let message = self.inbox.take(index);
+        let segment = if message.segment < message.data.len() { message.segment } else { 0 };
+        Message {
+            index,
+            len: message.data.len(),
+            segment,
+            from: message.from,
+            local: message.local,
+            truncated: message.truncated,
+        }
+    }
+
+    /// Puts the datagrams `skip .. skip + count` of a message on a train.
+    pub fn load<'a>(&'a self, message: &Message, skip: usize, count: usize, train: &mut Train<'a>) {
+        let data = self.inbox.data(message.index, message.len);
+        let (start, end) = (message.range(skip), message.range(skip + count));
+        train.push(&data[start..end], message.segment);
+    }
+}
+
+impl UdpSocket {
+    /// A listener's socket, bound by [`crate::listen`].
+    ///
+    /// # Errors
+    /// The worker's event queue takes no more.
+    pub fn new(fd: Arc<OwnedFd>) -> io::Result<UdpSocket> {
+        let fd = sys::watch(fd, Interest::READABLE)?;
+        Ok(UdpSocket { fd, gso_limit: Cell::new(u16::MAX) })
+    }
+
+    /// A socket that sends to `peer` and hears nobody else.
+    ///
+    /// # Errors
+    /// No descriptors or ports are left, or there is no way to that address.
+    pub fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
+        let open = || {
+            let socket = Socket::new(Domain::for_address(peer), Type::DGRAM.nonblocking().cloexec(), None)?;
+            set_queue(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, FLOW_QUEUE);
+            enable_gro(&socket);
+            socket.connect(&SockAddr::from(peer))?;
+            UdpSocket::new(Arc::new(socket.into()))
+        };
+        open().inspect_err(pressure::note)
+    }
+
+    /// Receives what is there and hands it to `handle`, at once and on this thread. A receive that does not fill the
+    /// batch has drained the socket.
+    ///
+    /// # Errors
+    /// On a connected socket what the network said of an earlier send: the peer's port is closed, for one.
+    pub fn poll_receive<R>(
+        &self,
+        cx: &mut Context<'_>,
+        handle: impl FnOnce(Batch<'_>) -> R,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            let received = INBOX.with_borrow_mut(|inbox| match inbox.receive(self.fd.as_fd()) {
+                Ok(messages) => {
+                    if messages < inbox.capacity() {
+                        ready.clear_ready();
+                    }
+                    Ok(messages)
+                }
+                Err(error) => Err(error),
+            });
+            match received {
+                Ok(messages) => {
+                    return Poll::Ready(Ok(INBOX.with_borrow_mut(|inbox| handle(Batch { inbox, messages }))));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Readies a listener's socket before it is bound to `ip`.
+pub(crate) fn prepare_listener(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    set_queue(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, LISTENER_QUEUE);
+    set_queue(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, LISTENER_QUEUE);
+    enable_gro(socket);
+    if ip.is_unspecified() {
+        // The address that the client hit is the one that the answer must leave from.
+        let (level, name) = match ip {
+            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        sys::set_int(socket.as_fd(), level, name, 1)?;
+    }
+    Ok(())
+}
+
+fn set_queue(socket: &Socket, forced: i32, plain: i32, bytes: i32) {
+    // The forced form needs CAP_NET_ADMIN; the plain one is capped by the system and never fails.
+    if sys::set_int(socket.as_fd(), libc::SOL_SOCKET, forced, bytes).is_err() {
+        let _ = sys::set_int(socket.as_fd(), libc::SOL_SOCKET, plain, bytes);
+    }
+}
+
+fn enable_gro(socket: &Socket) {
+    // Kernels before 5.0 have no GRO for UDP; datagrams then come one by one.
+    let _ = sys::set_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
+}
+
+#[cfg(test)]
+mod tests;

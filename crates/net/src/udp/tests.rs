@@ -1,0 +1,104 @@
+use std::future::poll_fn;
+use std::net::UdpSocket as Plain;
+
+use super::*;
+use wmproxy_runtime::counter::Log2Histogram;
+
+fn on_local_runtime<F: Future>(test: F) -> F::Output {
+    tokio::runtime::LocalRuntime::new().expect("a runtime").block_on(test)
+}
+
+/// A socket of ours connected to a plain one.
+fn pair() -> (UdpSocket, Plain) {
+    let far = Plain::bind("127.0.0.1:0").unwrap();
+    far.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    let near = UdpSocket::connect(far.local_addr().unwrap()).unwrap();
+    far.connect(socket2::SockRef::from(&near).local_addr().unwrap().as_socket().unwrap()).unwrap();
+    (near, far)
+}
+
+fn receive(far: &Plain) -> Vec<u8> {
+    let mut buffer = vec![0; 65536];
+    let n = far.recv(&mut buffer).unwrap();
+    buffer.truncate(n);
+    buffer
+}
+
+#[test]
+fn a_train_of_mixed_sizes_arrives_whole_and_in_order() {
+    on_local_runtime(async {
+        let (near, far) = pair();
+        let sizes = Log2Histogram::default();
+        let lens = [100, 100, 100, 60, 100, 0, 0, 1, 1472, 1472, 1472, 1473, 65507, 9000, 9000];
+        let data: Vec<Vec<u8>> = lens.iter().enumerate().map(|(i, &len)| vec![i as u8; len]).collect();
+        let mut train = Train::new(&near, crate::sys::datagram::Route::default(), Some(&sizes));
+        for datagram in &data {
+            train.push(datagram, 0);
+        }
+        let sent = train.finish();
+        assert_eq!((sent.datagrams, sent.dropped), (lens.len(), 0), "{:?}", sent.error);
+        assert_eq!(sent.bytes, lens.iter().sum::<usize>());
+        for datagram in &data {
+            assert_eq!(&receive(&far), datagram);
+        }
+        assert!(sizes.bucket(0).get() < lens.len() as u64, "nothing was joined");
+    });
+}
+
+#[test]
+fn without_gso_the_same_arrives_one_by_one() {
+    on_local_runtime(async {
+        let (near, far) = pair();
+        near.gso_limit.set(0);
+        let data: Vec<[u8; 200]> = (0..10).map(|i| [i; 200]).collect();
+        let joined = data.concat();
+        let mut train = Train::to_peer(&near);
+        train.push(&joined, 200);
+        assert_eq!(train.finish().datagrams, 10);
+        for datagram in &data {
+            assert_eq!(receive(&far), datagram);
+        }
+    });
+}
+
+#[test]
+fn a_batch_can_be_sent_on_in_parts() {
+    on_local_runtime(async {
+        let ((near, far), (out, target)) = (pair(), pair());
+        for i in 0..20u8 {
+            far.send(&[i; 50]).unwrap();
+        }
+        let count = poll_fn(|cx| {
+            near.poll_receive(cx, |mut batch| {
+                let messages: Vec<_> = (0..batch.len()).map(|i| batch.take(i)).collect();
+                for range in [0..7, 7..messages.len()] {
+                    let mut train = Train::to_peer(&out);
+                    for message in &messages[range] {
+                        batch.load(message, 0, message.count(), &mut train);
+                    }
+                    assert!(train.finish().error.is_none());
+                }
+                messages.iter().map(Message::count).sum::<usize>()
+            })
+        })
+        .await
+        .unwrap();
+        assert_eq!(count, 20);
+        for i in 0..20u8 {
+            assert_eq!(receive(&target), [i; 50]);
+        }
+    });
+}
+
+#[test]
+fn a_closed_port_is_an_error_of_the_connected_socket() {
+    on_local_runtime(async {
+        let (near, far) = pair();
+        drop(far);
+        let mut train = Train::to_peer(&near);
+        train.push(b"anybody?", 0);
+        assert_eq!(train.finish().datagrams, 1);
+        let error = poll_fn(|cx| near.poll_receive(cx, |_| ())).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    });
+}

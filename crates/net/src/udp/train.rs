@@ -1,0 +1,198 @@
+//! Sending many datagrams in few calls.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use wmproxy_runtime::counter::Log2Histogram;
+
+use super::UdpSocket;
+use crate::sys::datagram::{Route, send};
+
+/// What the kernel splits in one call at most (UDP_MAX_SEGMENTS before Linux 6.9).
+const MAX_SEGMENTS: usize = 64;
+
+/// All segments together are one packet for the kernel until it splits them: 65,535 less the headers of IPv6 and UDP.
+const MAX_BYTES: usize = 65_535 - 48;
+
+/// Datagrams for one receiver on their way into as few calls as possible.
+///
+/// A call can carry datagrams of one length, the last of which may be shorter. Whatever does not fit that begins the
+/// next call, so the order stays.
+pub struct Train<'a> {
+    socket: &'a UdpSocket,
+    route: Route,
+    sizes: Option<&'a Log2Histogram>,
+    cars: [IoSlice<'a>; MAX_SEGMENTS],
+    len: usize,
+    segment: usize,
+    segments: usize,
+    bytes: usize,
+    /// The last datagram was shorter than the others: nothing may follow it in this call.
+    sealed: bool,
+    sent: Sent,
+}
+
+/// What became of a [`Train`].
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Datagrams that went, counted from the first.
+    pub datagrams: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Datagrams that the socket had no room for.
+    pub dropped: usize,
+    /// What ended it: the datagrams after those that went or were dropped are unsent.
+    pub error: Option<io::Error>,
+}
+
+impl<'a> Train<'a> {
+    /// A train to the peer that `socket` is connected to.
+    pub fn to_peer(socket: &'a UdpSocket) -> Train<'a> {
+        Train::new(socket, Route::default(), None)
+    }
+
+    /// A train to a client, from the address of ours that it reached. Counts the size of each call in `sizes`.
+    pub fn to_client(
+        socket: &'a UdpSocket,
+        client: SocketAddr,
+        from: Option<IpAddr>,
+        sizes: &'a Log2Histogram,
+    ) -> Train<'a> {
+        Train::new(socket, Route { to: Some(client), from }, Some(sizes))
+    }
+
+    pub(super) fn new(socket: &'a UdpSocket, route: Route, sizes: Option<&'a Log2Histogram>) -> Train<'a> {
+        Train {
+            socket,
+            route,
+            sizes,
+            cars: [IoSlice::new(&[]); MAX_SEGMENTS],
+            len: 0,
+            segment: 0,
+            segments: 0,
+            bytes: 0,
+            sealed: false,
+            sent: Sent::default(),
+        }
+    }
+
+    /// Adds a datagram (`segment` 0), or several of `segment` bytes each, the last of which may be shorter.
+    pub(super) fn push(&mut self, data: &'a [u8], segment: usize) {
+        let segment = if segment == 0 || segment > data.len() { data.len() } else { segment };
+        let segments = if segment == 0 { 1 } else { data.len().div_ceil(segment) };
+        let fits = self.len > 0
+            && !self.sealed
+            && segment > 0
+            && (segment == self.segment || segments == 1 && segment < self.segment)
+            && self.segment <= usize::from(self.socket.gso_limit.get())
+            && self.segments + segments <= MAX_SEGMENTS
+            && self.bytes + data.len() <= MAX_BYTES;
+        if !fits {
+            self.flush();
+            self.segment = segment;
+            self.sealed = segment == 0;
+        }
+        self.cars[self.len] = IoSlice::new(data);
+        self.len += 1;
+        self.segments += segments;
+        self.bytes += data.len();
+        self.sealed |= self.bytes != self.segments * self.segment;
+    }
+
+    /// Sends what is left and tells how it went.
+    pub fn finish(mut self) -> Sent {
+        self.flush();
+        self.sent
+    }
+
+    fn flush(&mut self) {
+        let (cars, segments) = (&self.cars[..self.len], self.segments);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.len = 0;
+        self.segments = 0;
+        if segments == 0 || self.sent.error.is_some() {
+            return;
+        }
+        let limit = self.socket.gso_limit.get();
+        let segment = u16::try_from(self.segment).ok().filter(|s| segments > 1 && *s <= limit);
+        if segments > 1 && segment.is_none() {
+            return Self::send_singly(
+                &mut self.sent,
+                self.socket,
+                self.route,
+                self.sizes,
+                cars,
+                self.segment,
+            );
+        }
+        match send(self.socket.as_fd(), self.route, cars, segment) {
+            Ok(()) => {
+                self.sent.datagrams += segments;
+                self.sent.bytes += bytes;
+                if let Some(sizes) = self.sizes {
+                    sizes.record(segments as u64);
+                }
+            }
+            Err(error) if is_full(&error) => self.sent.dropped += segments,
+            Err(error) => match (segment, gso_limit_after(&error, self.segment)) {
+                (Some(_), Some(lower)) => {
+                    let before = self.sent.datagrams;
+                    Self::send_singly(
+                        &mut self.sent,
+                        self.socket,
+                        self.route,
+                        self.sizes,
+                        cars,
+                        self.segment,
+                    );
+                    // Only if it was the joining that failed, and not, say, the receiver's address.
+                    if self.sent.datagrams > before {
+                        tracing::debug!(%error, limit = lower, "sending datagrams one by one from here on");
+                        self.socket.gso_limit.set(lower);
+                    }
+                }
+                _ => self.sent.error = Some(error),
+            },
+        }
+    }
+
+    fn send_singly(
+        sent: &mut Sent,
+        socket: &UdpSocket,
+        route: Route,
+        sizes: Option<&Log2Histogram>,
+        cars: &[IoSlice<'_>],
+        segment: usize,
+    ) {
+        for datagram in cars.iter().flat_map(|car| car.chunks(segment.max(1))) {
+            match send(socket.as_fd(), route, &[IoSlice::new(datagram)], None) {
+                Ok(()) => {
+                    sent.datagrams += 1;
+                    sent.bytes += datagram.len();
+                    if let Some(sizes) = sizes {
+                        sizes.record(1);
+                    }
+                }
+                Err(error) if is_full(&error) => sent.dropped += 1,
+                Err(error) => return sent.error = Some(error),
+            }
+        }
+    }
+}
+
+/// The socket's or the device's queue has no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::NOBUFS))
+}
+
+/// What GSO is good for after it failed: nothing if the device can't (EIO), smaller segments if this one was larger
+/// than the way's MTU (EINVAL). None if GSO had no part in it.
+fn gso_limit_after(error: &io::Error, segment: usize) -> Option<u16> {
+    match Errno::from_io_error(error)? {
+        Errno::IO => Some(0),
+        Errno::INVAL | Errno::MSGSIZE => Some(u16::try_from(segment).unwrap_or(u16::MAX).saturating_sub(1)),
+        _ => None,
+    }
+}
