@@ -160,6 +160,8 @@ fn a_listener_may_change_its_address() {
     let proxy = start(&config(ports[0]));
     let old = proxy.tcp("t");
     proxy.reload_with(&config(ports[1]));
+    eventually("the old listener to be gone", || proxy.addrs("t", "tcp").len() == 1);
+    assert_eq!(proxy.tcp("t").port(), ports[1]);
     Conn::connect(&proxy.tcp("t")).echo(b"hello");
     eventually("the old address to be closed", || Conn::try_connect(&old).is_err());
 }
