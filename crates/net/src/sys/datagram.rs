@@ -71,11 +71,6 @@ impl Inbox {
         Inbox { headers, buffers, names, controls, _vectors: vectors }
     }
 
-    /// How many messages fit.
-    pub(crate) fn capacity(&self) -> usize {
-        self.headers.len()
-    }
-
     /// Receives what is there without waiting, and says how many messages that was.
     pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let count = self.headers.len() as libc::c_uint;

@@ -11,7 +11,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::Interest;
@@ -126,7 +125,7 @@ impl UdpSocket {
     /// # Errors
     /// The worker's event queue takes no more.
     pub fn new(fd: Arc<OwnedFd>) -> io::Result<UdpSocket> {
-        let fd = sys::watch(fd, Interest::READABLE)?;
+        let fd = sys::watch(fd, Interest::READABLE | Interest::ERROR)?;
         Ok(UdpSocket { fd, gso_limit: Cell::new(u16::MAX) })
     }
 
@@ -145,34 +144,26 @@ impl UdpSocket {
         open().inspect_err(pressure::note)
     }
 
-    /// Receives what is there and hands it to `handle`, at once and on this thread. A receive that does not fill the
-    /// batch has drained the socket.
+    /// Waits for datagrams and hands those that are there to `handle`, at once and on this thread. A receive that does
+    /// not fill the batch has drained the socket. Cancel safe.
     ///
     /// # Errors
     /// On a connected socket what the network said of an earlier send: the peer's port is closed, for one.
-    pub fn poll_receive<R>(
-        &self,
-        cx: &mut Context<'_>,
-        handle: impl FnOnce(Batch<'_>) -> R,
-    ) -> Poll<io::Result<R>> {
+    pub async fn receive<R>(&self, handle: impl FnOnce(Batch<'_>) -> R) -> io::Result<R> {
         loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            let received = INBOX.with_borrow_mut(|inbox| match inbox.receive(self.fd.as_fd()) {
-                Ok(messages) => {
-                    if messages < inbox.capacity() {
-                        ready.clear_ready();
-                    }
-                    Ok(messages)
-                }
-                Err(error) => Err(error),
-            });
+            // An ICMP error makes a socket neither readable nor closed, only erroneous.
+            let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
+            let received = INBOX.with_borrow_mut(|inbox| inbox.receive(self.fd.as_fd()));
             match received {
                 Ok(messages) => {
-                    return Poll::Ready(Ok(INBOX.with_borrow_mut(|inbox| handle(Batch { inbox, messages }))));
+                    if messages < BATCH {
+                        ready.clear_ready();
+                    }
+                    return Ok(INBOX.with_borrow_mut(|inbox| handle(Batch { inbox, messages })));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -1,4 +1,3 @@
-use std::future::poll_fn;
 use std::net::UdpSocket as Plain;
 
 use super::*;
@@ -68,8 +67,8 @@ fn a_batch_can_be_sent_on_in_parts() {
         for i in 0..20u8 {
             far.send(&[i; 50]).unwrap();
         }
-        let count = poll_fn(|cx| {
-            near.poll_receive(cx, |mut batch| {
+        let count = near
+            .receive(|mut batch| {
                 let messages: Vec<_> = (0..batch.len()).map(|i| batch.take(i)).collect();
                 for range in [0..7, 7..messages.len()] {
                     let mut train = Train::to_peer(&out);
@@ -80,9 +79,8 @@ fn a_batch_can_be_sent_on_in_parts() {
                 }
                 messages.iter().map(Message::count).sum::<usize>()
             })
-        })
-        .await
-        .unwrap();
+            .await
+            .unwrap();
         assert_eq!(count, 20);
         for i in 0..20u8 {
             assert_eq!(receive(&target), [i; 50]);
@@ -98,7 +96,7 @@ fn a_closed_port_is_an_error_of_the_connected_socket() {
         let mut train = Train::to_peer(&near);
         train.push(b"anybody?", 0);
         assert_eq!(train.finish().datagrams, 1);
-        let error = poll_fn(|cx| near.poll_receive(cx, |_| ())).await.unwrap_err();
+        let error = near.receive(|_| ()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     });
 }
