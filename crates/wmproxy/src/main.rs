@@ -1,2 +1,7 @@
 //! wmproxy
+mod admin;
+mod cli;
+mod config;
+mod observe;
+
 fn main() {}

@@ -1,0 +1,202 @@
+//! A status for people.
+
+use std::fmt::Write as _;
+
+use super::status::{ListenerStatus, PeerStatus, Status};
+
+/// A table whose columns are as wide as they need to be. The first column is flush left, numbers flush right.
+struct Table {
+    rows: Vec<Vec<String>>,
+    /// From this column on there are numbers.
+    numbers: usize,
+}
+
+impl Table {
+    fn new(head: &[&str], numbers: usize) -> Table {
+        Table { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()], numbers }
+    }
+
+    fn push_to(&self, out: &mut String) {
+        let width =
+            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                // Writing to a string can't fail.
+                let _ = if column < self.numbers {
+                    write!(line, "  {cell:<width$}")
+                } else {
+                    write!(line, "  {cell:>width$}")
+                };
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+}
+
+/// The whole status as text.
+pub(super) fn render(status: &Status) -> String {
+    let mut out = format!(
+        "wmproxy {}, pid {}, up {}{}\nconfig {} (generation {}), {} worker{}\n",
+        status.version,
+        status.pid,
+        uptime(status.uptime_seconds),
+        if status.draining { ", draining" } else { "" },
+        status.config.as_deref().unwrap_or("embedded default"),
+        status.generation,
+        status.workers,
+        if status.workers == 1 { "" } else { "s" },
+    );
+    if !status.listeners.is_empty() {
+        out.push('\n');
+        listeners(&status.listeners).push_to(&mut out);
+    }
+    if status.upstreams.iter().any(|upstream| !upstream.peers.is_empty()) {
+        out.push('\n');
+        let mut table = Table::new(
+            &["UPSTREAM", "PEER", "STATE", "IN FLIGHT", "TOTAL", "CONNECT ERRORS", "EJECTIONS"],
+            3,
+        );
+        for upstream in &status.upstreams {
+            table.rows.extend(upstream.peers.iter().map(|peer| peer_row(&upstream.name, peer)));
+        }
+        table.push_to(&mut out);
+    }
+    let unresolved: Vec<_> = status.upstreams.iter().filter(|group| !group.unresolved.is_empty()).collect();
+    if !unresolved.is_empty() {
+        out.push('\n');
+    }
+    for group in unresolved {
+        let are = if group.unresolved.len() == 1 { "is" } else { "are" };
+        out.push_str(&format!("{}: {} {are} not resolved\n", group.name, group.unresolved.join(", ")));
+    }
+    out
+}
+
+fn listeners(all: &[ListenerStatus]) -> Table {
+    let mut table = Table::new(&["LISTENER", "ADDRESS", "ACTIVE", "ACCEPTED", "IN", "OUT"], 2);
+    table.rows.extend(all.iter().map(|listener| {
+        vec![
+            listener.name.clone(),
+            format!("{}://{}", listener.protocol, listener.address),
+            listener.active.to_string(),
+            listener.accepted.to_string(),
+            bytes(listener.bytes_in),
+            bytes(listener.bytes_out),
+        ]
+    }));
+    table
+}
+
+fn peer_row(upstream: &str, peer: &PeerStatus) -> Vec<String> {
+    vec![
+        upstream.to_owned(),
+        peer.address.clone(),
+        if peer.backup { format!("{} (backup)", peer.state) } else { peer.state.clone() },
+        peer.in_flight.to_string(),
+        peer.leases.to_string(),
+        peer.connect_errors.values().sum::<u64>().to_string(),
+        peer.ejections.to_string(),
+    ]
+}
+
+/// The two largest units: `3d 4h`, `12m 5s`.
+fn uptime(seconds: u64) -> String {
+    let parts =
+        [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let first = parts.iter().position(|(n, _)| *n > 0).unwrap_or(parts.len() - 1);
+    let shown: Vec<String> = parts[first..].iter().take(2).map(|(n, unit)| format!("{n}{unit}")).collect();
+    shown.join(" ")
+}
+
+/// In powers of 1024, as the config writes sizes.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["k", "m", "g", "t", "p", "e"];
+    if n < 1024 {
+        return n.to_string();
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::status::UpstreamStatus;
+
+    #[test]
+    fn units_are_those_that_people_read() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3_700, "1h 1m"), (273_600, "3d 4h")] {
+            assert_eq!(uptime(seconds), text);
+        }
+        for (n, text) in [(0, "0"), (1023, "1023"), (1536, "1.5k"), (1 << 30, "1.0g"), (u64::MAX, "16.0e")] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let listener = |name: &str, address: &str, accepted| ListenerStatus {
+            name: name.into(),
+            protocol: "tcp".into(),
+            address: address.into(),
+            accepted,
+            active: 2,
+            bytes_in: 2048,
+            bytes_out: 5,
+            datagrams_in: None,
+            datagrams_out: None,
+        };
+        let peer = PeerStatus {
+            address: "10.0.0.5:80".into(),
+            state: "up".into(),
+            backup: false,
+            weight: 1,
+            max_connections: 0,
+            in_flight: 2,
+            leases: 12,
+            connect_errors: [("refused".to_owned(), 1)].into(),
+            ejections: 0,
+            ejected_for_ms: 0,
+            connect_time_ms: None,
+        };
+        let status = Status {
+            version: "1.2.3".into(),
+            pid: 42,
+            started: String::new(),
+            uptime_seconds: 61,
+            config: Some("/etc/wmproxy.toml".into()),
+            generation: 3,
+            workers: 2,
+            draining: false,
+            listeners: vec![listener("web", "127.0.0.1:80", 12_345), listener("redis", "[::1]:6379", 1)],
+            upstreams: vec![UpstreamStatus {
+                name: "web".into(),
+                balance: "round_robin".into(),
+                peers: vec![peer],
+                unresolved: vec!["app.internal".into()],
+            }],
+        };
+        assert_eq!(
+            render(&status),
+            "wmproxy 1.2.3, pid 42, up 1m 1s\n\
+             config /etc/wmproxy.toml (generation 3), 2 workers\n\
+             \n\
+             \x20 LISTENER  ADDRESS             ACTIVE  ACCEPTED    IN  OUT\n\
+             \x20 web       tcp://127.0.0.1:80       2     12345  2.0k    5\n\
+             \x20 redis     tcp://[::1]:6379         2         1  2.0k    5\n\
+             \n\
+             \x20 UPSTREAM  PEER         STATE  IN FLIGHT  TOTAL  CONNECT ERRORS  EJECTIONS\n\
+             \x20 web       10.0.0.5:80  up             2     12               1          0\n\
+             \n\
+             web: app.internal is not resolved\n"
+        );
+    }
+}

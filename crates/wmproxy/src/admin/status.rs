@@ -1,0 +1,165 @@
+//! The answer to `GET /api/v1/status`. Fields are added to it, never renamed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use wmproxy_net::addr::Protocol;
+use wmproxy_net::record::ListenerMetrics;
+use wmproxy_upstream::GroupStatus;
+
+use crate::observe::clock::rfc3339;
+use crate::observe::metrics::{connect_errors, state_word};
+use crate::observe::snapshot::Snapshot;
+
+/// A running process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    /// RFC 3339, local time.
+    pub(crate) started: String,
+    pub(crate) uptime_seconds: u64,
+    /// The config file; null for the embedded default.
+    pub(crate) config: Option<String>,
+    pub(crate) generation: u64,
+    pub(crate) workers: usize,
+    pub(crate) draining: bool,
+    pub(crate) listeners: Vec<ListenerStatus>,
+    pub(crate) upstreams: Vec<UpstreamStatus>,
+}
+
+/// A listener's figures since the process started. `in` is from the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListenerStatus {
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) address: String,
+    pub(crate) accepted: u64,
+    pub(crate) active: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// Of UDP listeners only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) datagrams_in: Option<u64>,
+    /// Of UDP listeners only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) datagrams_out: Option<u64>,
+}
+
+/// An upstream group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UpstreamStatus {
+    pub(crate) name: String,
+    pub(crate) balance: String,
+    pub(crate) peers: Vec<PeerStatus>,
+    /// Host names of the group that have never been resolved.
+    pub(crate) unresolved: Vec<String>,
+}
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeerStatus {
+    pub(crate) address: String,
+    /// `up`, `ejected`, `trial` (one connection decides whether it is up again) or `down`.
+    pub(crate) state: String,
+    pub(crate) backup: bool,
+    pub(crate) weight: u32,
+    /// 0 is no limit.
+    pub(crate) max_connections: u32,
+    pub(crate) in_flight: u32,
+    /// Connections and flows that it ever got.
+    pub(crate) leases: u64,
+    /// By kind.
+    pub(crate) connect_errors: BTreeMap<String, u64>,
+    pub(crate) ejections: u64,
+    /// 0 when it is not ejected.
+    pub(crate) ejected_for_ms: u64,
+    /// The moving average; null before the first.
+    pub(crate) connect_time_ms: Option<f64>,
+}
+
+impl Status {
+    /// What a snapshot shows at `now`.
+    pub(crate) fn of(snapshot: &Snapshot, now: SystemTime) -> Status {
+        let uptime = now.duration_since(snapshot.started).unwrap_or(Duration::ZERO);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: rfc3339(snapshot.started),
+            uptime_seconds: uptime.as_secs(),
+            config: snapshot.config.as_ref().map(|path| path.display().to_string()),
+            generation: snapshot.generation,
+            workers: snapshot.workers,
+            draining: snapshot.draining,
+            listeners: listeners(snapshot),
+            upstreams: snapshot.groups.iter().map(upstream).collect(),
+        }
+    }
+}
+
+fn listeners(snapshot: &Snapshot) -> Vec<ListenerStatus> {
+    let mut all: Vec<ListenerStatus> = Vec::new();
+    for one in snapshot.listeners.iter().map(|listener| listener_status(listener)) {
+        match all.iter_mut().find(|known| known.is_same(&one)) {
+            // An older generation's that still drains.
+            Some(known) => known.add(&one),
+            None => all.push(one),
+        }
+    }
+    all
+}
+
+fn listener_status(listener: &ListenerMetrics) -> ListenerStatus {
+    let blocks = &listener.blocks;
+    let udp = listener.protocol == Protocol::Udp;
+    ListenerStatus {
+        name: listener.name.to_string(),
+        protocol: listener.protocol.to_string(),
+        address: listener.address.to_string(),
+        active: listener.active(),
+        accepted: blocks.sum(|b| &b.accepted),
+        bytes_in: blocks.sum(|b| &b.bytes_in),
+        bytes_out: blocks.sum(|b| &b.bytes_out),
+        datagrams_in: udp.then(|| blocks.sum(|b| &b.datagrams_in)),
+        datagrams_out: udp.then(|| blocks.sum(|b| &b.datagrams_out)),
+    }
+}
+
+impl ListenerStatus {
+    fn is_same(&self, other: &ListenerStatus) -> bool {
+        (&self.name, &self.protocol, &self.address) == (&other.name, &other.protocol, &other.address)
+    }
+
+    fn add(&mut self, other: &ListenerStatus) {
+        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+        self.accepted += other.accepted;
+        self.active += other.active;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.datagrams_in = both(self.datagrams_in, other.datagrams_in);
+        self.datagrams_out = both(self.datagrams_out, other.datagrams_out);
+    }
+}
+
+fn upstream(group: &GroupStatus) -> UpstreamStatus {
+    let peers = group.peers.iter().map(|peer| PeerStatus {
+        address: peer.address.clone(),
+        state: state_word(peer.state).into(),
+        backup: peer.backup,
+        weight: peer.weight,
+        max_connections: peer.max_connections,
+        in_flight: peer.in_flight,
+        leases: peer.leases,
+        connect_errors: connect_errors(peer).map(|(kind, n)| (kind.to_owned(), n)).into(),
+        ejections: peer.ejections,
+        ejected_for_ms: peer.ejected_for_ms,
+        connect_time_ms: peer.connect_time_ms,
+    });
+    UpstreamStatus {
+        name: group.name.clone(),
+        balance: group.balance.into(),
+        peers: peers.collect(),
+        unresolved: group.unresolved.clone(),
+    }
+}

@@ -1,0 +1,91 @@
+//! The local time in logs.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::tz::TimeZone;
+
+use super::escape::push;
+
+/// One second, broken down. Lines come many a second, so a thread does this once for all of them.
+#[derive(Debug, Default)]
+struct Second {
+    unix: i64,
+    /// `2026-11-22`
+    date: String,
+    /// `15:04:05`
+    time: String,
+    /// `+01:00`
+    offset: String,
+}
+
+thread_local! {
+    static SECOND: RefCell<Second> = const { RefCell::new(Second {
+        unix: i64::MIN, date: String::new(), time: String::new(), offset: String::new(),
+    }) };
+}
+
+/// Read once: the file behind it is nothing for a worker to look at.
+static ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+/// Appends `2026-11-22T15:04:05.123+01:00` (RFC 3339).
+pub(super) fn push_rfc3339(out: &mut Vec<u8>, at: SystemTime) {
+    with(at, |s, ms| push(out, format_args!("{}T{}.{ms:03}{}", s.date, s.time, s.offset)));
+}
+
+/// Appends `2026-11-22 15:04:05.123`, for people who sit in the same place.
+pub(super) fn push_readable(out: &mut Vec<u8>, at: SystemTime) {
+    with(at, |s, ms| push(out, format_args!("{} {}.{ms:03}", s.date, s.time)));
+}
+
+/// `2026-11-22T15:04:05.123+01:00` (RFC 3339).
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let mut out = Vec::new();
+    push_rfc3339(&mut out, at);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn with(at: SystemTime, f: impl FnOnce(&Second, u32)) {
+    // A clock before 1970 is not set; which wrong time it shows does not matter.
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix = i64::try_from(since.as_secs()).unwrap_or_default();
+    SECOND.with_borrow_mut(|second| {
+        if second.unix != unix {
+            *second = break_down(unix);
+        }
+        f(second, since.subsec_millis());
+    });
+}
+
+fn break_down(unix: i64) -> Second {
+    let zone = ZONE.get_or_init(TimeZone::system);
+    let zoned = jiff::Timestamp::from_second(unix).unwrap_or_default().to_zoned(zone.clone());
+    let offset = zoned.offset().seconds();
+    let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
+    Second {
+        unix,
+        date: zoned.date().to_string(),
+        time: format!("{:02}:{:02}:{:02}", zoned.hour(), zoned.minute(), zoned.second()),
+        offset: format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_printed_time_is_the_time() {
+        for millis in [0, 1_000, 1_700_000_000_123, 1_782_864_000_999] {
+            let at = UNIX_EPOCH + Duration::from_millis(millis);
+            let printed = rfc3339(at);
+            let parsed: jiff::Timestamp = printed.parse().unwrap();
+            assert_eq!(parsed.as_millisecond(), millis as i64, "{printed}");
+            let mut readable = Vec::new();
+            push_readable(&mut readable, at);
+            assert_eq!(String::from_utf8(readable).unwrap(), printed[..23].replace('T', " "));
+        }
+    }
+}

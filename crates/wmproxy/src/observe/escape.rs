@@ -1,0 +1,118 @@
+//! Texts of others made harmless: what a client or a peer sent must neither end a line, nor move a cursor,
+//! nor look like a field of its own.
+
+use std::fmt::{self, Write};
+use std::io;
+
+/// Where a text will stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Context {
+    /// In a line for people: control characters are escaped.
+    Plain,
+    /// In quotes in such a line: quotes and backslashes are escaped too.
+    Quoted,
+    /// In quotes in JSON (RFC 8259 section 7).
+    Json,
+}
+
+/// Escapes what is written to it, and passes it on.
+pub(super) struct Escape<'a> {
+    out: &'a mut Vec<u8>,
+    context: Context,
+}
+
+impl<'a> Escape<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>, context: Context) -> Self {
+        Escape { out, context }
+    }
+}
+
+impl Write for Escape<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| self.context.escapes(*c)) {
+            self.out.extend_from_slice(&rest.as_bytes()[..at]);
+            self.context.escape(c, self.out);
+            rest = &rest[at + c.len_utf8()..];
+        }
+        self.out.extend_from_slice(rest.as_bytes());
+        Ok(())
+    }
+}
+
+impl Context {
+    fn escapes(self, c: char) -> bool {
+        match c {
+            '"' | '\\' => self != Context::Plain,
+            ' '..='~' => false,
+            // The line separators, and the marks that turn the direction of writing around.
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+            c => c.is_control(),
+        }
+    }
+
+    fn escape(self, c: char, out: &mut Vec<u8>) {
+        let short = match c {
+            '"' => Some(b'"'),
+            '\\' => Some(b'\\'),
+            '\n' => Some(b'n'),
+            '\r' => Some(b'r'),
+            '\t' => Some(b't'),
+            _ => None,
+        };
+        match short {
+            Some(letter) => out.extend_from_slice(&[b'\\', letter]),
+            // All that is escaped lies in the basic plane, so four digits do in JSON as well.
+            None if self == Context::Json => push(out, format_args!("\\u{:04x}", u32::from(c))),
+            None => push(out, format_args!("\\u{{{:x}}}", u32::from(c))),
+        }
+    }
+}
+
+/// Appends a text as it is.
+pub(super) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // A vector takes everything; only a `Display` that fails by itself could end this early.
+    let _ = io::Write::write_fmt(out, text);
+}
+
+/// Appends a text, escaped for where it stands.
+pub(super) fn push_escaped(out: &mut Vec<u8>, context: Context, text: impl fmt::Display) {
+    // See `push`.
+    let _ = write!(Escape::new(out, context), "{text}");
+}
+
+/// Appends a text in quotes, escaped for JSON.
+pub(super) fn push_json(out: &mut Vec<u8>, text: impl fmt::Display) {
+    out.push(b'"');
+    push_escaped(out, Context::Json, text);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(context: Context, text: &str) -> String {
+        let mut out = Vec::new();
+        push_escaped(&mut out, context, text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn nothing_ends_a_line_or_moves_the_cursor() {
+        assert_eq!(
+            escaped(Context::Plain, "a\nb\r\x1b[2J\u{202e}\u{9b}ü\"\\"),
+            "a\\nb\\r\\u{1b}[2J\\u{202e}\\u{9b}ü\"\\"
+        );
+        assert_eq!(escaped(Context::Quoted, "say \"x\\\""), "say \\\"x\\\\\\\"");
+    }
+
+    #[test]
+    fn json_reads_back_what_was_written() {
+        for text in ["", "plain", "a\n\t\"\\\u{0}\u{7f}\u{2028}\u{1f600}é"] {
+            let mut out = Vec::new();
+            push_json(&mut out, text);
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+}

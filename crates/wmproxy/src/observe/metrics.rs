@@ -1,0 +1,373 @@
+//! The metrics text for Prometheus, in the OpenMetrics form.
+//!
+//! Nothing is registered while the process works: a scrape reads the counters where they are. Label values are
+//! names of the config, addresses of its listeners and peers, and words of our own; never what a client sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use wmproxy_net::addr::Protocol;
+use wmproxy_net::record::{AcceptErrorKind, ListenerBlock, ListenerMetrics, Outcome, UdpDrop};
+use wmproxy_runtime::counter::{Counter, Log2Histogram};
+use wmproxy_upstream::PeerStatus;
+use wmproxy_upstream::status::PeerState;
+
+use super::process::ProcessStats;
+use super::snapshot::Snapshot;
+
+/// What `GET /metrics` answers as its content type.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Those outcomes that turn a client away before anything was done for it.
+const REFUSALS: [Outcome; 3] = [Outcome::Denied, Outcome::ClientLimit, Outcome::ListenerLimit];
+
+/// The states that a peer can be in.
+const PEER_STATES: [PeerState; 4] = [PeerState::Up, PeerState::Ejected, PeerState::Trial, PeerState::Down];
+
+/// The text of a scrape.
+pub(crate) fn text(snapshot: Snapshot) -> String {
+    let process = ProcessStats::read()
+        .inspect_err(|error| tracing::debug!(%error, "the process's own figures can't be read"))
+        .ok();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape { snapshot, process }));
+    let mut out = String::new();
+    // A string takes everything, so encoding fails only on what the collector itself refuses, and it refuses nothing.
+    let _ = encode(&mut out, &registry);
+    out
+}
+
+#[derive(Debug)]
+struct Scrape {
+    snapshot: Snapshot,
+    process: Option<ProcessStats>,
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// Listeners under one name and address: a reload that changed one leaves the old one to its clients.
+struct Merged<'a> {
+    labels: Labels<'a>,
+    protocol: Protocol,
+    all: Vec<&'a ListenerMetrics>,
+}
+
+impl Merged<'_> {
+    fn sum(&self, field: impl Fn(&ListenerBlock) -> &Counter) -> u64 {
+        self.all.iter().map(|listener| listener.blocks.sum(&field)).fold(0, u64::wrapping_add)
+    }
+
+    fn with<'a>(&'a self, key: &'static str, word: &'a str) -> Labels<'a> {
+        let mut labels = self.labels.clone();
+        labels.push((key, word));
+        labels
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut encoder;
+        self.snapshot.encode(out)?;
+        let texts: Vec<_> = self
+            .snapshot
+            .listeners
+            .iter()
+            .map(|l| (l.name.to_string(), l.protocol.to_string(), l.address.to_string()))
+            .collect();
+        let listeners = merge(&self.snapshot, &texts);
+        encode_listeners(out, &listeners)?;
+        encode_endings(out, &listeners)?;
+        encode_datagrams(out, &listeners)?;
+        encode_peers(out, &self.snapshot)?;
+        self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process, self.snapshot.started))
+    }
+}
+
+fn merge<'a>(snapshot: &'a Snapshot, texts: &'a [(String, String, String)]) -> Vec<Merged<'a>> {
+    let mut merged: BTreeMap<&(String, String, String), Merged<'a>> = BTreeMap::new();
+    for (listener, key) in snapshot.listeners.iter().zip(texts) {
+        let (name, protocol, address) = key;
+        let fresh = || Merged {
+            labels: vec![("listener", name), ("protocol", protocol), ("address", address)],
+            protocol: listener.protocol,
+            all: Vec::new(),
+        };
+        merged.entry(key).or_insert_with(fresh).all.push(listener);
+    }
+    merged.into_values().collect()
+}
+
+/// Writes one metric: its head, then whatever `samples` adds.
+fn family(
+    out: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    kind: MetricType,
+    samples: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    samples(&mut out.encode_descriptor(name, help, None, kind)?)
+}
+
+fn count(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    metric.encode_family(labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)
+}
+
+fn gauge(metric: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+    metric.encode_family(labels)?.encode_gauge(&value)
+}
+
+impl Snapshot {
+    fn encode(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let build = [("version", env!("CARGO_PKG_VERSION"))];
+        family(out, ("wmproxy_build", "The program that runs"), MetricType::Info, |m| m.encode_info(&build))?;
+        let gauges = [
+            ("wmproxy_config_generation", "Number of the configuration in force", self.generation),
+            ("wmproxy_workers", "Threads that carry traffic", self.workers as u64),
+            ("wmproxy_tasks", "Connections and other tasks that are alive", self.tasks),
+            ("wmproxy_draining", "1 while the process accepts no more", self.draining.into()),
+        ];
+        for (name, help, value) in gauges {
+            family(out, (name, help), MetricType::Gauge, |m| m.encode_gauge(&value))?;
+        }
+        let counters = [
+            ("wmproxy_panics", "Tasks that ended by a defect of the program", self.panics),
+            ("wmproxy_log_lines_dropped", "Log lines dropped because their queue was full", self.log_dropped),
+            ("wmproxy_log_write_errors", "Writes to logs that failed", self.log_failed),
+        ];
+        for (name, help, value) in counters {
+            family(out, (name, help), MetricType::Counter, |m| {
+                m.encode_counter::<NoLabelSet, u64, f64>(&value, None)
+            })?;
+        }
+        family(out, ("wmproxy_reloads", "Reloads by result"), MetricType::Counter, |m| {
+            count(m, &[("result", "ok")], self.reloads_ok)?;
+            count(m, &[("result", "failed")], self.reloads_failed)
+        })
+    }
+}
+
+fn encode_listeners(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> fmt::Result {
+    type Field = fn(&ListenerBlock) -> &Counter;
+    let counters: [(&str, &str, Field); 3] = [
+        ("wmproxy_connections_accepted", "Connections accepted and UDP flows begun", |b| &b.accepted),
+        ("wmproxy_bytes_in", "Bytes from clients", |b| &b.bytes_in),
+        ("wmproxy_bytes_out", "Bytes to clients", |b| &b.bytes_out),
+    ];
+    for (name, help, field) in counters {
+        family(out, (name, help), MetricType::Counter, |m| {
+            listeners.iter().try_for_each(|l| count(m, &l.labels, l.sum(field)))
+        })?;
+    }
+    family(
+        out,
+        ("wmproxy_connections_active", "Connections and UDP flows that are open"),
+        MetricType::Gauge,
+        |m| {
+            let active = |l: &Merged<'_>| l.all.iter().map(|listener| listener.active()).sum();
+            listeners.iter().try_for_each(|l| gauge(m, &l.labels, active(l)))
+        },
+    )?;
+    let streams = || listeners.iter().filter(|l| l.protocol == Protocol::Tcp);
+    family(out, ("wmproxy_accept_errors", "Failures of accept by kind"), MetricType::Counter, |m| {
+        streams().try_for_each(|l| {
+            AcceptErrorKind::ALL.iter().enumerate().try_for_each(|(i, kind)| {
+                count(m, &l.with("kind", kind.as_str()), l.sum(|b| &b.accept_errors[i]))
+            })
+        })
+    })?;
+    family(
+        out,
+        ("wmproxy_accept_paused", "Workers that wait for descriptors or memory before they accept again"),
+        MetricType::Gauge,
+        |m| {
+            streams().try_for_each(|l| {
+                let resumed = l.sum(|b| &b.accept_resumes);
+                gauge(m, &l.labels, l.sum(|b| &b.accept_pauses).saturating_sub(resumed))
+            })
+        },
+    )
+}
+
+fn encode_endings(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> fmt::Result {
+    let outcome = |l: &Merged<'_>, outcome: Outcome| {
+        let index = Outcome::ALL.iter().position(|known| *known == outcome);
+        index.map_or(0, |i| l.sum(|b| &b.outcomes[i]))
+    };
+    family(
+        out,
+        (
+            "wmproxy_connections_closed",
+            "Connections and UDP flows that ended, by outcome and whose doing it is",
+        ),
+        MetricType::Counter,
+        |m| {
+            listeners.iter().try_for_each(|l| {
+                Outcome::ALL.iter().try_for_each(|o| {
+                    let mut labels = l.with("outcome", o.as_str());
+                    labels.push(("fault", o.fault().as_str()));
+                    count(m, &labels, outcome(l, *o))
+                })
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_connections_refused", "Connections and UDP flows turned away, by reason"),
+        MetricType::Counter,
+        |m| {
+            listeners.iter().try_for_each(|l| {
+                REFUSALS.iter().try_for_each(|o| count(m, &l.with("reason", o.as_str()), outcome(l, *o)))
+            })
+        },
+    )
+}
+
+fn encode_datagrams(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> fmt::Result {
+    let udp: Vec<_> = listeners.iter().filter(|l| l.protocol == Protocol::Udp).collect();
+    family(out, ("wmproxy_datagrams_in", "Datagrams from clients"), MetricType::Counter, |m| {
+        udp.iter().try_for_each(|l| count(m, &l.labels, l.sum(|b| &b.datagrams_in)))
+    })?;
+    family(out, ("wmproxy_datagrams_out", "Datagrams to clients"), MetricType::Counter, |m| {
+        udp.iter().try_for_each(|l| count(m, &l.labels, l.sum(|b| &b.datagrams_out)))
+    })?;
+    family(
+        out,
+        ("wmproxy_udp_dropped", "Datagrams that were not passed on, by reason"),
+        MetricType::Counter,
+        |m| {
+            udp.iter().try_for_each(|l| {
+                UdpDrop::ALL.iter().enumerate().try_for_each(|(i, reason)| {
+                    count(m, &l.with("reason", reason.as_str()), l.sum(|b| &b.udp_drops[i]))
+                })
+            })
+        },
+    )?;
+    type Field = fn(&ListenerBlock) -> &Log2Histogram;
+    let batches: [(&str, &str, Field); 2] = [
+        ("wmproxy_udp_batch_in_datagrams", "Datagrams in one receive from clients", |b| &b.udp_batch_in),
+        ("wmproxy_udp_batch_out_datagrams", "Datagrams in one send to a client", |b| &b.udp_batch_out),
+    ];
+    for (name, help, field) in batches {
+        family(out, (name, help), MetricType::Histogram, |m| {
+            udp.iter().try_for_each(|l| histogram(m, l, field))
+        })?;
+    }
+    Ok(())
+}
+
+fn histogram(
+    metric: &mut MetricEncoder<'_>,
+    listener: &Merged<'_>,
+    field: fn(&ListenerBlock) -> &Log2Histogram,
+) -> fmt::Result {
+    let bound = |i| Log2Histogram::bound(i).map_or(f64::INFINITY, |bound| bound as f64);
+    let buckets: Vec<(f64, u64)> =
+        (0..Log2Histogram::BUCKETS).map(|i| (bound(i), listener.sum(|b| field(b).bucket(i)))).collect();
+    // The count is the sum of what was read, so that it fits the buckets while others go on counting.
+    let all = buckets.iter().map(|(_, n)| n).sum();
+    let sum = listener.sum(|b| field(b).total()) as f64;
+    metric.encode_family(&listener.labels)?.encode_histogram::<NoLabelSet>(sum, all, &buckets, None)
+}
+
+/// Every peer once, with its group's name: two servers of a group may resolve to one address and then share
+/// one state.
+fn peers(snapshot: &Snapshot) -> Vec<(&str, &PeerStatus)> {
+    let all = snapshot.groups.iter().flat_map(|g| g.peers.iter().map(|peer| (g.name.as_str(), peer)));
+    let mut seen = BTreeSet::new();
+    all.filter(|(group, peer)| seen.insert((*group, peer.address.as_str()))).collect()
+}
+
+fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let all = peers(snapshot);
+    let labels =
+        |group: &str, peer: &PeerStatus| [("group", group.to_owned()), ("peer", peer.address.clone())];
+    family(
+        out,
+        ("wmproxy_peer_in_flight", "Connections and UDP flows that a peer has"),
+        MetricType::Gauge,
+        |m| all.iter().try_for_each(|(group, peer)| gauge(m, &labels(group, peer), peer.in_flight.into())),
+    )?;
+    family(out, ("wmproxy_peer_state", "1 for the state that a peer is in"), MetricType::Gauge, |m| {
+        all.iter().try_for_each(|(group, peer)| {
+            PEER_STATES.iter().try_for_each(|state| {
+                let labels = (labels(group, peer), [("state", state_word(*state))]);
+                gauge(m, &labels, (peer.state == *state).into())
+            })
+        })
+    })?;
+    type Read = fn(&PeerStatus) -> u64;
+    let counters: [(&str, &str, Read); 2] = [
+        ("wmproxy_peer_leases", "Connections and UDP flows given to a peer", |p| p.leases),
+        ("wmproxy_peer_ejections", "How often a peer was ejected", |p| p.ejections),
+    ];
+    for (name, help, read) in counters {
+        family(out, (name, help), MetricType::Counter, |m| {
+            all.iter().try_for_each(|(group, peer)| count(m, &labels(group, peer), read(peer)))
+        })?;
+    }
+    family(
+        out,
+        ("wmproxy_peer_connect_errors", "Failures to connect to a peer, by kind"),
+        MetricType::Counter,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| {
+                connect_errors(peer)
+                    .iter()
+                    .try_for_each(|(kind, n)| count(m, &(labels(group, peer), [("kind", *kind)]), *n))
+            })
+        },
+    )
+}
+
+/// The word for a state, here and in the status.
+pub(crate) fn state_word(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Up => "up",
+        PeerState::Ejected => "ejected",
+        PeerState::Trial => "trial",
+        PeerState::Down => "down",
+    }
+}
+
+/// How often a peer could not be connected to, by kind.
+pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 5] {
+    let errors = &peer.connect_errors;
+    [
+        ("refused", errors.refused),
+        ("timeout", errors.timeout),
+        ("unreachable", errors.unreachable),
+        ("reset", errors.reset),
+        ("other", errors.other),
+    ]
+}
+
+fn encode_process(
+    out: &mut DescriptorEncoder<'_>,
+    process: &ProcessStats,
+    started: SystemTime,
+) -> fmt::Result {
+    let gauges = [
+        ("process_open_fds", "Descriptors in use", Some(process.open_fds)),
+        ("process_max_fds", "How many descriptors there may be", process.max_fds),
+        ("process_resident_memory_bytes", "Memory in use", Some(process.resident_bytes)),
+        ("process_virtual_memory_bytes", "Address space in use", Some(process.virtual_bytes)),
+        ("process_threads", "Threads", Some(process.threads)),
+    ];
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            family(out, (name, help), MetricType::Gauge, |m| m.encode_gauge(&value))?;
+        }
+    }
+    family(out, ("process_cpu_seconds", "User and kernel time used"), MetricType::Counter, |m| {
+        m.encode_counter::<NoLabelSet, f64, f64>(&process.cpu.as_secs_f64(), None)
+    })?;
+    let since = started.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    family(out, ("process_start_time_seconds", "When the process started"), MetricType::Gauge, |m| {
+        m.encode_gauge(&since.as_secs_f64())
+    })
+}

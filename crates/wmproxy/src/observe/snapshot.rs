@@ -1,0 +1,40 @@
+//! The process at one moment, as status and metrics show it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use wmproxy_net::record::ListenerMetrics;
+use wmproxy_upstream::GroupStatus;
+
+/// Everything that is shown. The counters behind `listeners` are read when they are printed.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// When the process started.
+    pub(crate) started: SystemTime,
+    /// The file that the configuration came from; none for the embedded default.
+    pub(crate) config: Option<PathBuf>,
+    /// The number of the configuration in force, counted from 1.
+    pub(crate) generation: u64,
+    /// How many workers there are.
+    pub(crate) workers: usize,
+    /// Connections and other tasks that are alive on them.
+    pub(crate) tasks: u64,
+    /// Tasks that ended by a panic.
+    pub(crate) panics: u64,
+    /// The process accepts no more and waits for what is open.
+    pub(crate) draining: bool,
+    /// Reloads that took effect.
+    pub(crate) reloads_ok: u64,
+    /// Reloads that changed nothing because something was wrong.
+    pub(crate) reloads_failed: u64,
+    /// Log lines dropped because their queue was full.
+    pub(crate) log_dropped: u64,
+    /// Writes of log lines that failed.
+    pub(crate) log_failed: u64,
+    /// The listeners in force and those that still drain. Several may bear the same name and address, of
+    /// different generations: they are shown as one.
+    pub(crate) listeners: Vec<Arc<ListenerMetrics>>,
+    /// The upstream groups in force.
+    pub(crate) groups: Vec<GroupStatus>,
+}
