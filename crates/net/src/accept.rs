@@ -16,12 +16,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use wmproxy_runtime::scope::{Leash, Scope};
 
-use crate::addr::{Address, Protocol};
+use crate::addr::Address;
 use crate::conn::{Conn, Serve};
-use crate::limit::{Gate, Permit};
-use crate::listen::Bound;
+use crate::limit::Permit;
+use crate::listen::Listener;
 use crate::pressure;
-use crate::record::{AcceptErrorKind, AccessLog, ListenerMetrics, Outcome, Record};
+use crate::record::{AcceptErrorKind, AccessLog, Outcome, Record};
 use crate::stream::Stream;
 use crate::sys;
 
@@ -46,10 +46,7 @@ pub struct Accepting {
 
 struct Acceptor {
     socket: AsyncFd<Arc<OwnedFd>>,
-    /// Known before a connection comes, unless the listener has several addresses.
-    ask_local: bool,
-    metrics: Arc<ListenerMetrics>,
-    gate: Arc<Gate>,
+    listener: Arc<Listener>,
     scope: Scope,
     service: RefCell<Service>,
 }
@@ -67,18 +64,14 @@ impl Accepting {
     /// # Errors
     /// The worker's event queue takes no more.
     pub fn start(
-        bound: &Bound,
+        listener: Arc<Listener>,
         worker: usize,
-        metrics: Arc<ListenerMetrics>,
-        gate: Arc<Gate>,
         service: Service,
         connections: Scope,
         listeners: &Scope,
     ) -> io::Result<Accepting> {
-        let socket = sys::watch(bound.socket(worker), Interest::READABLE)?;
-        let ask_local = bound.protocol == Protocol::Tcp && bound.is_wildcard();
-        let acceptor =
-            Acceptor { socket, ask_local, metrics, gate, scope: connections, service: RefCell::new(service) };
+        let socket = sys::watch(listener.bound.socket(worker), Interest::READABLE)?;
+        let acceptor = Acceptor { socket, listener, scope: connections, service: RefCell::new(service) };
         let acceptor = Rc::new(acceptor);
         let task = listeners.spawn_leashed(acceptor.clone().run());
         Ok(Accepting { acceptor, _task: task })
@@ -91,7 +84,7 @@ impl Accepting {
 
     /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
     pub fn finish(self) {
-        while let Some(permit) = self.acceptor.gate.try_enter() {
+        while let Some(permit) = self.acceptor.listener.gate.try_enter() {
             if !matches!(self.acceptor.accept(permit), Accepted::One) {
                 return;
             }
@@ -111,7 +104,7 @@ impl Acceptor {
                     self.pause().await;
                     break;
                 }
-                let permit = self.gate.enter().await;
+                let permit = self.listener.gate.enter().await;
                 match self.accept(permit) {
                     Accepted::One => {}
                     Accepted::Empty => {
@@ -144,7 +137,7 @@ impl Acceptor {
                 Err(error) => error,
             };
             let kind = sort(error);
-            self.metrics.blocks.local().accept_errors[kind as usize].add(1);
+            self.listener.metrics.blocks.local().accept_errors[kind as usize].add(1);
             match kind {
                 AcceptErrorKind::Client => {}
                 AcceptErrorKind::Resources => return Accepted::Exhausted(error.into()),
@@ -155,7 +148,7 @@ impl Acceptor {
 
     fn begin(&self, fd: OwnedFd, client: Option<SocketAddr>, mut permit: Permit) {
         let Service { serve, log } = self.service.borrow().clone();
-        let mut record = Record::open(self.metrics.clone(), log, client);
+        let mut record = Record::open(self.listener.metrics.clone(), log, client);
         let inet = client.is_some();
         let stream = match Stream::new(fd, inet) {
             Ok(stream) => stream,
@@ -167,7 +160,8 @@ impl Acceptor {
             record.close(Outcome::ClientLimit);
             return stream.reset();
         }
-        if self.ask_local
+        // Known beforehand, unless the listener has several addresses.
+        if self.listener.bound.is_wildcard()
             && let Ok(Address::Inet(local)) = stream.local_address()
         {
             record.local = Some(local);
@@ -177,14 +171,14 @@ impl Acceptor {
 
     /// Rests while descriptors or memory are short.
     async fn pause(&self) {
-        let block = self.metrics.blocks.local();
+        let block = self.listener.metrics.blocks.local();
         block.accept_pauses.add(1);
         tokio::time::sleep(pressure::PAUSE).await;
         block.accept_resumes.add(1);
     }
 
     fn report_dead(&self, error: &io::Error) {
-        tracing::error!(listener = %self.metrics.name, %error, "the listening socket failed; nothing is accepted there");
+        tracing::error!(listener = %self.listener.metrics.name, %error, "the listening socket failed; nothing is accepted there");
     }
 }
 

@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::addr::{Address, AddressSpec, Host, Protocol};
+use crate::limit::Gate;
+use crate::record::ListenerMetrics;
 use crate::udp;
 
 /// Connections that wait for `accept`; the kernel lowers it to net.core.somaxconn.
@@ -31,6 +33,25 @@ pub struct Bound {
     sockets: Vec<Arc<OwnedFd>>,
     /// A unix socket's file goes when its socket goes.
     _file: Option<SocketFile>,
+}
+
+/// A bound address at work: its sockets, its counters and its limits. It outlives the configurations that name it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The sockets.
+    pub bound: Bound,
+    /// What happened there.
+    pub metrics: Arc<ListenerMetrics>,
+    /// How many may come in.
+    pub gate: Arc<Gate>,
+}
+
+impl Listener {
+    /// Puts a name, fresh counters and a gate without limits to a bound address.
+    pub fn new(name: Arc<str>, bound: Bound, workers: usize) -> Arc<Listener> {
+        let metrics = ListenerMetrics::new(name, bound.protocol, bound.address.clone(), workers);
+        Arc::new(Listener { bound, metrics: Arc::new(metrics), gate: Gate::new(0, 0) })
+    }
 }
 
 impl Bound {

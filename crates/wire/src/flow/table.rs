@@ -240,6 +240,18 @@ impl<T> FlowTable<T> {
         self.terms.iter().filter_map(first).min()
     }
 
+    /// Ends one flow that was idle for at least `quiet`, whatever its own timeout, and returns it: for an owner that
+    /// wants to stop and takes a short silence for the end.
+    pub fn pop_quiet(&mut self, now: Now, quiet: Duration) -> Option<Ended<T>> {
+        let now = self.latest.max(now);
+        let quiet_for = |terms: &Terms| {
+            let index = terms.flows.first()?;
+            (now.since(self.flows.get(index)?.active) >= quiet).then_some(index)
+        };
+        let index = self.terms.iter().find_map(quiet_for)?;
+        self.remove(index, EndReason::Idle)
+    }
+
     /// Ends the flow that has been idle for longest, for an owner that needs the room: a limit over several
     /// tables, or no descriptors left.
     pub fn evict_oldest(&mut self) -> Option<Ended<T>> {

@@ -45,6 +45,19 @@ fn a_flow_lives_on_traffic_in_either_direction() {
 }
 
 #[test]
+fn a_quiet_flow_ends_before_its_timeout_when_that_is_asked_for() {
+    let mut table = FlowTable::new(FREE);
+    begin(&mut table, 0, "10.0.0.1:1", "a");
+    begin(&mut table, 30, "10.0.0.1:2", "b");
+    let quiet = Duration::from_millis(40);
+    assert!(table.pop_quiet(at(39), quiet).is_none());
+    let ended = table.pop_quiet(at(40), quiet).unwrap();
+    assert_eq!((ended.value, ended.reason), ("a", EndReason::Idle));
+    assert!(table.pop_quiet(at(40), quiet).is_none());
+    assert_eq!(table.pop_quiet(at(70), quiet).unwrap().value, "b");
+}
+
+#[test]
 fn a_datagram_before_the_expiry_is_asked_for_keeps_the_flow() {
     let mut table = FlowTable::new(FREE);
     let id = begin(&mut table, 0, "10.0.0.1:1", "a");

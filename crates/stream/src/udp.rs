@@ -1,0 +1,198 @@
+//! UDP listeners: one task of each worker receives from clients, one task of each flow receives from its peer.
+//!
+//! What a flow is and when it ends, [`wmproxy_wire::flow`] decides; here are the sockets, the leases and the records.
+
+mod flows;
+mod requests;
+mod responses;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use wmproxy_net::listen::Listener;
+use wmproxy_net::record::{AccessLog, UdpDrop};
+use wmproxy_net::udp::{Batch, UdpSocket};
+use wmproxy_runtime::clock;
+use wmproxy_runtime::scope::Scope;
+use wmproxy_upstream::Group;
+use wmproxy_wire::flow::{FlowTable, Limits, Now};
+
+use crate::options::StreamSpec;
+use flows::{Flow, Shunned};
+
+/// A flow without a datagram for so long counts as finished when the process wants to stop: any answer that is still
+/// under way comes sooner, and a stop should not wait for a whole idle timeout.
+const DRAIN_QUIET: Duration = Duration::from_secs(1);
+
+/// How often ended flows are looked for. Expiry may come so much late.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// What is done with the datagrams of a listener; a reload puts another in its place.
+#[derive(Clone)]
+pub struct UdpService {
+    /// The listener's settings.
+    pub spec: StreamSpec,
+    /// Where datagrams go.
+    pub group: Arc<Group>,
+    /// Where records go.
+    pub log: Option<Arc<dyn AccessLog>>,
+}
+
+/// A listener at work on this worker.
+pub struct UdpListener(Rc<Inner>);
+
+struct Inner {
+    listener: Arc<Listener>,
+    socket: UdpSocket,
+    /// Shared with those flows that began under it.
+    service: RefCell<Rc<UdpService>>,
+    table: RefCell<FlowTable<Flow>>,
+    /// Peers that just failed a client, so that its next datagram goes elsewhere.
+    shunned: RefCell<Shunned>,
+    mode: Cell<Mode>,
+    changed: Notify,
+    scope: Scope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// New flows are welcome.
+    Open,
+    /// Those there are may go on as long as they like.
+    Finishing,
+    /// Those there are end at the first silence.
+    Draining,
+}
+
+impl UdpListener {
+    /// Begins to receive on this worker. The listener and its flows are tasks of `scope`.
+    ///
+    /// # Errors
+    /// The worker's event queue takes no more.
+    pub fn start(
+        listener: Arc<Listener>,
+        worker: usize,
+        service: UdpService,
+        scope: Scope,
+    ) -> io::Result<UdpListener> {
+        let socket = UdpSocket::new(listener.bound.socket(worker))?;
+        let table = FlowTable::new(limits(&service.spec));
+        let inner = Rc::new(Inner {
+            listener,
+            socket,
+            service: RefCell::new(Rc::new(service)),
+            table: RefCell::new(table),
+            shunned: RefCell::default(),
+            mode: Cell::new(Mode::Open),
+            changed: Notify::new(),
+            scope: scope.clone(),
+        });
+        scope.spawn(inner.clone().run());
+        Ok(UdpListener(inner))
+    }
+
+    /// Begins flows from now on with something else. Those there are keep what they have. Opens a listener again that
+    /// was told to finish.
+    pub fn replace(&self, service: UdpService) {
+        self.0.table.borrow_mut().set_limits(limits(&service.spec));
+        self.0.service.replace(Rc::new(service));
+        self.0.mode.set(Mode::Open);
+        self.0.changed.notify_one();
+    }
+
+    /// Begins no more flows, and ends with the last one there is.
+    pub fn finish(&self) {
+        self.0.mode.set(Mode::Finishing);
+        self.0.changed.notify_one();
+    }
+
+    /// Begins no more flows, and ends each at its first silence: the process wants to stop.
+    pub fn drain(&self) {
+        self.0.mode.set(Mode::Draining);
+        self.0.changed.notify_one();
+    }
+
+    /// Whether it has ended and can't be opened again.
+    pub fn has_ended(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+}
+
+fn limits(spec: &StreamSpec) -> Limits {
+    Limits {
+        idle_timeout: spec.idle_timeout,
+        // Both are kept by the gate, over all workers.
+        max_flows: 0,
+        per_client: 0,
+        max_requests: spec.max_requests,
+        max_responses: spec.max_responses,
+    }
+}
+
+fn now() -> Now {
+    Now::from_millis(clock::now().0)
+}
+
+impl Inner {
+    async fn run(self: Rc<Self>) {
+        loop {
+            let wait = self.next_sweep();
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {}
+                () = async { match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                } } => self.sweep(),
+                received = self.receive() => if let Err(error) = received {
+                    // Nothing is known to fail here; if something does, it must not spin.
+                    tracing::warn!(listener = %self.listener.metrics.name, %error, "receiving failed");
+                    tokio::time::sleep(SWEEP).await;
+                },
+            }
+            if self.mode.get() != Mode::Open && self.table.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// How long until the next flow may have ended.
+    fn next_sweep(&self) -> Option<Duration> {
+        let expiry = self.table.borrow().next_expiry()?;
+        let wait = expiry.since(now()).max(SWEEP);
+        Some(if self.mode.get() == Mode::Draining { wait.min(SWEEP) } else { wait })
+    }
+
+    fn sweep(&self) {
+        let now = now();
+        loop {
+            let mut table = self.table.borrow_mut();
+            let ended = match self.mode.get() {
+                Mode::Draining => table.pop_quiet(now, DRAIN_QUIET),
+                _ => None,
+            };
+            let Some(ended) = ended.or_else(|| table.pop_expired(now)) else { return };
+            drop(table);
+            flows::close(ended);
+        }
+    }
+
+    /// Receives one batch from clients and sends it on.
+    async fn receive(self: &Rc<Self>) -> io::Result<()> {
+        // A panic here is a defect like any other: it may cost this batch, but not the listener and its other flows.
+        let forward = |batch: Batch<'_>| drop(catch_unwind(AssertUnwindSafe(|| self.forward(batch))));
+        // Bounded work for each turn: one batch, then the tasks of the flows have theirs.
+        self.socket.receive(forward).await?;
+        tokio::task::consume_budget().await;
+        Ok(())
+    }
+
+    fn count_drop(&self, why: UdpDrop, datagrams: u64) {
+        self.listener.metrics.blocks.local().udp_drops[why as usize].add(datagrams);
+    }
+}

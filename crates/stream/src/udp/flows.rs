@@ -1,0 +1,171 @@
+//! One flow: how it begins and how it ends.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wmproxy_net::addr::Address;
+use wmproxy_net::limit::Permit;
+use wmproxy_net::record::{Outcome, Record, UdpDrop};
+use wmproxy_net::udp::UdpSocket;
+use wmproxy_runtime::clock;
+use wmproxy_runtime::scope::Leash;
+use wmproxy_upstream::{Blame, Lease, LeaseKey, Peer};
+use wmproxy_wire::flow::{EndReason, Ended, FlowId, FlowKey};
+
+use super::{Inner, Mode, now};
+
+/// What a flow holds. All of it is given back when the flow leaves the table.
+pub(super) struct Flow {
+    /// Connected to the peer: nobody else can answer.
+    pub(super) socket: Rc<UdpSocket>,
+    pub(super) lease: Lease,
+    pub(super) record: Record,
+    /// Whether the peer has answered yet.
+    pub(super) answered: bool,
+    /// The task that receives from the peer.
+    task: Option<Leash>,
+    _permit: Permit,
+}
+
+/// Clients whose peer failed them, with that peer; the newest last.
+#[derive(Default)]
+pub(super) struct Shunned(VecDeque<(FlowKey, Arc<Peer>)>);
+
+impl Shunned {
+    /// How many clients are remembered. The next datagram mostly comes within a second; a peer that fails more
+    /// clients than this at a time is ejected anyway.
+    const MAX: usize = 64;
+
+    pub(super) fn add(&mut self, key: FlowKey, peer: Arc<Peer>) {
+        if self.0.len() == Self::MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((key, peer));
+    }
+
+    /// The peers that failed this client; they are forgotten with the asking.
+    pub(super) fn take(&mut self, key: &FlowKey) -> Vec<Arc<Peer>> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let mut peers = Vec::new();
+        self.0.retain(|(client, peer)| {
+            if client == key {
+                peers.push(peer.clone());
+            }
+            client != key
+        });
+        peers
+    }
+}
+
+/// Closes the record of a flow that the table ended, and frees what it held.
+pub(super) fn close(mut ended: Ended<Flow>) {
+    let outcome = match ended.reason {
+        EndReason::Limit => Outcome::Done,
+        EndReason::Idle => ended.value.record.silence(),
+        EndReason::Evicted => Outcome::Evicted,
+        EndReason::Closed => Outcome::Drained,
+    };
+    if !ended.value.answered {
+        // Silence is no failure of a peer that need not answer.
+        ended.value.lease.succeeded(None, clock::now().0);
+    }
+    ended.value.record.close(outcome);
+}
+
+impl Inner {
+    /// Begins the flow of `key`; or says why its datagram is dropped.
+    pub(super) fn begin(self: &Rc<Self>, key: FlowKey, local: Option<IpAddr>) -> Result<FlowId, UdpDrop> {
+        let service = self.service.borrow().clone();
+        if self.mode.get() != Mode::Open || !service.spec.acl.permits(key.client().ip()) {
+            return Err(UdpDrop::Refused);
+        }
+        let permit = self.admit(key)?;
+        let began = Instant::now();
+        let (socket, lease) = self.lease(&service.group, key)?;
+        let mut record = Record::open(self.listener.metrics.clone(), service.log.clone(), Some(key.client()));
+        record.group = Some(service.group.name().clone());
+        record.peer = Some(lease.address().clone());
+        record.connect_time = Some(began.elapsed());
+        record.local = local.and_then(|ip| match self.listener.bound.address {
+            Address::Inet(bound) => Some((ip, bound.port()).into()),
+            Address::Unix(_) => None,
+        });
+        let socket = Rc::new(socket);
+        let flow =
+            Flow { socket: socket.clone(), lease, record, answered: false, task: None, _permit: permit };
+        // The table's own limits are off, so it evicts nobody here.
+        let id = self.table.borrow_mut().insert(now(), key, flow, close);
+        let task = self.scope.spawn_leashed(self.clone().answer(id, key.client(), local, socket));
+        if let Some(flow) = self.table.borrow_mut().get_mut(id) {
+            flow.task = Some(task);
+        }
+        Ok(id)
+    }
+
+    /// A place behind the listener's limits; the oldest idle flow makes room if none is free.
+    fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
+        let gate = &self.listener.gate;
+        let mut permit = match gate.try_enter() {
+            Some(permit) => permit,
+            None => {
+                let oldest = self.table.borrow_mut().evict_oldest();
+                oldest.map(close);
+                gate.try_enter().ok_or(UdpDrop::Refused)?
+            }
+        };
+        if permit.claim(key.client().ip()) { Ok(permit) } else { Err(UdpDrop::Refused) }
+    }
+
+    /// A peer and a socket to it.
+    fn lease(&self, group: &wmproxy_upstream::Group, key: FlowKey) -> Result<(UdpSocket, Lease), UdpDrop> {
+        let lease_key = LeaseKey { client: Some(key.client()) };
+        let mut tried = self.shunned.borrow_mut().take(&key);
+        let mut shunning = !tried.is_empty();
+        let mut attempts_left = group.spec().retries.saturating_add(1);
+        while attempts_left > 0 {
+            let mut lease = match group.lease(&lease_key, &tried, clock::now().0) {
+                Ok(lease) => lease,
+                // With nobody else to go to, the peer that failed is tried again.
+                Err(_) if shunning => {
+                    shunning = false;
+                    tried.clear();
+                    continue;
+                }
+                Err(_) => return Err(UdpDrop::NoFlow),
+            };
+            attempts_left -= 1;
+            let Address::Inet(peer) = *lease.address() else { return Err(UdpDrop::NoFlow) };
+            match UdpSocket::connect(peer) {
+                Ok(socket) => return Ok((socket, lease)),
+                Err(error) => match Blame::of(&error) {
+                    Blame::Peer(kind) => {
+                        lease.failed(kind, clock::now().0);
+                        tried.push(lease.peer().clone());
+                    }
+                    Blame::LocalPort | Blame::Resources => return Err(UdpDrop::NoFlow),
+                },
+            }
+        }
+        Err(UdpDrop::NoFlow)
+    }
+
+    /// Ends a flow whose peer the network calls unreachable, and remembers that for its client's next datagram.
+    pub(super) fn fail(&self, id: FlowId, error: &std::io::Error) {
+        let ended = self.table.borrow_mut().end(id);
+        let Some(mut ended) = ended else { return };
+        let flow = &mut ended.value;
+        match Blame::of(error) {
+            Blame::Peer(kind) => {
+                flow.lease.failed(kind, clock::now().0);
+                flow.record.close(Outcome::PeerReset);
+                self.shunned.borrow_mut().add(ended.key, flow.lease.peer().clone());
+            }
+            Blame::LocalPort | Blame::Resources => flow.record.close(Outcome::NoResources),
+        }
+    }
+}

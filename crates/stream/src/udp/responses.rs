@@ -1,0 +1,96 @@
+//! From peers to clients.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use wmproxy_net::record::{Record, UdpDrop};
+use wmproxy_net::udp::{BATCH, Batch, Message, Sent, Train, UdpSocket};
+use wmproxy_runtime::clock;
+use wmproxy_wire::flow::FlowId;
+
+use super::requests::load;
+use super::{Inner, flows, now};
+
+impl Inner {
+    /// The task of a flow: receives from its peer until the flow has ended.
+    pub(super) async fn answer(
+        self: Rc<Self>,
+        id: FlowId,
+        client: SocketAddr,
+        local: Option<IpAddr>,
+        socket: Rc<UdpSocket>,
+    ) {
+        loop {
+            match socket.receive(|batch| self.pass_back(batch, id, client, local)).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.fail(id, &error),
+            }
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Sends a batch of answers to the client. False when the flow has ended.
+    fn pass_back(&self, mut batch: Batch<'_>, id: FlowId, client: SocketAddr, local: Option<IpAddr>) -> bool {
+        let mut messages: [Option<Message>; BATCH] = [None; BATCH];
+        let mut total = 0;
+        for (index, slot) in messages.iter_mut().enumerate().take(batch.len()) {
+            let message = batch.take(index);
+            if message.truncated {
+                self.count_drop(UdpDrop::Malformed, message.count() as u64);
+                continue;
+            }
+            total += message.count();
+            *slot = Some(message);
+        }
+        let mut table = self.table.borrow_mut();
+        let responses = table.on_response(now(), id, total as u64);
+        let mut train = Train::to_client(
+            &self.socket,
+            client,
+            local,
+            &self.listener.metrics.blocks.local().udp_batch_out,
+        );
+        let mut left = responses.pass as usize;
+        for message in messages.iter().flatten() {
+            let take = left.min(message.count());
+            load(&batch, std::slice::from_ref(message), 0, take, &mut train);
+            left -= take;
+            if left == 0 {
+                break;
+            }
+        }
+        let sent = train.finish();
+        if sent.dropped > 0 {
+            self.count_drop(UdpDrop::ClientFull, sent.dropped as u64);
+        }
+        if sent.error.is_some() {
+            // The client's address can't be reached. The flow ends by its timeout if that stays so.
+            let unsent = responses.pass as usize - sent.datagrams - sent.dropped;
+            self.count_drop(UdpDrop::Unreachable, unsent as u64);
+        }
+        match responses.ended {
+            Some(mut ended) => {
+                drop(table);
+                note(&mut ended.value, &sent);
+                flows::close(ended);
+                false
+            }
+            None => match table.get_mut(id) {
+                Some(flow) => {
+                    note(flow, &sent);
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+}
+
+fn note(flow: &mut flows::Flow, sent: &Sent) {
+    if !flow.answered {
+        flow.answered = true;
+        flow.lease.succeeded(None, clock::now().0);
+    }
+    Record::add_datagrams_out(&mut flow.record, sent.datagrams as u64, sent.bytes as u64);
+}
