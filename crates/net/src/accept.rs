@@ -46,7 +46,7 @@ pub struct Accepting {
 
 struct Acceptor {
     socket: AsyncFd<Arc<OwnedFd>>,
-    listener: Arc<Listener>,
+    listener: RefCell<Arc<Listener>>,
     scope: Scope,
     service: RefCell<Service>,
 }
@@ -71,20 +71,26 @@ impl Accepting {
         listeners: &Scope,
     ) -> io::Result<Accepting> {
         let socket = sys::watch(listener.bound.socket(worker), Interest::READABLE)?;
-        let acceptor = Acceptor { socket, listener, scope: connections, service: RefCell::new(service) };
-        let acceptor = Rc::new(acceptor);
+        let acceptor = Rc::new(Acceptor {
+            socket,
+            listener: RefCell::new(listener),
+            scope: connections,
+            service: RefCell::new(service),
+        });
         let task = listeners.spawn_leashed(acceptor.clone().run());
         Ok(Accepting { acceptor, _task: task })
     }
 
-    /// Serves connections from now on with something else. Those that are open keep what they have.
-    pub fn replace(&self, service: Service) {
+    /// Serves connections from now on with something else, and counts them in `listener`, which has the same sockets.
+    /// Those that are open keep what they have.
+    pub fn replace(&self, listener: Arc<Listener>, service: Service) {
+        self.acceptor.listener.replace(listener);
         self.acceptor.service.replace(service);
     }
 
     /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
     pub fn finish(self) {
-        while let Some(permit) = self.acceptor.listener.gate.try_enter() {
+        while let Some(permit) = self.acceptor.listener.borrow().gate.try_enter() {
             if !matches!(self.acceptor.accept(permit), Accepted::One) {
                 return;
             }
@@ -104,7 +110,8 @@ impl Acceptor {
                     self.pause().await;
                     break;
                 }
-                let permit = self.listener.gate.enter().await;
+                let gate = self.listener.borrow().gate.clone();
+                let permit = gate.enter().await;
                 match self.accept(permit) {
                     Accepted::One => {}
                     Accepted::Empty => {
@@ -137,7 +144,7 @@ impl Acceptor {
                 Err(error) => error,
             };
             let kind = sort(error);
-            self.listener.metrics.blocks.local().accept_errors[kind as usize].add(1);
+            self.listener.borrow().metrics.blocks.local().accept_errors[kind as usize].add(1);
             match kind {
                 AcceptErrorKind::Client => {}
                 AcceptErrorKind::Resources => return Accepted::Exhausted(error.into()),
@@ -148,7 +155,8 @@ impl Acceptor {
 
     fn begin(&self, fd: OwnedFd, client: Option<SocketAddr>, mut permit: Permit) {
         let Service { serve, log } = self.service.borrow().clone();
-        let mut record = Record::open(self.listener.metrics.clone(), log, client);
+        let listener = self.listener.borrow();
+        let mut record = Record::open(listener.metrics.clone(), log, client);
         let inet = client.is_some();
         let stream = match Stream::new(fd, inet) {
             Ok(stream) => stream,
@@ -161,7 +169,7 @@ impl Acceptor {
             return stream.reset();
         }
         // Known beforehand, unless the listener has several addresses.
-        if self.listener.bound.is_wildcard()
+        if listener.bound.is_wildcard()
             && let Ok(Address::Inet(local)) = stream.local_address()
         {
             record.local = Some(local);
@@ -171,14 +179,15 @@ impl Acceptor {
 
     /// Rests while descriptors or memory are short.
     async fn pause(&self) {
-        let block = self.listener.metrics.blocks.local();
+        let metrics = self.listener.borrow().metrics.clone();
+        let block = metrics.blocks.local();
         block.accept_pauses.add(1);
         tokio::time::sleep(pressure::PAUSE).await;
         block.accept_resumes.add(1);
     }
 
     fn report_dead(&self, error: &io::Error) {
-        tracing::error!(listener = %self.listener.metrics.name, %error, "the listening socket failed; nothing is accepted there");
+        tracing::error!(listener = %self.listener.borrow().metrics.name, %error, "the listening socket failed; nothing is accepted there");
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Bound {
 /// A bound address at work: its sockets, its counters and its limits. It outlives the configurations that name it.
 #[derive(Debug)]
 pub struct Listener {
-    /// The sockets.
-    pub bound: Bound,
+    /// The sockets; a listener that gets another name keeps them.
+    pub bound: Arc<Bound>,
     /// What happened there.
     pub metrics: Arc<ListenerMetrics>,
     /// How many may come in.
@@ -48,9 +48,15 @@ pub struct Listener {
 
 impl Listener {
     /// Puts a name, fresh counters and a gate without limits to a bound address.
-    pub fn new(name: Arc<str>, bound: Bound, workers: usize) -> Arc<Listener> {
+    pub fn new(name: Arc<str>, bound: Arc<Bound>, workers: usize) -> Arc<Listener> {
         let metrics = ListenerMetrics::new(name, bound.protocol, bound.address.clone(), workers);
         Arc::new(Listener { bound, metrics: Arc::new(metrics), gate: Gate::new(0, 0) })
+    }
+
+    /// The same listener under another name: the sockets and whoever is in stay, the counters begin again.
+    pub fn renamed(&self, name: Arc<str>, workers: usize) -> Arc<Listener> {
+        let metrics = ListenerMetrics::new(name, self.bound.protocol, self.bound.address.clone(), workers);
+        Arc::new(Listener { bound: self.bound.clone(), metrics: Arc::new(metrics), gate: self.gate.clone() })
     }
 }
 

@@ -47,7 +47,7 @@ pub struct UdpService {
 pub struct UdpListener(Rc<Inner>);
 
 struct Inner {
-    listener: Arc<Listener>,
+    listener: RefCell<Arc<Listener>>,
     socket: UdpSocket,
     /// Shared with those flows that began under it.
     service: RefCell<Rc<UdpService>>,
@@ -83,7 +83,7 @@ impl UdpListener {
         let socket = UdpSocket::new(listener.bound.socket(worker))?;
         let table = FlowTable::new(limits(&service.spec));
         let inner = Rc::new(Inner {
-            listener,
+            listener: RefCell::new(listener),
             socket,
             service: RefCell::new(Rc::new(service)),
             table: RefCell::new(table),
@@ -96,9 +96,10 @@ impl UdpListener {
         Ok(UdpListener(inner))
     }
 
-    /// Begins flows from now on with something else. Those there are keep what they have. Opens a listener again that
-    /// was told to finish.
-    pub fn replace(&self, service: UdpService) {
+    /// Begins flows from now on with something else, and counts them in `listener`, which has the same sockets. Those
+    /// there are keep what they have. Opens a listener again that was told to finish.
+    pub fn replace(&self, listener: Arc<Listener>, service: UdpService) {
+        self.0.listener.replace(listener);
         self.0.table.borrow_mut().set_limits(limits(&service.spec));
         self.0.service.replace(Rc::new(service));
         self.0.mode.set(Mode::Open);
@@ -151,7 +152,7 @@ impl Inner {
                 } } => self.sweep(),
                 received = self.receive() => if let Err(error) = received {
                     // Nothing is known to fail here; if something does, it must not spin.
-                    tracing::warn!(listener = %self.listener.metrics.name, %error, "receiving failed");
+                    tracing::warn!(listener = %self.listener.borrow().metrics.name, %error, "receiving failed");
                     tokio::time::sleep(SWEEP).await;
                 },
             }
@@ -193,6 +194,6 @@ impl Inner {
     }
 
     fn count_drop(&self, why: UdpDrop, datagrams: u64) {
-        self.listener.metrics.blocks.local().udp_drops[why as usize].add(datagrams);
+        self.listener.borrow().metrics.blocks.local().udp_drops[why as usize].add(datagrams);
     }
 }

@@ -87,11 +87,12 @@ impl Inner {
         let permit = self.admit(key)?;
         let began = Instant::now();
         let (socket, lease) = self.lease(&service.group, key)?;
-        let mut record = Record::open(self.listener.metrics.clone(), service.log.clone(), Some(key.client()));
+        let mut record =
+            Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
         record.group = Some(service.group.name().clone());
         record.peer = Some(lease.address().clone());
         record.connect_time = Some(began.elapsed());
-        record.local = local.and_then(|ip| match self.listener.bound.address {
+        record.local = local.and_then(|ip| match self.listener.borrow().bound.address {
             Address::Inet(bound) => Some((ip, bound.port()).into()),
             Address::Unix(_) => None,
         });
@@ -109,7 +110,7 @@ impl Inner {
 
     /// A place behind the listener's limits; the oldest idle flow makes room if none is free.
     fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
-        let gate = &self.listener.gate;
+        let gate = self.listener.borrow().gate.clone();
         let mut permit = match gate.try_enter() {
             Some(permit) => permit,
             None => {

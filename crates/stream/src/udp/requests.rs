@@ -36,7 +36,7 @@ impl Inner {
                 }
             };
         }
-        self.listener.metrics.blocks.local().udp_batch_in.record(datagrams as u64);
+        self.listener.borrow().metrics.blocks.local().udp_batch_in.record(datagrams as u64);
         let count = batch.len();
         for first in 0..count {
             let Some((key, message)) = messages[first].take() else { continue };

@@ -43,14 +43,10 @@ impl Inner {
             total += message.count();
             *slot = Some(message);
         }
+        let metrics = self.listener.borrow().metrics.clone();
         let mut table = self.table.borrow_mut();
         let responses = table.on_response(now(), id, total as u64);
-        let mut train = Train::to_client(
-            &self.socket,
-            client,
-            local,
-            &self.listener.metrics.blocks.local().udp_batch_out,
-        );
+        let mut train = Train::to_client(&self.socket, client, local, &metrics.blocks.local().udp_batch_out);
         let mut left = responses.pass as usize;
         for message in messages.iter().flatten() {
             let take = left.min(message.count());
