@@ -9,7 +9,7 @@ use wmproxy_net::addr::Protocol;
 use wmproxy_net::record::{AccessLog, ClosedRecord};
 
 use super::clock;
-use super::escape::{Context, push, push_escaped, push_json};
+use super::escape::{Context, push, push_digits, push_escaped, push_json, push_number};
 use super::sink::{Sink, Target};
 use super::sinks::Sinks;
 use super::template::{self, Segment, Template, VARS, Var};
@@ -18,8 +18,8 @@ use crate::config::plan::{AccessFormat, AccessLogPlan, LogFile};
 /// How a line is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LineFormat {
-    /// An object with every variable; null for what there was not.
-    Json,
+    /// An object with every variable; null for what there was not. Each comes with what stands before it.
+    Json(Vec<(Box<[u8]>, Var)>),
     /// A template; `-` for what there was not.
     Template(Template),
 }
@@ -43,7 +43,7 @@ impl AccessFile {
     /// A file that can't be opened, or a template that does not compile, which a checked plan has not.
     pub(crate) fn open(sinks: &Sinks, plan: &AccessLogPlan) -> anyhow::Result<Self> {
         let format = match &plan.format {
-            AccessFormat::Json => LineFormat::Json,
+            AccessFormat::Json => LineFormat::json(),
             AccessFormat::Template(text) => LineFormat::Template(template::compile(text)?),
         };
         let target = match &plan.file {
@@ -66,11 +66,16 @@ impl AccessLog for AccessFile {
 }
 
 impl LineFormat {
+    fn json() -> LineFormat {
+        let key = |i, name| format!("{}\"{name}\":", if i == 0 { '{' } else { ',' }).into_bytes().into();
+        LineFormat::Json(VARS.iter().enumerate().map(|(i, (var, name))| (key(i, name), *var)).collect())
+    }
+
     fn push(&self, line: &mut Vec<u8>, record: &ClosedRecord) {
         match self {
-            LineFormat::Json => {
-                for (i, (var, name)) in VARS.iter().enumerate() {
-                    push(line, format_args!("{}\"{name}\":", if i == 0 { '{' } else { ',' }));
+            LineFormat::Json(fields) => {
+                for (key, var) in fields {
+                    line.extend_from_slice(key);
                     push_json_value(line, *var, record);
                 }
                 line.push(b'}');
@@ -133,13 +138,15 @@ fn end(record: &ClosedRecord) -> SystemTime {
 
 /// Seconds with six digits behind the point: a connection on one machine is made in tens of microseconds.
 fn push_seconds(line: &mut Vec<u8>, duration: Duration) {
-    push(line, format_args!("{}.{:06}", duration.as_secs(), duration.subsec_micros()));
+    push_number(line, duration.as_secs());
+    line.push(b'.');
+    push_digits(line, duration.subsec_micros().into(), 6);
 }
 
 fn push_plain(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
     var.of(record, |value| match value {
         Value::None => line.push(b'-'),
-        Value::Number(n) => push(line, format_args!("{n}")),
+        Value::Number(n) => push_number(line, n),
         Value::Seconds(duration) => push_seconds(line, duration),
         Value::Time(at) => clock::push_rfc3339(line, at),
         Value::Safe(text) => push(line, format_args!("{text}")),
@@ -150,14 +157,18 @@ fn push_plain(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
 fn push_json_value(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
     var.of(record, |value| match value {
         Value::None => line.extend_from_slice(b"null"),
-        Value::Number(n) => push(line, format_args!("{n}")),
+        Value::Number(n) => push_number(line, n),
         Value::Seconds(duration) => push_seconds(line, duration),
         Value::Time(at) => {
             line.push(b'"');
             clock::push_rfc3339(line, at);
             line.push(b'"');
         }
-        Value::Safe(text) => push(line, format_args!("\"{text}\"")),
+        Value::Safe(text) => {
+            line.push(b'"');
+            push(line, format_args!("{text}"));
+            line.push(b'"');
+        }
         Value::Text(text) => push_json(line, text),
     });
 }
@@ -231,7 +242,7 @@ mod tests {
     #[test]
     fn json_has_every_variable_and_parses() {
         let parse = |record: &ClosedRecord| -> serde_json::Value {
-            serde_json::from_str(&line(&LineFormat::Json, record)).unwrap()
+            serde_json::from_str(&line(&LineFormat::json(), record)).unwrap()
         };
         let full = parse(&record());
         let keys: Vec<_> = full.as_object().unwrap().keys().map(String::as_str).collect();

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
 
-use super::escape::push;
+use super::escape::push_digits;
 
 /// One second, broken down. Lines come many a second, so a thread does this once for all of them.
 #[derive(Debug, Default)]
@@ -31,12 +31,15 @@ static ZONE: OnceLock<TimeZone> = OnceLock::new();
 
 /// Appends `2026-11-22T15:04:05.123+01:00` (RFC 3339).
 pub(super) fn push_rfc3339(out: &mut Vec<u8>, at: SystemTime) {
-    with(at, |s, ms| push(out, format_args!("{}T{}.{ms:03}{}", s.date, s.time, s.offset)));
+    with(at, |s, ms| {
+        push_second(out, s, b'T', ms);
+        out.extend_from_slice(s.offset.as_bytes());
+    });
 }
 
 /// Appends `2026-11-22 15:04:05.123`, for people who sit in the same place.
 pub(super) fn push_readable(out: &mut Vec<u8>, at: SystemTime) {
-    with(at, |s, ms| push(out, format_args!("{} {}.{ms:03}", s.date, s.time)));
+    with(at, |s, ms| push_second(out, s, b' ', ms));
 }
 
 /// `2026-11-22T15:04:05.123+01:00` (RFC 3339).
@@ -44,6 +47,14 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
     let mut out = Vec::new();
     push_rfc3339(&mut out, at);
     String::from_utf8_lossy(&out).into_owned()
+}
+
+fn push_second(out: &mut Vec<u8>, second: &Second, between: u8, millis: u32) {
+    out.extend_from_slice(second.date.as_bytes());
+    out.push(between);
+    out.extend_from_slice(second.time.as_bytes());
+    out.push(b'.');
+    push_digits(out, millis.into(), 3);
 }
 
 fn with(at: SystemTime, f: impl FnOnce(&Second, u32)) {
