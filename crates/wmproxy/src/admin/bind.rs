@@ -28,7 +28,8 @@ pub(crate) struct Bound {
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The file goes with the listener.
+    Unix { listener: UnixListener, _file: SocketFile },
 }
 
 /// A connection of either kind.
@@ -53,7 +54,7 @@ impl Bound {
         let (listener, address) = match listen {
             AddressSpec::Unix(path) => {
                 let (listener, file) = bind_unix(path)?;
-                (Listener::Unix(listener, file), Address::Unix(path.clone()))
+                (Listener::Unix { listener, _file: file }, Address::Unix(path.clone()))
             }
             AddressSpec::Inet { host, first_port, .. } => {
                 let listener = bind_tcp(host, *first_port).await?;
@@ -74,7 +75,7 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         match self {
             Listener::Tcp(listener) => Ok(Box::new(listener.accept().await?.0)),
-            Listener::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Listener::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
         }
     }
 }

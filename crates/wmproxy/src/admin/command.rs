@@ -13,10 +13,10 @@ use super::{
 };
 
 /// How long an answer to `status` or `stop` may take: the process has it at hand.
-pub(crate) const QUICK: Duration = Duration::from_secs(10);
+const QUICK: Duration = Duration::from_secs(10);
 
 /// How long a reload may take: names may have to be resolved and many files to be read.
-pub(crate) const SLOW: Duration = Duration::from_secs(120);
+const SLOW: Duration = Duration::from_secs(120);
 
 /// How often `stop --wait` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

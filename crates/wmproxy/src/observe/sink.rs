@@ -165,11 +165,6 @@ impl Sink {
         self.handle.shared.terminal.load(Ordering::Relaxed)
     }
 
-    /// Where the lines go.
-    pub(crate) fn target(&self) -> &Target {
-        &self.handle.shared.target
-    }
-
     pub(super) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
