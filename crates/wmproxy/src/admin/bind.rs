@@ -29,7 +29,10 @@ pub(crate) struct Bound {
 pub(super) enum Listener {
     Tcp(TcpListener),
     /// The file goes with the listener.
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
 }
 
 /// A connection of either kind.
