@@ -77,14 +77,19 @@ impl Kind {
                 }
             }
             Kind::Missing(key) => {
-                if root.at(&path.key(key)).is_some() {
+                if node.has_dropped(key) {
                     return None;
                 }
                 Found::error(node.place(), format!("`{key}` is missing"))
             }
             Kind::WrongType { expected } => {
                 let message = format!("expected {}, found {}", in_words(&expected), node.kind());
-                Found::error(node.place(), message)
+                let found = Found::error(node.place(), message);
+                match (path.split_last(), &node.value) {
+                    (Some((_, Step::Key(key))), Value::Table(_)) if expected == "a sequence" => found
+                        .hint(format!("a list of tables is written with two brackets in TOML: [[{key}]]")),
+                    _ => found,
+                }
             }
             Kind::WrongValue { expected } => {
                 Found::error(node.place(), format!("expected {}", in_words(&expected)))

@@ -18,13 +18,13 @@ const STARS: &str = "***";
 const MAX_LINE: usize = 240;
 
 impl Masked {
-    /// The line `line` of `text` with what is `meant` in it.
-    pub(super) fn new(text: &str, line: Range<usize>, meant: Range<usize>) -> Self {
+    /// The line `line` of `text` with what is `meant` in it; `secrets` are those of the text.
+    pub(super) fn new(text: &str, secrets: &[Range<usize>], line: Range<usize>, meant: Range<usize>) -> Self {
         let around = around(text, line, meant.clone());
         let mut shown = Masked { line: String::new(), range: 0..0 };
         let (mut start, mut end) = (None, None);
         let mut at = around.start;
-        for secret in secrets(text).into_iter().filter(|s| s.start < around.end && s.end > around.start) {
+        for secret in secrets.iter().filter(|s| s.start < around.end && s.end > around.start) {
             let secret = secret.start.max(at)..secret.end.min(around.end);
             shown.copy(text, at..secret.start, &meant, &mut start, &mut end);
             let stars = shown.line.len();
@@ -81,18 +81,20 @@ fn around(text: &str, line: Range<usize>, meant: Range<usize>) -> Range<usize> {
 }
 
 /// Where the values of keys lie that sound secret, in order.
-fn secrets(text: &str) -> Vec<Range<usize>> {
+pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let mut at = 0;
+    let (mut at, mut line) = (0, 0);
     while let Some(separator) = text[at..].find(['=', ':']).map(|found| at + found) {
+        line = text[at..separator].rfind('\n').map_or(line, |newline| at + newline + 1);
         at = separator + 1;
         let before = text[..separator].trim_end_matches([' ', '\t']).trim_end_matches(['"', '\'']);
         let name = before
             .rfind(|c: char| !is_word(c))
             .map_or(0, |p| p + before[p..].chars().next().map_or(1, char::len_utf8));
         if is_secret_name(&before[name..]) {
-            let value = value_range(text, name, at);
-            at = value.end.max(at);
+            let value = value_range(text, line, at);
+            line = text[at..value.end].rfind('\n').map_or(line, |newline| at + newline + 1);
+            at = value.end;
             found.push(value);
         }
     }
@@ -114,13 +116,15 @@ fn is_secret_name(name: &str) -> bool {
         return false;
     }
     let words = ["token", "secret", "password", "passwd", "passphrase", "credential"];
+    let mistyped =
+        |word: &str| name.len().abs_diff(word.len()) <= 1 && strsim::damerau_levenshtein(&name, word) <= 1;
     words.iter().any(|word| name.contains(word))
         || name.ends_with("key")
-        || ["token", "secret", "password"].iter().any(|word| strsim::damerau_levenshtein(&name, word) <= 1)
+        || ["token", "secret", "password"].into_iter().any(mistyped)
 }
 
-/// The value behind a separator that ends before `from`; its key begins at `key`.
-fn value_range(text: &str, key: usize, from: usize) -> Range<usize> {
+/// The value behind a separator that ends before `from`; its key is on the line that begins at `line`.
+fn value_range(text: &str, line: usize, from: usize) -> Range<usize> {
     let rest = &text[from..];
     let start = from + rest.len() - rest.trim_start_matches([' ', '\t']).len();
     let rest = &text[start..];
@@ -133,7 +137,7 @@ fn value_range(text: &str, key: usize, from: usize) -> Range<usize> {
     match rest.as_bytes().first() {
         Some(quote @ (b'"' | b'\'')) => start..closing(text, start, *quote).unwrap_or(line_end),
         // A YAML block, or a value on lines of its own: it goes on while lines are indented further than the key.
-        None | Some(b'\n' | b'\r' | b'#' | b'|' | b'>') => start..block_end(text, key, line_end),
+        None | Some(b'\n' | b'\r' | b'#' | b'|' | b'>') => start..block_end(text, line, line_end),
         _ => start..start + text[start..line_end].trim_end().len(),
     }
 }
@@ -141,7 +145,7 @@ fn value_range(text: &str, key: usize, from: usize) -> Range<usize> {
 /// Just behind the quote that closes the one at `open`, if that is on the same line.
 fn closing(text: &str, open: usize, quote: u8) -> Option<usize> {
     let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(open + 1) {
+    for (at, byte) in (open + 1..).zip(text[open + 1..].bytes()) {
         match byte {
             b'\n' => return None,
             _ if escaped => escaped = false,
@@ -153,9 +157,8 @@ fn closing(text: &str, open: usize, quote: u8) -> Option<usize> {
     None
 }
 
-fn block_end(text: &str, key: usize, line_end: usize) -> usize {
+fn block_end(text: &str, key_line: usize, line_end: usize) -> usize {
     let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t', '-']).len();
-    let key_line = text[..key].rfind('\n').map_or(0, |at| at + 1);
     let own = indent(&text[key_line..]);
     let mut end = line_end;
     for line in text[line_end..].split_inclusive('\n').skip(1) {
@@ -204,17 +207,17 @@ mod tests {
     fn what_is_meant_stays_marked() {
         let text = "admin = { token = \"abcdefgh\", listne = 1 }";
         let at = text.find("listne").unwrap();
-        let masked = Masked::new(text, 0..text.len(), at..at + 6);
+        let masked = Masked::new(text, &secrets(text), 0..text.len(), at..at + 6);
         assert_eq!(&masked.line[masked.range.clone()], "listne");
         let at = text.find("\"abc").unwrap();
-        let masked = Masked::new(text, 0..text.len(), at..at + 10);
+        let masked = Masked::new(text, &secrets(text), 0..text.len(), at..at + 10);
         assert_eq!(&masked.line[masked.range], STARS);
     }
 
     #[test]
     fn a_long_line_is_shown_in_part() {
         let text = format!("{}here{}", "ä".repeat(5000), "ö".repeat(5000));
-        let masked = Masked::new(&text, 0..text.len(), 10_000..10_004);
+        let masked = Masked::new(&text, &[], 0..text.len(), 10_000..10_004);
         assert!(masked.line.len() <= MAX_LINE);
         assert_eq!(&masked.line[masked.range], "here");
     }

@@ -31,10 +31,11 @@ pub(crate) use include::Format;
 pub(crate) use problem::Problems;
 pub(crate) use reference::{reference, schema};
 
+use expand::Env;
 use include::Reader;
 use options::Options;
 use plan::Plan;
-use problem::{Found, MAX_PROBLEMS};
+use problem::Found;
 use tree::Node;
 
 /// A config without errors.
@@ -53,8 +54,11 @@ pub(crate) struct Loaded {
 /// # Errors
 /// Every problem of these files.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Problems> {
-    let env = |name: &str| std::env::var(name).ok();
-    let mut reader = Reader::new(&env);
+    load_with(path, &|name| std::env::var(name).ok())
+}
+
+fn load_with(path: &Path, env: Env<'_>) -> Result<Loaded, Problems> {
+    let mut reader = Reader::new(env);
     let root = reader.file(path, None);
     finish(reader, root)
 }
@@ -100,7 +104,6 @@ fn judge(mut reader: Reader<'_>, tree: Option<&Node>, options: Options) -> Resul
         reader.found.retain(Found::is_error);
         return Err(Problems::new(reader.found, &reader.sources));
     }
-    debug_assert!(MAX_PROBLEMS > 0 && tree.is_none_or(|tree| !tree.is_damaged()));
     let warnings = Problems::new(reader.found, &reader.sources);
     Ok(Loaded { plan, warnings, files: reader.files, options })
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_net::addr::{AddressSpec, Host, Protocol};
 use wmproxy_stream::options::StreamSpec;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
@@ -88,6 +88,19 @@ pub(crate) struct AdminPlan {
     pub(crate) listen: AddressSpec,
     /// What a request has to present; always there unless `listen` is loopback or a unix socket.
     pub(crate) token: Option<Secret>,
+}
+
+impl AdminPlan {
+    /// Whether only those can give orders who may: the others do not reach the address, or lack the token.
+    pub(crate) fn is_guarded(&self) -> bool {
+        let is_local = match &self.listen {
+            AddressSpec::Unix(_) => true,
+            AddressSpec::Inet { host: Host::Ip(ip), .. } => ip.to_canonical().is_loopback(),
+            AddressSpec::Inet { host: Host::Name(name), .. } => name == "localhost",
+            AddressSpec::Inet { host: Host::Any, .. } => false,
+        };
+        is_local || self.token.is_some()
+    }
 }
 
 /// One socket to listen on.

@@ -1,11 +1,13 @@
 //! What is wrong with a config, where, and what would be right.
 
+use std::cell::OnceCell;
 use std::fmt;
+use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::mask::Masked;
+use super::mask::{self, Masked};
 use super::tree::{Path, Source, Span};
 
 /// Whoever has more to mend than this starts with these.
@@ -44,7 +46,7 @@ pub(crate) struct Place {
     /// In characters, from 1.
     pub(crate) column: usize,
     /// The bytes of the file that are meant.
-    pub(crate) span: std::ops::Range<usize>,
+    pub(crate) span: Range<usize>,
     shown: Masked,
 }
 
@@ -109,8 +111,8 @@ impl Found {
         self.severity == Severity::Error
     }
 
-    fn finish(self, sources: &[Source]) -> Problem {
-        let place = |span: Span| sources.get(span.file).map(|source| Place::new(source, span));
+    fn finish(self, texts: &Texts<'_>) -> Problem {
+        let place = |span: Span| texts.place(span);
         let FoundText { message, hint, path, related } = *self.text;
         Problem {
             severity: self.severity,
@@ -129,7 +131,8 @@ impl Problems {
         found.sort_by_key(|found| found.span);
         let more = found.len().saturating_sub(MAX_PROBLEMS);
         found.truncate(MAX_PROBLEMS);
-        Problems { list: found.into_iter().map(|found| found.finish(sources)).collect(), more }
+        let texts = Texts { sources, secrets: sources.iter().map(|_| OnceCell::new()).collect() };
+        Problems { list: found.into_iter().map(|found| found.finish(&texts)).collect(), more }
     }
 
     /// All of them as text for a person: the line, what is meant in it, and what would be right.
@@ -149,6 +152,15 @@ impl Problems {
     /// All of them as a list of objects for a program.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         self.list.iter().map(Problem::to_json).collect()
+    }
+
+    /// One line for each, for a log.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |problem: &Problem| match &problem.place {
+            Some(place) => format!("{}:{}:{}: {}", place.file, place.line, place.column, problem.message),
+            None => problem.message.clone(),
+        };
+        self.list.iter().map(line).collect()
     }
 
     fn summary(&self) -> String {
@@ -227,8 +239,22 @@ impl Problem {
     }
 }
 
+/// The files that problems are in, and the secrets in those that are shown.
+struct Texts<'a> {
+    sources: &'a [Source],
+    secrets: Vec<OnceCell<Vec<Range<usize>>>>,
+}
+
+impl Texts<'_> {
+    fn place(&self, span: Span) -> Option<Place> {
+        let source = self.sources.get(span.file)?;
+        let secrets = self.secrets.get(span.file)?.get_or_init(|| mask::secrets(&source.text));
+        Some(Place::new(source, secrets, span))
+    }
+}
+
 impl Place {
-    fn new(source: &Source, span: Span) -> Self {
+    fn new(source: &Source, secrets: &[Range<usize>], span: Span) -> Self {
         let text = &source.text;
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -240,7 +266,7 @@ impl Place {
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             span: start..span.end.min(text.len()).max(start),
-            shown: Masked::new(text, line_start..line_end, start..end),
+            shown: Masked::new(text, secrets, line_start..line_end, start..end),
         }
     }
 

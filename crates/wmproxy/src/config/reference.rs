@@ -132,6 +132,7 @@ impl<'a> Writer<'a> {
     fn type_name(&self, name: &str, schema: &'a Value) -> String {
         match name {
             "array" => match schema.get("items").map(|items| self.form(items)) {
+                Some(items) if items == "table" => "list of tables".to_owned(),
                 Some(items) if items.contains(" or ") => format!("list of ({items})"),
                 Some(items) => format!("list of {items}"),
                 None => "list".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use wmproxy_net::addr::{AddressSpec, Host, Protocol};
+use wmproxy_net::addr::{AddressSpec, Protocol};
 use wmproxy_net::options::AccessLogOptions;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
@@ -132,19 +132,14 @@ impl<'a> Planner<'a> {
             self.problem(&listen, "the admin endpoint listens on one port");
             return None;
         }
-        let is_local = match &options.listen {
-            AddressSpec::Unix(_) => true,
-            AddressSpec::Inet { host: Host::Ip(ip), .. } => ip.to_canonical().is_loopback(),
-            AddressSpec::Inet { host: Host::Name(name), .. } => name == "localhost",
-            AddressSpec::Inet { host: Host::Any, .. } => false,
-        };
-        let has_token = token.is_some() || self.is_damaged(&path);
-        if !is_local && !has_token {
+        let plan = AdminPlan { listen: options.listen.clone(), token };
+        // A token that could not be read was reported already.
+        if !plan.is_guarded() && options.token_file.is_none() && !self.is_damaged(&path) {
             let found = self.error(&listen, "whoever reaches this address could stop the proxy");
             self.push(found.hint("add a `token`, or listen on 127.0.0.1 or on \"unix:/path\""));
         }
         self.claim(Protocol::Tcp, &options.listen, &listen);
-        Some(AdminPlan { listen: options.listen.clone(), token })
+        Some(plan)
     }
 
     /// A secret that is written as `key`, or is in the file that `key` with `_file` names.
@@ -279,6 +274,14 @@ impl<'a> Planner<'a> {
     /// Whether a part of an option was dropped, or all of it.
     pub(super) fn is_damaged(&self, path: &Path) -> bool {
         self.node(path).is_some_and(Node::is_damaged)
+    }
+
+    /// Whether an option is there but was dropped, so that it is not missing.
+    pub(super) fn was_dropped(&self, path: &Path) -> bool {
+        match path.split_last() {
+            Some((parent, Step::Key(key))) => self.node(&parent).is_some_and(|node| node.has_dropped(key)),
+            _ => false,
+        }
     }
 
     pub(super) fn error(&self, path: &Path, message: impl Into<String>) -> Found {

@@ -83,12 +83,12 @@ impl Planner<'_> {
         if stream.idle_timeout.is_some_and(|time| time.is_zero()) {
             self.problem(&path.key("idle_timeout"), "without any time to be idle nothing would be passed on");
         }
-        if let Some(time) = stream.tcp_keepalive.on() {
-            if !(1_000..=MAX_KEEPALIVE_SECS * 1_000).contains(&time.as_millis()) {
-                let message = format!("expected a time from \"1s\" to \"{MAX_KEEPALIVE_SECS}s\"");
-                let found = self.error(&path.key("tcp_keepalive"), message);
-                self.push(found.hint("`false` turns it off"));
-            }
+        if let Some(time) = stream.tcp_keepalive.on()
+            && !(1_000..=MAX_KEEPALIVE_SECS * 1_000).contains(&time.as_millis())
+        {
+            let message = format!("expected a time from \"1s\" to \"{MAX_KEEPALIVE_SECS}s\"");
+            let found = self.error(&path.key("tcp_keepalive"), message);
+            self.push(found.hint("`false` turns it off"));
         }
         let listens = stream.listen.iter().flat_map(|list| &list.0);
         let mut protocols = listens.map(|listen| listen.protocol).peekable();
@@ -122,8 +122,9 @@ impl Planner<'_> {
     fn listens_of(&mut self, stream: &StreamOptions, path: &Path) -> Vec<ListenSpec> {
         let listen = path.key("listen");
         let list = stream.listen.as_ref().map_or(&[][..], |list| &list.0);
-        if list.is_empty() && !self.is_damaged(&listen) {
-            let found = self.error(&listen, "`listen` is missing: no address to listen on");
+        if list.is_empty() && !self.is_damaged(&listen) && !self.was_dropped(&listen) {
+            let what = if stream.listen.is_some() { "empty" } else { "missing" };
+            let found = self.error(&listen, format!("`listen` is {what}: no address to listen on"));
             self.push(found.hint("write listen = \"127.0.0.1:5432\", or \"udp://:53\" for udp"));
         }
         for (index, spec) in list.iter().enumerate() {
@@ -139,8 +140,9 @@ impl Planner<'_> {
         let path = path.key("upstream");
         let list = stream.upstream.as_ref().map_or(&[][..], |list| &list.0);
         if list.is_empty() {
-            if !self.is_damaged(&path) {
-                let found = self.error(&path, "`upstream` is missing: nowhere to go");
+            if !self.is_damaged(&path) && !self.was_dropped(&path) {
+                let what = if stream.upstream.is_some() { "empty" } else { "missing" };
+                let found = self.error(&path, format!("`upstream` is {what}: nowhere to go"));
                 self.push(
                     found.hint("write the name of an [upstream], or an address like \"10.0.0.5:5432\""),
                 );

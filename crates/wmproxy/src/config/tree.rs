@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::problem::nearest;
+
 /// How deep values may nest: far above what options need, far below what recursion could not bear.
 pub(super) const MAX_DEPTH: usize = 64;
 
@@ -170,6 +172,13 @@ impl Node {
                 Value::Table(table) => table.values().any(|entry| entry.node.is_damaged()),
                 _ => false,
             }
+    }
+
+    /// Whether `key` is in this table, perhaps mistyped, but was dropped: then it is not missing.
+    pub(super) fn has_dropped(&self, key: &str) -> bool {
+        let Value::Table(table) = &self.value else { return false };
+        let mut dropped = table.iter().filter(|(_, entry)| entry.node.dropped);
+        dropped.any(|(other, _)| nearest(other, [key]).is_some())
     }
 
     /// Where to point for this value. A table without a span of its own is shown by its first key.

@@ -1,0 +1,107 @@
+//! The built-in demonstration: small origins, the proxy in front of them, and commands to try.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use crate::observe::template::READABLE;
+
+/// Where the demonstration listens: loopback only, and no port that a common service uses.
+const ADDRESS: &str = "127.0.0.1:8880";
+
+/// The page of the HTTP origin.
+const PAGE: &str = "\
+<!doctype html>
+<title>wmproxy</title>
+<h1>wmproxy works</h1>
+<p>This page came from a small origin through a layer-4 listener.</p>
+";
+
+/// A client of the demonstration that says nothing is sent away after this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the demonstration listens with and what it says of itself.
+pub(crate) struct Demo {
+    /// Its config, in TOML.
+    pub(crate) config: String,
+    /// What to print once it listens.
+    pub(crate) banner: String,
+}
+
+/// Starts the origins, each on a thread and a port of its own, and writes a config for them.
+///
+/// # Errors
+/// No port of loopback is to be had.
+pub(crate) fn start() -> io::Result<Demo> {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (page, echo) = (TcpListener::bind(loopback)?, UdpSocket::bind(loopback)?);
+    let (page_at, echo_at) = (page.local_addr()?, echo.local_addr()?);
+    std::thread::Builder::new().name("demo-page".into()).spawn(move || serve_page(&page))?;
+    std::thread::Builder::new().name("demo-echo".into()).spawn(move || serve_echo(&echo))?;
+    let config = format!(
+        r#"
+[access_log]
+file = "-"
+format = "{READABLE}"
+
+[[stream]]
+name = "demo-tcp"
+listen = "tcp://{ADDRESS}"
+upstream = "{page_at}"
+
+[[stream]]
+name = "demo-udp"
+listen = "udp://{ADDRESS}"
+upstream = "{echo_at}"
+idle_timeout = "10s"
+"#
+    );
+    Ok(Demo { config, banner: banner(page_at, echo_at) })
+}
+
+fn banner(page: SocketAddr, echo: SocketAddr) -> String {
+    let (host, port) = ADDRESS.split_once(':').unwrap_or((ADDRESS, ""));
+    format!(
+        "
+wmproxy {version}, the built-in demonstration: there is no ./wmproxy.toml here.
+
+  tcp://{ADDRESS}  goes to a small web page at {page}
+  udp://{ADDRESS}  goes to an echo at {echo}
+
+Try, in another terminal:
+
+  curl http://{ADDRESS}/
+  echo hello | nc -u -w1 {host} {port}
+  curl http://{admin}/metrics
+
+What each of them did is told here as it ends. Ctrl-C stops.
+
+",
+        version = env!("CARGO_PKG_VERSION"),
+        admin = crate::config::options::ADMIN_ADDRESS,
+    )
+}
+
+fn serve_page(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        // One after the other is enough for a demonstration; a failed one concerns nobody else.
+        let _ = stream.and_then(|mut stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            // A request without a body fits into one read but for its oddest forms, and the answer is the same.
+            let _ = stream.read(&mut [0; 4096])?;
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n";
+            write!(stream, "{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len())
+        });
+    }
+}
+
+fn serve_echo(socket: &UdpSocket) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        // An error is that of an earlier answer.
+        if let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..len], from);
+        }
+    }
+}

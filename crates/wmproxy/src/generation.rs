@@ -1,0 +1,299 @@
+//! A generation: one configuration at work.
+//!
+//! A new one is built whole beside the old: files opened, names resolved, addresses bound, and only when nothing can
+//! fail any more do the workers change over. Sockets, peer states and open connections belong to the process and pass
+//! from one generation to the next.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_net::listen::{self, Bound, Listener};
+use wmproxy_net::record::{AccessLog, ListenerMetrics};
+use wmproxy_runtime::scope::{Leash, Scope};
+use wmproxy_runtime::worker::Workers;
+use wmproxy_upstream::{Group, Registry, Resolver, keep_resolved};
+
+use crate::config::plan::{AccessLogPlan, ListenerPlan, ModePlan, Plan};
+use crate::modes::{self, Job, Mode, Scopes};
+use crate::observe::access::AccessFile;
+use crate::observe::sinks::Sinks;
+
+/// How long names may take before the generation starts without them. A peer without an address is left out until its
+/// name resolves, so this only spares the first connections of a slow start.
+const RESOLVE_AT_START: Duration = Duration::from_secs(3);
+
+/// What outlives generations.
+pub(crate) struct House {
+    pub(crate) workers: Workers,
+    pub(crate) scopes: Scopes,
+    pub(crate) sinks: Arc<Sinks>,
+    peers: Registry,
+    /// Tasks of the control runtime.
+    control: Scope,
+    next_id: std::cell::Cell<u64>,
+}
+
+/// A configuration at work.
+#[derive(Default)]
+pub(crate) struct Generation {
+    groups: BTreeMap<Arc<str>, Arc<Group>>,
+    active: Vec<Active>,
+    /// UDP listeners that were taken out of service and still have flows.
+    lingering: Vec<(Key, u64, Weak<Bound>)>,
+    /// Listeners that are gone, until their last connection is.
+    gone: Vec<Arc<ListenerMetrics>>,
+    _resolving: Vec<Leash>,
+}
+
+/// What the config calls an address; unlike the bound address the same for port 0 at each reload.
+type Key = (Protocol, AddressSpec);
+
+struct Active {
+    key: Key,
+    /// More than one for `:port` and for names.
+    parts: Vec<Part>,
+}
+
+#[derive(Clone)]
+struct Part {
+    id: u64,
+    listener: Arc<Listener>,
+}
+
+/// A generation that is ready to take over.
+pub(crate) struct Prepared {
+    groups: BTreeMap<Arc<str>, Arc<Group>>,
+    /// Each with its mode, and whether its workers run it already.
+    listeners: Vec<(Active, Mode, bool)>,
+    limits: Vec<(u32, u32)>,
+    resolver: Arc<Resolver>,
+}
+
+impl House {
+    /// A house with running workers and nothing else.
+    pub(crate) fn new(workers: Workers, sinks: Arc<Sinks>) -> House {
+        House {
+            workers,
+            scopes: Scopes::default(),
+            sinks,
+            peers: Registry::new(),
+            control: Scope::new(),
+            next_id: std::cell::Cell::new(1),
+        }
+    }
+
+    /// Gets everything ready that `plan` asks for and `old` does not have.
+    ///
+    /// # Errors
+    /// What could not be had: a port, a file. Nothing has changed then.
+    pub(crate) async fn prepare(&self, plan: &Plan, old: &Generation) -> anyhow::Result<Prepared> {
+        let groups: BTreeMap<_, _> =
+            plan.groups.iter().map(|(name, spec)| (name.clone(), self.peers.build(spec.clone()))).collect();
+        let mut logs = HashMap::new();
+        let mut listeners = Vec::new();
+        let mut limits = Vec::new();
+        for wanted in &plan.listeners {
+            let ModePlan::Stream(spec) = &wanted.mode;
+            let group = groups.get(&spec.group).cloned();
+            let group = group.with_context(|| format!("no upstream named `{}`", spec.group))?;
+            let log = match &wanted.access_log {
+                Some(log) => Some(self.open_log(log, &mut logs)?),
+                None => None,
+            };
+            let mode = Mode::new(&wanted.mode, wanted.protocol, group, log);
+            let (active, running) = self.find_or_bind(wanted, old)?;
+            listeners.push((active, mode, running));
+            limits.push((spec.max_connections, spec.per_client_connections));
+        }
+        let resolver = Arc::new(Resolver::new(&plan.resolver));
+        resolve(&groups, &resolver).await;
+        Ok(Prepared { groups, listeners, limits, resolver })
+    }
+
+    fn open_log(
+        &self,
+        plan: &AccessLogPlan,
+        open: &mut HashMap<String, Arc<dyn AccessLog>>,
+    ) -> anyhow::Result<Arc<dyn AccessLog>> {
+        let key = format!("{plan:?}");
+        if let Some(log) = open.get(&key) {
+            return Ok(log.clone());
+        }
+        let log: Arc<dyn AccessLog> = Arc::new(AccessFile::open(&self.sinks, plan)?);
+        open.insert(key, log.clone());
+        Ok(log)
+    }
+
+    fn find_or_bind(&self, wanted: &ListenerPlan, old: &Generation) -> anyhow::Result<(Active, bool)> {
+        let key = (wanted.protocol, wanted.address.clone());
+        let workers = self.workers.count();
+        if let Some(active) = old.active.iter().find(|active| active.key == key) {
+            let rename = |part: &Part| match part.listener.metrics.name == wanted.name {
+                true => part.clone(),
+                false => Part { id: part.id, listener: part.listener.renamed(wanted.name.clone(), workers) },
+            };
+            return Ok((Active { key, parts: active.parts.iter().map(rename).collect() }, true));
+        }
+        let revived: Vec<_> = old
+            .lingering
+            .iter()
+            .filter(|(lingering, ..)| *lingering == key)
+            .filter_map(|(_, id, bound)| Some((*id, bound.upgrade()?)))
+            .map(|(id, bound)| Part { id, listener: Listener::new(wanted.name.clone(), bound, workers) })
+            .collect();
+        if !revived.is_empty() {
+            return Ok((Active { key, parts: revived }, true));
+        }
+        let bound = listen::bind(wanted.protocol, &wanted.address, workers)?;
+        let part = |bound| {
+            let id = self.next_id.get();
+            self.next_id.set(id + 1);
+            Part { id, listener: Listener::new(wanted.name.clone(), Arc::new(bound), workers) }
+        };
+        Ok((Active { key, parts: bound.into_iter().map(part).collect() }, false))
+    }
+
+    /// Lets a prepared generation take over from `old`.
+    ///
+    /// # Errors
+    /// A worker could not take a new listener. The old generation then goes on as it was.
+    pub(crate) async fn commit(
+        &self,
+        prepared: Prepared,
+        old: Generation,
+    ) -> Result<Generation, (anyhow::Error, Generation)> {
+        let Prepared { groups, listeners, limits, resolver } = prepared;
+        let set_limits = |running: bool| {
+            for ((active, _, is_running), (max, per_client)) in listeners.iter().zip(&limits) {
+                let parts = active.parts.iter().filter(|_| *is_running == running);
+                parts.for_each(|part| part.listener.gate.set(*max, *per_client));
+            }
+        };
+        set_limits(false);
+        let jobs = |running: bool| -> Vec<Job> {
+            let wanted = listeners.iter().filter(|(_, _, is_running)| *is_running == running);
+            wanted
+                .flat_map(|(active, mode, _)| {
+                    active.parts.iter().map(|part| Job {
+                        id: part.id,
+                        listener: part.listener.clone(),
+                        mode: mode.clone(),
+                    })
+                })
+                .collect()
+        };
+        // New listeners first: only they can fail, and then they alone are taken back.
+        let fresh = jobs(false);
+        if let Err(error) = self.on_workers(&fresh, modes::start).await {
+            let ids: Vec<u64> = fresh.iter().map(|job| job.id).collect();
+            self.workers
+                .on_each(|_| {
+                    let ids = ids.clone();
+                    move || ids.into_iter().for_each(modes::cancel)
+                })
+                .await;
+            return Err((error, old));
+        }
+        set_limits(true);
+        if let Err(error) = self.on_workers(&jobs(true), modes::replace).await {
+            tracing::error!(%error, "a worker could not start a listener again");
+        }
+        let active: Vec<Active> = listeners.into_iter().map(|(active, ..)| active).collect();
+        let next = self.succeed(old, active, groups, &resolver).await;
+        Ok(next)
+    }
+
+    /// Retires what the new generation no longer has, and keeps what still has traffic in sight.
+    async fn succeed(
+        &self,
+        old: Generation,
+        active: Vec<Active>,
+        groups: BTreeMap<Arc<str>, Arc<Group>>,
+        resolver: &Arc<Resolver>,
+    ) -> Generation {
+        let kept = |key: &Key| active.iter().any(|active| active.key == *key);
+        let mut lingering = old.lingering;
+        lingering.retain(|(key, _, bound)| !kept(key) && bound.strong_count() > 0);
+        let mut gone = old.gone;
+        let mut retired = Vec::new();
+        for old in old.active {
+            let now = active.iter().find(|active| active.key == old.key);
+            for (index, part) in old.parts.iter().enumerate() {
+                let same = now.and_then(|now| now.parts.get(index));
+                if same.is_some_and(|same| Arc::ptr_eq(&same.listener, &part.listener)) {
+                    continue;
+                }
+                gone.push(part.listener.metrics.clone());
+                if now.is_none() {
+                    retired.push(part.id);
+                    if old.key.0 == Protocol::Udp {
+                        lingering.push((old.key.clone(), part.id, Arc::downgrade(&part.listener.bound)));
+                    }
+                }
+            }
+        }
+        if !retired.is_empty() {
+            let retire = |_| {
+                let retired = retired.clone();
+                move || retired.into_iter().for_each(modes::retire)
+            };
+            self.workers.on_each(retire).await;
+        }
+        gone.retain(|metrics| metrics.active() > 0);
+        let resolving = groups
+            .values()
+            .filter(|group| group.has_names())
+            .map(|group| self.control.spawn_control(keep_resolved(group, resolver.clone())))
+            .collect();
+        Generation { groups, active, lingering, gone, _resolving: resolving }
+    }
+
+    async fn on_workers(
+        &self,
+        jobs: &[Job],
+        run: fn(usize, Job, &Scopes) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let results = self
+            .workers
+            .on_each(|worker| {
+                let (jobs, scopes) = (jobs.to_vec(), self.scopes.clone());
+                move || jobs.into_iter().try_for_each(|job| run(worker, job, &scopes))
+            })
+            .await;
+        for result in results {
+            result.ok_or_else(|| anyhow!("a worker is gone"))??;
+        }
+        Ok(())
+    }
+
+    /// Takes all listeners out of service, and flows at their first silence.
+    pub(crate) async fn drain(&self) {
+        self.workers.on_each(|_| modes::drain).await;
+    }
+}
+
+/// Asks for the addresses of all names at once. What does not come in time is asked for again later.
+async fn resolve(groups: &BTreeMap<Arc<str>, Arc<Group>>, resolver: &Arc<Resolver>) {
+    let deadline = tokio::time::Instant::now() + RESOLVE_AT_START;
+    for group in groups.values().filter(|group| group.has_names()) {
+        // Failures are logged where they happen.
+        let _ = tokio::time::timeout_at(deadline, group.resolve_once(resolver)).await;
+    }
+}
+
+impl Generation {
+    /// The listeners in force, and those gone that still have connections.
+    pub(crate) fn listeners(&self) -> Vec<Arc<ListenerMetrics>> {
+        let active =
+            self.active.iter().flat_map(|active| &active.parts).map(|part| part.listener.metrics.clone());
+        active.chain(self.gone.iter().filter(|metrics| metrics.active() > 0).cloned()).collect()
+    }
+
+    /// The upstream groups.
+    pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.values().cloned().collect()
+    }
+}

@@ -1,0 +1,140 @@
+//! The one list of what a listener can be, and how each runs on a worker.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use wmproxy_net::accept::{Accepting, Service};
+use wmproxy_net::addr::Protocol;
+use wmproxy_net::listen::Listener;
+use wmproxy_net::record::AccessLog;
+use wmproxy_runtime::scope::Scope;
+use wmproxy_stream::tcp::TcpService;
+use wmproxy_stream::udp::{UdpListener, UdpService};
+use wmproxy_upstream::Group;
+
+use crate::config::plan::ModePlan;
+
+/// What is served on a listener: a mode with everything that it needs, the same on every worker.
+#[derive(Clone)]
+pub(crate) enum Mode {
+    /// Connections.
+    Tcp(Service),
+    /// Datagrams.
+    Udp(UdpService),
+}
+
+impl Mode {
+    /// Puts a mode together.
+    pub(crate) fn new(
+        plan: &ModePlan,
+        protocol: Protocol,
+        group: Arc<Group>,
+        log: Option<Arc<dyn AccessLog>>,
+    ) -> Mode {
+        let ModePlan::Stream(spec) = plan;
+        match protocol {
+            Protocol::Tcp => Mode::Tcp(Service { serve: TcpService::new(spec.clone(), group), log }),
+            Protocol::Udp => Mode::Udp(UdpService { spec: spec.clone(), group, log }),
+        }
+    }
+}
+
+/// What a worker needs to run its part of a listener.
+#[derive(Clone)]
+pub(crate) struct Job {
+    /// Names the bound address for as long as the process lives.
+    pub(crate) id: u64,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) mode: Mode,
+}
+
+/// The scopes of a worker's tasks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scopes {
+    /// Connections and flows: what a drain waits for.
+    pub(crate) connections: Scope,
+    /// Accept loops, which end when they are told to.
+    pub(crate) listeners: Scope,
+}
+
+enum Running {
+    Tcp(Accepting),
+    Udp(UdpListener),
+}
+
+thread_local! {
+    /// The listeners of this worker.
+    static RUNNING: RefCell<HashMap<u64, Running>> = RefCell::default();
+}
+
+/// Starts a listener on the calling worker, which is number `worker`.
+pub(crate) fn start(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> {
+    let Job { id, listener, mode } = job;
+    let running = match mode {
+        Mode::Tcp(service) => {
+            let connections = scopes.connections.clone();
+            Running::Tcp(Accepting::start(listener, worker, service, connections, &scopes.listeners)?)
+        }
+        Mode::Udp(service) => {
+            Running::Udp(UdpListener::start(listener, worker, service, scopes.connections.clone())?)
+        }
+    };
+    RUNNING.with_borrow_mut(|all| all.insert(id, running));
+    Ok(())
+}
+
+/// Gives a listener of the calling worker something else to serve; what is open stays as it is. One that has ended
+/// meanwhile is started again.
+pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> {
+    let replaced = RUNNING.with_borrow(|all| match (all.get(&job.id), &job.mode) {
+        (Some(Running::Tcp(accepting)), Mode::Tcp(service)) => {
+            accepting.replace(job.listener.clone(), service.clone());
+            true
+        }
+        (Some(Running::Udp(udp)), Mode::Udp(service)) if !udp.has_ended() => {
+            udp.replace(job.listener.clone(), service.clone());
+            true
+        }
+        _ => false,
+    });
+    if replaced { Ok(()) } else { start(worker, job, scopes) }
+}
+
+/// Takes a listener of the calling worker out of service. Its connections and flows go on.
+pub(crate) fn retire(id: u64) {
+    RUNNING.with_borrow_mut(|all| {
+        all.retain(|_, running| !matches!(running, Running::Udp(udp) if udp.has_ended()));
+        match all.remove(&id) {
+            Some(Running::Tcp(accepting)) => accepting.finish(),
+            Some(Running::Udp(udp)) => {
+                udp.finish();
+                // It answers its clients until the last flow has ended, and may be wanted again before that.
+                all.insert(id, Running::Udp(udp));
+            }
+            None => {}
+        }
+    });
+}
+
+/// Takes back a listener that was just started: nobody has come to it yet.
+pub(crate) fn cancel(id: u64) {
+    RUNNING.with_borrow_mut(|all| {
+        if let Some(Running::Udp(udp)) = all.remove(&id) {
+            udp.drain();
+        }
+    });
+}
+
+/// Takes all listeners of the calling worker out of service, for good.
+pub(crate) fn drain() {
+    RUNNING.with_borrow_mut(|all| {
+        for (_, running) in all.drain() {
+            match running {
+                Running::Tcp(accepting) => accepting.finish(),
+                Running::Udp(udp) => udp.drain(),
+            }
+        }
+    });
+}

@@ -1,0 +1,127 @@
+//! What the admin API sees of the process, and how it asks for something.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot};
+use wmproxy_net::record::ListenerMetrics;
+use wmproxy_runtime::clock;
+use wmproxy_upstream::Group;
+use wmproxy_wire::units::Secret;
+
+use crate::admin::{Control, ReloadFailure, Reloaded};
+use crate::generation::Generation;
+use crate::modes::Scopes;
+use crate::observe::sinks::Sinks;
+use crate::observe::snapshot::Snapshot;
+
+/// What somebody wants of the deciding task.
+pub(super) enum Ask {
+    Reload(oneshot::Sender<Result<Reloaded, ReloadFailure>>),
+    Stop { now: bool },
+}
+
+/// The process as others see it. The deciding task publishes here what it has done.
+pub(super) struct Shared {
+    started: SystemTime,
+    config: Option<PathBuf>,
+    workers: usize,
+    scopes: Scopes,
+    sinks: Arc<Sinks>,
+    asks: mpsc::UnboundedSender<Ask>,
+    draining: AtomicBool,
+    reloads_ok: AtomicU64,
+    reloads_failed: AtomicU64,
+    face: Mutex<Face>,
+}
+
+/// The part of it that a reload changes.
+#[derive(Default, Clone)]
+struct Face {
+    number: u64,
+    token: Option<Secret>,
+    listeners: Vec<Arc<ListenerMetrics>>,
+    groups: Vec<Arc<Group>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: Option<PathBuf>,
+        workers: usize,
+        scopes: Scopes,
+        sinks: Arc<Sinks>,
+        asks: mpsc::UnboundedSender<Ask>,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            started: SystemTime::now(),
+            config,
+            workers,
+            scopes,
+            sinks,
+            asks,
+            draining: AtomicBool::new(false),
+            reloads_ok: AtomicU64::new(0),
+            reloads_failed: AtomicU64::new(0),
+            face: Mutex::default(),
+        })
+    }
+
+    /// Shows a generation from now on.
+    pub(super) fn publish(&self, number: u64, token: Option<Secret>, generation: &Generation) {
+        let face = Face { number, token, listeners: generation.listeners(), groups: generation.groups() };
+        *self.face.lock().unwrap_or_else(PoisonError::into_inner) = face;
+    }
+
+    /// The number of the generation in force.
+    pub(super) fn number(&self) -> u64 {
+        self.face.lock().unwrap_or_else(PoisonError::into_inner).number
+    }
+
+    pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_reload(&self, ok: bool) {
+        let counter = if ok { &self.reloads_ok } else { &self.reloads_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Control for Shared {
+    fn snapshot(&self) -> Snapshot {
+        let face = self.face.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = clock::now().0;
+        Snapshot {
+            started: self.started,
+            config: self.config.clone(),
+            generation: face.number,
+            workers: self.workers,
+            tasks: (self.scopes.connections.live() + self.scopes.listeners.live()) as u64,
+            panics: wmproxy_runtime::panic::count(),
+            draining: self.draining.load(Ordering::Relaxed),
+            reloads_ok: self.reloads_ok.load(Ordering::Relaxed),
+            reloads_failed: self.reloads_failed.load(Ordering::Relaxed),
+            log_dropped: self.sinks.counters().dropped.get(),
+            log_failed: self.sinks.counters().failed.get(),
+            listeners: face.listeners,
+            groups: face.groups.iter().map(|group| group.snapshot(now)).collect(),
+        }
+    }
+
+    fn token(&self) -> Option<Secret> {
+        self.face.lock().unwrap_or_else(PoisonError::into_inner).token.clone()
+    }
+
+    fn reload(&self) -> oneshot::Receiver<Result<Reloaded, ReloadFailure>> {
+        let (answer, receiver) = oneshot::channel();
+        // With the deciding task gone the answer is dropped, which says so.
+        let _ = self.asks.send(Ask::Reload(answer));
+        receiver
+    }
+
+    fn stop(&self, now: bool) {
+        let _ = self.asks.send(Ask::Stop { now });
+    }
+}

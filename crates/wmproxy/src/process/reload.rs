@@ -1,0 +1,120 @@
+//! Hot reload: everything new is ready before anything old changes.
+
+use crate::admin::bind::Bound;
+use crate::admin::{ReloadFailure, Reloaded};
+use crate::config::Loaded;
+use crate::config::plan::{AdminPlan, Plan};
+use crate::observe::log::Log;
+
+use super::{Process, bind_admin};
+
+/// The refusal of a reload once the process is on its way out.
+pub(super) fn stopping() -> ReloadFailure {
+    ReloadFailure::other("the process is stopping")
+}
+
+impl Process {
+    pub(super) async fn reload_and_log(&mut self, why: &str) {
+        let outcome = self.reload().await;
+        self.log_reload(why, &outcome);
+    }
+
+    pub(super) fn log_reload(&self, why: &str, outcome: &Result<Reloaded, ReloadFailure>) {
+        match outcome {
+            Ok(reloaded) => {
+                tracing::info!(generation = reloaded.generation, "reloaded on {why}");
+                for warning in &reloaded.warnings {
+                    tracing::warn!("reload: {warning}");
+                }
+            }
+            Err(failure) => {
+                tracing::warn!("reload on {why} failed, nothing was changed: {}", failure.error);
+                for line in failure.rendered.lines() {
+                    tracing::warn!("reload: {line}");
+                }
+            }
+        }
+    }
+
+    /// Reads the config again and lets it take over.
+    pub(super) async fn reload(&mut self) -> Result<Reloaded, ReloadFailure> {
+        let outcome = self.try_reload().await;
+        self.shared.count_reload(outcome.is_ok());
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> Result<Reloaded, ReloadFailure> {
+        let (source, global) = (self.run.source.clone(), self.run.global.clone());
+        // Files may be slow; the admin API answers meanwhile.
+        let loaded = tokio::task::spawn_blocking(move || source.load(&global)).await;
+        let loaded =
+            loaded.map_err(ReloadFailure::other)?.map_err(|problems| ReloadFailure::config(&problems))?;
+        let Loaded { plan, warnings, files, .. } = loaded;
+        let other = |error: anyhow::Error| ReloadFailure::other(format!("{error:#}"));
+        let log = Log::prepare(&self.house.sinks, &plan.log).map_err(other)?;
+        let prepared = self.house.prepare(&plan, &self.generation).await.map_err(other)?;
+        let admin = self.prepare_admin(&plan).await.map_err(other)?;
+
+        let old = std::mem::take(&mut self.generation);
+        self.generation = match self.house.commit(prepared, old).await {
+            Ok(next) => next,
+            Err((error, old)) => {
+                self.generation = old;
+                return Err(other(error));
+            }
+        };
+        let mut notes: Vec<String> = warnings.lines();
+        notes.extend(self.needs_restart(&plan));
+        self.log.apply(log);
+        let token = plan.admin.as_ref().and_then(|admin| admin.token.clone());
+        let number = self.shared.number() + 1;
+        self.shared.publish(number, token, &self.generation);
+        self.change_admin(&plan, admin);
+        self.plan = plan;
+        self.files = files;
+        Ok(Reloaded { generation: number, warnings: notes })
+    }
+
+    /// Binds the admin endpoint's new address, if it has one.
+    async fn prepare_admin(&self, plan: &Plan) -> anyhow::Result<Option<(AdminPlan, Bound)>> {
+        match &plan.admin {
+            Some(new) if self.admin.as_ref().is_none_or(|old| old.plan.listen != new.listen) => {
+                Ok(Some((new.clone(), bind_admin(new).await?)))
+            }
+            Some(new) => {
+                anyhow::ensure!(new.is_guarded(), "the admin API on {} needs a token", new.listen);
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn change_admin(&mut self, plan: &Plan, bound: Option<(AdminPlan, Bound)>) {
+        if let Some((plan, bound)) = bound {
+            let next = self.serve_admin(plan, bound);
+            self.retire_admin();
+            self.admin = Some(next);
+        } else if plan.admin.is_none() {
+            self.retire_admin();
+        }
+    }
+
+    fn retire_admin(&mut self) {
+        if let Some(old) = self.admin.take() {
+            // The answer to the reload that does this still has to go out there: it ends by itself, not by its leash.
+            drop(old._end);
+            self.retired.push(old.task);
+        }
+    }
+
+    fn needs_restart(&self, plan: &Plan) -> Vec<String> {
+        let mut notes = Vec::new();
+        if plan.workers != self.house.workers.count() {
+            notes.push("`workers` changes with a restart only".to_owned());
+        }
+        if (&plan.user, &plan.group) != (&self.plan.user, &self.plan.group) {
+            notes.push("`user` and `group` change with a restart only".to_owned());
+        }
+        notes
+    }
+}

@@ -1,0 +1,69 @@
+//! Where the configuration comes from, and what the command line puts over it.
+
+use std::path::PathBuf;
+
+use wmproxy_net::options::OneOrMany;
+use wmproxy_stream::options::StreamOptions;
+
+use crate::cli::{Global, StreamArg};
+use crate::config::options::Options;
+use crate::config::plan::AdminPlan;
+use crate::config::{self, Format, Loaded, Problems};
+
+/// A configuration that can be read again and again.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A file and what it includes.
+    File(PathBuf),
+    /// What `wmproxy stream` was told.
+    Streams(Vec<StreamArg>),
+    /// The built-in demonstration.
+    Demo(String),
+}
+
+impl Source {
+    /// Reads it, and puts the global options of the command line over it.
+    ///
+    /// # Errors
+    /// Every problem of it.
+    pub(crate) fn load(&self, global: &Global) -> Result<Loaded, Problems> {
+        let mut loaded = match self {
+            Source::File(path) => config::load(path)?,
+            Source::Streams(args) => {
+                let stream = args.iter().map(stream_options).collect();
+                config::from_options(Options { stream, ..Options::default() })?
+            }
+            Source::Demo(text) => config::load_text("the built-in demonstration", text, Format::Toml)?,
+        };
+        let plan = &mut loaded.plan;
+        if let Some(level) = &global.log_level {
+            plan.log.level.clone_from(level);
+        }
+        if let Some(workers) = global.workers {
+            plan.workers = workers;
+        }
+        if global.no_admin {
+            plan.admin = None;
+        } else if let Some(listen) = &global.admin {
+            let token = plan.admin.take().and_then(|admin| admin.token);
+            plan.admin = Some(AdminPlan { listen: listen.clone(), token });
+        }
+        Ok(loaded)
+    }
+
+    /// The file, if it is one.
+    pub(crate) fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Source::File(path) => Some(path),
+            Source::Streams(_) | Source::Demo(_) => None,
+        }
+    }
+}
+
+fn stream_options(arg: &StreamArg) -> StreamOptions {
+    StreamOptions {
+        listen: Some(OneOrMany(vec![arg.listen.clone()])),
+        upstream: Some(OneOrMany(arg.targets.iter().map(ToString::to_string).collect())),
+        ..StreamOptions::default()
+    }
+}
