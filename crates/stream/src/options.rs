@@ -13,7 +13,7 @@ use wmproxy_wire::units::HumanDuration;
 /// A layer-4 proxy: what comes to its listeners goes to its upstream, byte for byte. All listeners of one
 /// `[[stream]]` carry its name; protocol and address tell them apart.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct StreamOptions {
     /// Names the listeners in logs, metrics and the admin API. By default it is made of the first address,
     /// as in `tcp-5432`.
@@ -40,24 +40,28 @@ pub struct StreamOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
     /// The most connections, or flows, at a time of one client address; 0 is no limit.
+    #[serde(default)]
     pub per_client_connections: u32,
     /// Who may come: addresses and prefixes. Of `allow` and `deny` the longest prefix that holds the client
     /// decides, and `deny` when both say the same. Whoever is in neither may come unless `allow` names somebody.
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub allow: OneOrMany<Prefix>,
     /// Who may not come; see `allow`.
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub deny: OneOrMany<Prefix>,
     /// What is special to udp.
+    #[serde(default)]
     pub udp: UdpOptions,
     /// This listener's access log: a table as `[access_log]`, whose keys are the defaults here, or `false`
     /// for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<Toggle<AccessLogOptions>>,
     /// Whether small writes go out at once instead of waiting to be joined (TCP_NODELAY), on both sides.
+    #[serde(default = "yes")]
     pub tcp_nodelay: bool,
     /// After how long without traffic the kernel asks whether the other side is still there (SO_KEEPALIVE),
     /// on both sides; `false` is never.
+    #[serde(default = "off")]
     pub tcp_keepalive: Toggle<HumanDuration>,
 }
 
@@ -67,8 +71,8 @@ pub struct StreamOptions {
 pub struct UdpOptions {
     /// The flow ends after so many datagrams to the client, as after the one answer of DNS; 0 is no limit.
     pub max_responses: u64,
-    /// The flow takes no more than so many datagrams from the client; 0 is no limit. With `max_responses` set
-    /// it ends by the answers, else with its last request.
+    /// The flow takes so many datagrams of the client; its next one begins a new flow, while this one stays
+    /// open for the answers still under way. 0 is no limit.
     pub max_requests: u64,
 }
 
@@ -121,8 +125,8 @@ impl Default for StreamOptions {
             deny: OneOrMany::default(),
             udp: UdpOptions::default(),
             access_log: None,
-            tcp_nodelay: true,
-            tcp_keepalive: Toggle::Off,
+            tcp_nodelay: yes(),
+            tcp_keepalive: off(),
         }
     }
 }
@@ -152,6 +156,14 @@ impl StreamOptions {
 
 fn is_empty<T>(list: &OneOrMany<T>) -> bool {
     list.0.is_empty()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn off() -> Toggle<HumanDuration> {
+    Toggle::Off
 }
 
 #[cfg(test)]
