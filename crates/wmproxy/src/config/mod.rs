@@ -16,6 +16,7 @@ mod mask;
 pub(crate) mod options;
 pub(crate) mod plan;
 pub(crate) mod problem;
+#[cfg(test)]
 mod reference;
 mod resolve;
 mod stream;
@@ -29,7 +30,6 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use include::Format;
 pub(crate) use problem::Problems;
-pub(crate) use reference::{reference, schema};
 
 use expand::Env;
 use include::Reader;
@@ -83,6 +83,13 @@ pub(crate) fn from_options(options: Options) -> Result<Loaded, Problems> {
     let env = |_: &str| None;
     let reader = Reader::new(&env);
     judge(reader, None, options)
+}
+
+/// A JSON schema of the whole config, for editors and for other tools.
+pub(crate) fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Options).to_value();
+    schema["title"] = "wmproxy configuration".into();
+    schema
 }
 
 fn finish(mut reader: Reader<'_>, root: Option<Node>) -> Result<Loaded, Problems> {

@@ -24,8 +24,6 @@ pub(crate) struct Plan {
     /// How long a drain may take.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: LogPlan,
-    /// The default of listeners, which have it resolved already; for what is served outside of the config.
-    pub(crate) access_log: Option<AccessLogPlan>,
     /// The admin endpoint, unless it is turned off.
     pub(crate) admin: Option<AdminPlan>,
     /// Name servers to ask instead of the system's; empty for the system's.

@@ -1,20 +1,15 @@
-//! The option reference and the JSON schema, both made from the options' own types and descriptions.
+//! The option reference, made from the schema and with it from the options' own types and descriptions.
+//!
+//! It is a document of the repository: only the test that keeps it in step with the code makes it.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::options::Options;
-
-/// A JSON schema of the whole config, for editors and for other tools.
-pub(crate) fn schema() -> Value {
-    let mut schema = schemars::schema_for!(Options).to_value();
-    schema["title"] = "wmproxy configuration".into();
-    schema
-}
+use super::schema;
 
 /// The option reference in Markdown: a section for each table, a row for each key.
-pub(crate) fn reference() -> String {
+pub(super) fn reference() -> String {
     let schema = schema();
     let mut writer = Writer { defs: &schema["$defs"], text: String::new() };
     writer.text.push_str(HEAD);

@@ -69,7 +69,6 @@ impl<'a> Planner<'a> {
             group: options.group.clone(),
             shutdown_timeout: options.shutdown_timeout.get(),
             log,
-            access_log,
             admin,
             resolver: options.resolver.servers.iter().map(|server| server.0).collect(),
             groups: std::mem::take(&mut self.groups),

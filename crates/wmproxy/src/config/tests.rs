@@ -10,6 +10,7 @@ use wmproxy_net::options::OneOrMany;
 use wmproxy_stream::options::StreamOptions;
 
 use super::plan::{AccessFormat, LogFile, ModePlan};
+use super::reference::reference;
 use super::*;
 
 /// Rewrites golden files and generated documents instead of comparing them.
