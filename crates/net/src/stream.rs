@@ -77,6 +77,40 @@ impl Stream {
         }
     }
 
+    /// Reads by another call than `recv`, one that says EAGAIN when nothing is there.
+    pub(crate) fn poll_read_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            match read(self.fd.as_fd()) {
+                Ok(n) => return Poll::Ready(Ok(n)),
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Writes by another call than `send`, one that says EAGAIN when there is no room.
+    pub(crate) fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_write_ready(cx))?;
+            match write(self.fd.as_fd()) {
+                Ok(n) => return Poll::Ready(Ok(n)),
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
     /// Says that nothing more will be written: a FIN.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! The TCP relay: one state machine for both directions of a connection.
 //!
-//! It runs in the connection's own task. Bytes go through the worker's shared scratch buffer, so an idle connection
-//! holds none; what the other side did not take at once is kept, and nothing more is read until it has: that is the
-//! back-pressure. The end of one direction is passed on as such (half-close), a reset as a reset.
+//! It runs in the connection's own task. Bytes go through the worker's shared scratch buffer, or, where they come in
+//! bulk, through a pipe of the worker's pool, so an idle connection holds neither. What the other side did not take at
+//! once is kept, and nothing more is read until it has: that is the back-pressure. The end of one direction is passed
+//! on as such (half-close), a reset as a reset.
 
-mod copy;
+mod lane;
+mod splice;
 
 use std::future::poll_fn;
 use std::io;
@@ -17,7 +19,7 @@ use wmproxy_runtime::clock::{self, Ticks};
 
 use crate::record::{Outcome, Record};
 use crate::stream::Stream;
-use copy::{Broken, Lane};
+use lane::{Broken, Lane};
 
 /// Moves bytes between `client` and `peer` until both are done, and says how it ended.
 ///

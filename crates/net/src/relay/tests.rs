@@ -163,3 +163,88 @@ fn traffic_in_one_direction_keeps_a_connection_alive() {
     assert_eq!(outcome, Outcome::IdleTimeout);
     assert_eq!(metrics.blocks.sum(|b| &b.bytes_out), 12);
 }
+
+/// A stream of bytes that has no period a buffer's length could hide.
+fn noise(mut seed: u64) -> impl FnMut(&mut [u8]) {
+    move |buffer| {
+        for byte in buffer {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            *byte = (seed >> 56) as u8;
+        }
+    }
+}
+
+/// Writes `total` bytes of noise in pieces that change from tiny to huge and back, and says that this was all.
+fn pour(mut to: &TcpStream, seed: u64, total: usize) {
+    let mut next = noise(seed);
+    let mut buffer = vec![0; 1 << 20];
+    let mut sent = 0;
+    for piece in [1 << 20, 100, 70_000, 1 << 20, 1 << 20, 3, 300_000].into_iter().cycle() {
+        let piece = piece.min(total - sent);
+        next(&mut buffer[..piece]);
+        to.write_all(&buffer[..piece]).unwrap();
+        sent += piece;
+        if sent == total {
+            return to.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+    }
+}
+
+/// Reads to the end and compares, with a rest now and then.
+fn compare(mut from: &TcpStream, seed: u64, total: usize) {
+    let (mut expected, mut next) = (vec![0; 200_000], noise(seed));
+    let mut buffer = vec![0; 200_000];
+    let (mut got, mut rested) = (0, 0);
+    loop {
+        let n = from.read(&mut buffer).unwrap();
+        if n == 0 {
+            break;
+        }
+        next(&mut expected[..n]);
+        assert!(buffer[..n] == expected[..n], "other bytes after {got}");
+        got += n;
+        if got / (8 << 20) > rested {
+            rested += 1;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert_eq!(got, total);
+}
+
+#[test]
+fn bulk_passes_unchanged_both_ways_at_once() {
+    let total = 24 << 20;
+    let (outcome, metrics) = play(LONG, move |client, peer| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| pour(&client, 1, total));
+            scope.spawn(|| pour(&peer, 2, total));
+            scope.spawn(|| compare(&peer, 1, total));
+            compare(&client, 2, total);
+        });
+    });
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), total as u64);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_out), total as u64);
+}
+
+#[test]
+fn a_reset_in_the_midst_of_bulk_passes_as_one() {
+    let (outcome, _) = play(LONG, |client, mut peer| {
+        let mut buffer = vec![0; 1 << 20];
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let mut client = &client;
+                while client.write_all(&[1; 65536]).is_ok() {}
+            });
+            let mut got = 0;
+            while got < 8 << 20 {
+                got += peer.read(&mut buffer).unwrap();
+            }
+            reset(peer);
+            flood.join().unwrap();
+        });
+        let end = (&client).read(&mut buffer).map_err(|error| error.kind());
+        assert!(matches!(end, Ok(0) | Err(io::ErrorKind::ConnectionReset)), "{end:?}");
+    });
+    assert_eq!(outcome, Outcome::PeerReset);
+}

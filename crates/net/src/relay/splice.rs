@@ -1,0 +1,113 @@
+//! Pipes, through which the kernel passes bytes from one socket to another without copying them (splice(2)).
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use crate::stream::Stream;
+
+/// What a pipe holds. Measured with bulk over loopback: the default of 64 KiB takes three times the calls.
+const CAPACITY: usize = 256 * 1024;
+
+/// Empty pipes that a worker keeps. A pipe is in use only while bytes lie in it, so that few serve many connections;
+/// more than this at a time means many stalled receivers, and those wait just as well with copied bytes.
+const POOLED: usize = 16;
+
+/// Pipes of a worker in all. Beyond net limits, an unprivileged user has 16,384 pages for all pipes of all its
+/// processes (pipe(7)), which is 256 of ours.
+const IN_ALL: usize = 64;
+
+thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { idle: Vec::new(), alive: 0 }) };
+}
+
+struct Pool {
+    idle: Vec<Pipe>,
+    alive: usize,
+}
+
+/// A pipe with the bytes that lie in it.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    out: OwnedFd,
+    inward: OwnedFd,
+    held: usize,
+    _counted: Counted,
+}
+
+/// Takes its pipe off the worker's count.
+#[derive(Debug)]
+struct Counted;
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // At the end of the thread the pool may be gone first, and the count with it.
+        let _ = POOL.try_with(|pool| {
+            if let Ok(mut pool) = pool.try_borrow_mut() {
+                pool.alive -= 1;
+            }
+        });
+    }
+}
+
+/// An empty pipe; none when the worker has as many as it may, or the system gives none.
+pub(super) fn take() -> Option<Pipe> {
+    POOL.with_borrow_mut(|pool| {
+        if let Some(pipe) = pool.idle.pop() {
+            return Some(pipe);
+        }
+        if pool.alive == IN_ALL {
+            return None;
+        }
+        let (out, inward) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+        // Past the user's limit it stays at its default, which is slower but as good.
+        let _ = fcntl_setpipe_size(&inward, CAPACITY);
+        pool.alive += 1;
+        Some(Pipe { out, inward, held: 0, _counted: Counted })
+    })
+}
+
+/// Puts a pipe back. One with bytes in it is closed, for they are another connection's.
+pub(super) fn give_back(pipe: Pipe) {
+    let surplus = POOL.with_borrow_mut(|pool| {
+        if pipe.held > 0 || pool.idle.len() == POOLED {
+            return Some(pipe);
+        }
+        pool.idle.push(pipe);
+        None
+    });
+    // Outside of the borrow, for its drop counts.
+    drop(surplus);
+}
+
+impl Pipe {
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Fills the empty pipe from a stream. 0 is the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
+        // EAGAIN can only be the stream's, for the pipe has room.
+        let n = ready!(from.poll_read_with(cx, |fd| {
+            splice(fd, None, &self.inward, None, CAPACITY, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+        }))?;
+        self.held += n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Passes what it holds on to a stream, as much as that takes.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+        let held = self.held;
+        let n = ready!(to.poll_write_with(cx, |fd| {
+            splice(&self.out, None, fd, None, held, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+        }))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.held -= n;
+        Poll::Ready(Ok(()))
+    }
+}
