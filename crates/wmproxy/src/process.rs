@@ -200,11 +200,12 @@ impl Process {
 
     /// Lets what is open finish within `shutdown_timeout`; a second request to stop ends the waiting.
     async fn stop(self, now: bool, mut signals: Signals, mut inbox: mpsc::UnboundedReceiver<Ask>) {
-        self.shared.begin_drain();
-        self.house.drain().await;
-        let open = self.house.scopes.connections.clone();
+        let Process { house, admin, generation, shared, plan, .. } = self;
+        shared.begin_drain();
+        house.drain(generation).await;
+        let open = house.scopes.connections.clone();
         if !now && open.live() > 0 {
-            let limit = self.plan.shutdown_timeout;
+            let limit = plan.shutdown_timeout;
             tracing::info!(open = open.live(), ?limit, "draining");
             let drained = tokio::time::timeout(limit, open.empty());
             tokio::pin!(drained);
@@ -213,7 +214,7 @@ impl Process {
                     _ = &mut drained => break,
                     request = signals.next() => match request {
                         Request::Stop => break,
-                        Request::ReopenLogs => self.house.sinks.reopen(),
+                        Request::ReopenLogs => house.sinks.reopen(),
                         Request::Reload => tracing::info!("no reload: the process is stopping"),
                     },
                     ask = inbox.recv() => match ask {
@@ -227,9 +228,7 @@ impl Process {
         if open.live() > 0 {
             tracing::info!(open = open.live(), "closing what is still open");
         }
-        let Process { house, admin, generation, .. } = self;
         house.workers.end();
-        drop(generation);
         drop(admin);
         tracing::info!("stopped");
     }
