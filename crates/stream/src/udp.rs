@@ -9,7 +9,7 @@ mod responses;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ pub struct UdpService {
     pub log: Option<Arc<dyn AccessLog>>,
 }
 
-/// A listener at work on this worker.
-pub struct UdpListener(Rc<Inner>);
+/// A listener at work on this worker. It ends when it was told to and its last flow has; its socket goes with it.
+pub struct UdpListener(Weak<Inner>);
 
 struct Inner {
     listener: RefCell<Arc<Listener>>,
@@ -92,35 +92,41 @@ impl UdpListener {
             changed: Notify::new(),
             scope: scope.clone(),
         });
-        scope.spawn(inner.clone().run());
-        Ok(UdpListener(inner))
+        let listener = UdpListener(Rc::downgrade(&inner));
+        scope.spawn(inner.run());
+        Ok(listener)
     }
 
     /// Begins flows from now on with something else, and counts them in `listener`, which has the same sockets. Those
-    /// there are keep what they have. Opens a listener again that was told to finish.
-    pub fn replace(&self, listener: Arc<Listener>, service: UdpService) {
-        self.0.listener.replace(listener);
-        self.0.table.borrow_mut().set_limits(limits(&service.spec));
-        self.0.service.replace(Rc::new(service));
-        self.0.mode.set(Mode::Open);
-        self.0.changed.notify_one();
+    /// there are keep what they have. Opens a listener again that was told to finish; false when it has ended.
+    pub fn replace(&self, listener: &Arc<Listener>, service: &UdpService) -> bool {
+        let Some(inner) = self.0.upgrade() else { return false };
+        inner.listener.replace(listener.clone());
+        inner.table.borrow_mut().set_limits(limits(&service.spec));
+        inner.service.replace(Rc::new(service.clone()));
+        inner.turn(Mode::Open);
+        true
     }
 
     /// Begins no more flows, and ends with the last one there is.
     pub fn finish(&self) {
-        self.0.mode.set(Mode::Finishing);
-        self.0.changed.notify_one();
+        self.turn(Mode::Finishing);
     }
 
     /// Begins no more flows, and ends each at its first silence: the process wants to stop.
     pub fn drain(&self) {
-        self.0.mode.set(Mode::Draining);
-        self.0.changed.notify_one();
+        self.turn(Mode::Draining);
     }
 
-    /// Whether it has ended and can't be opened again.
+    fn turn(&self, mode: Mode) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.turn(mode);
+        }
+    }
+
+    /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        Rc::strong_count(&self.0) == 1
+        self.0.strong_count() == 0
     }
 }
 
@@ -156,10 +162,19 @@ impl Inner {
                     tokio::time::sleep(SWEEP).await;
                 },
             }
-            if self.mode.get() != Mode::Open && self.table.borrow().is_empty() {
-                return;
+            while self.mode.get() != Mode::Open && self.table.borrow().is_empty() {
+                // The tasks of the last flows are gone with their next turn, and hold the socket until then.
+                if Rc::strong_count(&self) == 1 {
+                    return;
+                }
+                tokio::task::yield_now().await;
             }
         }
+    }
+
+    fn turn(&self, mode: Mode) {
+        self.mode.set(mode);
+        self.changed.notify_one();
     }
 
     /// How long until the next flow may have ended.

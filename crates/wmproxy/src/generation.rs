@@ -48,7 +48,8 @@ pub(crate) struct Generation {
     _resolving: Vec<Leash>,
 }
 
-/// What the config calls an address; unlike the bound address the same for port 0 at each reload.
+/// What the config calls an address; unlike the bound address the same for port 0 at each reload. Several listeners
+/// may have the same one then.
 type Key = (Protocol, AddressSpec);
 
 struct Active {
@@ -61,6 +62,19 @@ struct Active {
 struct Part {
     id: u64,
     listener: Arc<Listener>,
+}
+
+/// A part that a new listener takes over.
+struct Inherited {
+    id: u64,
+    from: Origin,
+}
+
+enum Origin {
+    /// One in service.
+    Listener(Arc<Listener>),
+    /// One that was taken out of service and still has flows.
+    Sockets(Arc<Bound>),
 }
 
 /// A generation that is ready to take over.
@@ -95,7 +109,8 @@ impl House {
         let mut logs = HashMap::new();
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
-        for wanted in &plan.listeners {
+        let mut heirs = heirs(&plan.listeners, old);
+        for (index, wanted) in plan.listeners.iter().enumerate() {
             let ModePlan::Stream(spec) = &wanted.mode;
             let group = groups.get(&spec.group).cloned();
             let group = group.with_context(|| format!("no upstream named `{}`", spec.group))?;
@@ -104,7 +119,10 @@ impl House {
                 None => None,
             };
             let mode = Mode::new(&wanted.mode, wanted.protocol, group, log);
-            let (active, running) = self.find_or_bind(wanted, old)?;
+            let (active, running) = match heirs.remove(&index) {
+                Some(parts) => (self.inherit(wanted, &parts), true),
+                None => (self.bind(wanted)?, false),
+            };
             listeners.push((active, mode, running));
             limits.push((spec.max_connections, spec.per_client_connections));
         }
@@ -127,33 +145,30 @@ impl House {
         Ok(log)
     }
 
-    fn find_or_bind(&self, wanted: &ListenerPlan, old: &Generation) -> anyhow::Result<(Active, bool)> {
-        let key = (wanted.protocol, wanted.address.clone());
+    /// A listener with the sockets of an old one, whose counters go on if it has the same name.
+    fn inherit(&self, wanted: &ListenerPlan, parts: &[Inherited]) -> Active {
         let workers = self.workers.count();
-        if let Some(active) = old.active.iter().find(|active| active.key == key) {
-            let rename = |part: &Part| match part.listener.metrics.name == wanted.name {
-                true => part.clone(),
-                false => Part { id: part.id, listener: part.listener.renamed(wanted.name.clone(), workers) },
+        let part = |old: &Inherited| {
+            let name = wanted.name.clone();
+            let listener = match &old.from {
+                Origin::Listener(same) if same.metrics.name == name => same.clone(),
+                Origin::Listener(other) => other.renamed(name, workers),
+                Origin::Sockets(bound) => Listener::new(name, bound.clone(), workers),
             };
-            return Ok((Active { key, parts: active.parts.iter().map(rename).collect() }, true));
-        }
-        let revived: Vec<_> = old
-            .lingering
-            .iter()
-            .filter(|(lingering, ..)| *lingering == key)
-            .filter_map(|(_, id, bound)| Some((*id, bound.upgrade()?)))
-            .map(|(id, bound)| Part { id, listener: Listener::new(wanted.name.clone(), bound, workers) })
-            .collect();
-        if !revived.is_empty() {
-            return Ok((Active { key, parts: revived }, true));
-        }
+            Part { id: old.id, listener }
+        };
+        Active { key: key(wanted), parts: parts.iter().map(part).collect() }
+    }
+
+    fn bind(&self, wanted: &ListenerPlan) -> anyhow::Result<Active> {
+        let workers = self.workers.count();
         let bound = listen::bind(wanted.protocol, &wanted.address, workers)?;
         let part = |bound| {
             let id = self.next_id.get();
             self.next_id.set(id + 1);
             Part { id, listener: Listener::new(wanted.name.clone(), Arc::new(bound), workers) }
         };
-        Ok((Active { key, parts: bound.into_iter().map(part).collect() }, false))
+        Ok(Active { key: key(wanted), parts: bound.into_iter().map(part).collect() })
     }
 
     /// Lets a prepared generation take over from `old`.
@@ -214,25 +229,27 @@ impl House {
         groups: BTreeMap<Arc<str>, Arc<Group>>,
         resolver: &Arc<Resolver>,
     ) -> Generation {
-        let kept = |key: &Key| active.iter().any(|active| active.key == *key);
+        let in_service: HashMap<u64, &Arc<Listener>> =
+            active.iter().flat_map(|active| &active.parts).map(|part| (part.id, &part.listener)).collect();
         let mut lingering = old.lingering;
-        lingering.retain(|(key, _, bound)| !kept(key) && bound.strong_count() > 0);
+        lingering.retain(|(_, id, bound)| !in_service.contains_key(id) && bound.strong_count() > 0);
         let mut gone = old.gone;
         let mut retired = Vec::new();
-        for old in old.active {
-            let now = active.iter().find(|active| active.key == old.key);
-            for (index, part) in old.parts.iter().enumerate() {
-                let same = now.and_then(|now| now.parts.get(index));
-                if same.is_some_and(|same| Arc::ptr_eq(&same.listener, &part.listener)) {
-                    continue;
-                }
-                gone.push(part.listener.metrics.clone());
-                if now.is_none() {
-                    retired.push(part.id);
-                    if old.key.0 == Protocol::Udp {
-                        lingering.push((old.key.clone(), part.id, Arc::downgrade(&part.listener.bound)));
+        // Consumed, for the sockets close with the last that holds them.
+        for Active { key, parts } in old.active {
+            for Part { id, listener } in parts {
+                match in_service.get(&id) {
+                    Some(same) if Arc::ptr_eq(same, &listener) => continue,
+                    // Under another name.
+                    Some(_) => {}
+                    None => {
+                        retired.push(id);
+                        if key.0 == Protocol::Udp {
+                            lingering.push((key.clone(), id, Arc::downgrade(&listener.bound)));
+                        }
                     }
                 }
+                gone.push(listener.metrics.clone());
             }
         }
         if !retired.is_empty() {
@@ -269,10 +286,54 @@ impl House {
         Ok(())
     }
 
-    /// Takes all listeners out of service, and flows at their first silence.
-    pub(crate) async fn drain(&self) {
+    /// Takes all listeners out of service, and flows at their first silence. The generation goes first, or its hold on
+    /// the listening sockets would keep the kernel letting clients in whom nobody serves.
+    pub(crate) async fn drain(&self, generation: Generation) {
+        drop(generation);
         self.workers.on_each(|_| modes::drain).await;
     }
+}
+
+fn key(wanted: &ListenerPlan) -> Key {
+    (wanted.protocol, wanted.address.clone())
+}
+
+/// Which of the listeners wanted, by index, takes over the sockets of which old one. Each goes to one only: to that of
+/// the same name first, then to any at that address.
+fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inherited>> {
+    let mut heirs = HashMap::new();
+    let mut left: Vec<&Active> = old.active.iter().collect();
+    for by_name in [true, false] {
+        for (index, wanted) in wanted.iter().enumerate() {
+            let key = key(wanted);
+            let fits = |active: &&Active| {
+                let named = |part: &Part| part.listener.metrics.name == wanted.name;
+                active.key == key && (!by_name || active.parts.iter().any(named))
+            };
+            if !heirs.contains_key(&index)
+                && let Some(at) = left.iter().position(fits)
+            {
+                let parts = left.swap_remove(at).parts.iter();
+                let inherit =
+                    |part: &Part| Inherited { id: part.id, from: Origin::Listener(part.listener.clone()) };
+                heirs.insert(index, parts.map(inherit).collect());
+            }
+        }
+    }
+    let mut lingering: Vec<_> =
+        old.lingering.iter().filter_map(|(k, id, b)| Some((k, *id, b.upgrade()?))).collect();
+    for (index, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| wanted.protocol == Protocol::Udp) {
+        let key = key(wanted);
+        if !heirs.contains_key(&index) {
+            let fits = |(lingering, ..): &mut (&Key, u64, Arc<Bound>)| **lingering == key;
+            let parts: Vec<_> = lingering.extract_if(.., fits).collect();
+            if !parts.is_empty() {
+                let inherit = |(_, id, bound)| Inherited { id, from: Origin::Sockets(bound) };
+                heirs.insert(index, parts.into_iter().map(inherit).collect());
+            }
+        }
+    }
+    heirs
 }
 
 /// Asks for the addresses of all names at once. What does not come in time is asked for again later.

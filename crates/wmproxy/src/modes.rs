@@ -10,7 +10,7 @@ use wmproxy_net::addr::Protocol;
 use wmproxy_net::listen::Listener;
 use wmproxy_net::record::AccessLog;
 use wmproxy_runtime::scope::Scope;
-use wmproxy_stream::tcp::TcpService;
+use wmproxy_stream::tcp::{TcpService, tcp_options};
 use wmproxy_stream::udp::{UdpListener, UdpService};
 use wmproxy_upstream::Group;
 
@@ -35,7 +35,11 @@ impl Mode {
     ) -> Mode {
         let ModePlan::Stream(spec) = plan;
         match protocol {
-            Protocol::Tcp => Mode::Tcp(Service { serve: TcpService::new(spec.clone(), group), log }),
+            Protocol::Tcp => Mode::Tcp(Service {
+                tcp: tcp_options(spec),
+                serve: TcpService::new(spec.clone(), group),
+                log,
+            }),
             Protocol::Udp => Mode::Udp(UdpService { spec: spec.clone(), group, log }),
         }
     }
@@ -93,10 +97,7 @@ pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()
             accepting.replace(job.listener.clone(), service.clone());
             true
         }
-        (Some(Running::Udp(udp)), Mode::Udp(service)) if !udp.has_ended() => {
-            udp.replace(job.listener.clone(), service.clone());
-            true
-        }
+        (Some(Running::Udp(udp)), Mode::Udp(service)) => udp.replace(&job.listener, service),
         _ => false,
     });
     if replaced { Ok(()) } else { start(worker, job, scopes) }
