@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -56,6 +56,16 @@ impl Gate {
             .map(|_| Permit { gate: self.clone(), client: None })
     }
 
+    /// Whether a client has fewer places than it may have. Another thread may take the last one meanwhile.
+    pub fn has_room_for(&self, client: IpAddr) -> bool {
+        let max = self.max_per_client.load(Ordering::Relaxed);
+        max == 0 || self.clients().get(&client.to_canonical()).is_none_or(|count| *count < max)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for a place.
     pub async fn enter(self: &Arc<Self>) -> Permit {
         loop {
@@ -81,7 +91,7 @@ impl Permit {
         if max == 0 {
             return true;
         }
-        let mut clients = self.gate.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.gate.clients();
         let count = clients.entry(client.to_canonical()).or_insert(0);
         if *count >= max {
             return false;
@@ -95,7 +105,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            let mut clients = self.gate.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut clients = self.gate.clients();
             if let Some(count) = clients.get_mut(&client) {
                 *count -= 1;
                 if *count == 0 {

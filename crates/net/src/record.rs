@@ -79,8 +79,6 @@ outcomes! {
     Denied = "denied", Client;
     /// Refused: the client has `per_client_connections` already.
     ClientLimit = "client_limit", Client;
-    /// Refused: `max_connections` is reached and no flow could be evicted.
-    ListenerLimit = "listener_limit", Us;
     /// The oldest idle flow, ended to make room for a new one.
     Evicted = "evicted", Us;
     /// Closed by force at the end of a drain.
@@ -94,8 +92,14 @@ outcomes! {
 /// The listener's view of every datagram that was not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UdpDrop {
-    /// The client may not come, or has too many flows.
-    Refused,
+    /// Refused by `allow` or `deny`.
+    Denied,
+    /// The client has `per_client_connections` flows already.
+    ClientLimit,
+    /// `max_connections` is reached, and this worker has no flow to evict.
+    ListenerLimit,
+    /// The listener is going: it begins no more flows.
+    Draining,
     /// No peer, or no socket for a new flow.
     NoFlow,
     /// The peer's socket took no more.
@@ -111,7 +115,10 @@ pub enum UdpDrop {
 impl UdpDrop {
     /// Every reason, in the order of its index.
     pub const ALL: &[UdpDrop] = &[
-        UdpDrop::Refused,
+        UdpDrop::Denied,
+        UdpDrop::ClientLimit,
+        UdpDrop::ListenerLimit,
+        UdpDrop::Draining,
         UdpDrop::NoFlow,
         UdpDrop::PeerFull,
         UdpDrop::ClientFull,
@@ -122,7 +129,10 @@ impl UdpDrop {
     /// The word in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            UdpDrop::Refused => "refused",
+            UdpDrop::Denied => "denied",
+            UdpDrop::ClientLimit => "client_limit",
+            UdpDrop::ListenerLimit => "listener_limit",
+            UdpDrop::Draining => "draining",
             UdpDrop::NoFlow => "no_flow",
             UdpDrop::PeerFull => "peer_full",
             UdpDrop::ClientFull => "client_full",

@@ -81,8 +81,11 @@ impl Inner {
     /// Begins the flow of `key`; or says why its datagram is dropped.
     pub(super) fn begin(self: &Rc<Self>, key: FlowKey, local: Option<IpAddr>) -> Result<FlowId, UdpDrop> {
         let service = self.service.borrow().clone();
-        if self.mode.get() != Mode::Open || !service.spec.acl.permits(key.client().ip()) {
-            return Err(UdpDrop::Refused);
+        if self.mode.get() != Mode::Open {
+            return Err(UdpDrop::Draining);
+        }
+        if !service.spec.acl.permits(key.client().ip()) {
+            return Err(UdpDrop::Denied);
         }
         let permit = self.admit(key)?;
         let began = Instant::now();
@@ -111,15 +114,19 @@ impl Inner {
     /// A place behind the listener's limits; the oldest idle flow makes room if none is free.
     fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
         let gate = self.listener.borrow().gate.clone();
+        if !gate.has_room_for(key.client().ip()) {
+            // Looked at first: who is refused must not cost another its flow.
+            return Err(UdpDrop::ClientLimit);
+        }
         let mut permit = match gate.try_enter() {
             Some(permit) => permit,
             None => {
                 let oldest = self.table.borrow_mut().evict_oldest();
                 oldest.map(close);
-                gate.try_enter().ok_or(UdpDrop::Refused)?
+                gate.try_enter().ok_or(UdpDrop::ListenerLimit)?
             }
         };
-        if permit.claim(key.client().ip()) { Ok(permit) } else { Err(UdpDrop::Refused) }
+        if permit.claim(key.client().ip()) { Ok(permit) } else { Err(UdpDrop::ClientLimit) }
     }
 
     /// A peer and a socket to it.

@@ -25,7 +25,7 @@ use super::snapshot::Snapshot;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Those outcomes that turn a client away before anything was done for it.
-const REFUSALS: [Outcome; 3] = [Outcome::Denied, Outcome::ClientLimit, Outcome::ListenerLimit];
+const REFUSALS: [Outcome; 2] = [Outcome::Denied, Outcome::ClientLimit];
 
 /// The states that a peer can be in.
 const PEER_STATES: [PeerState; 4] = [PeerState::Up, PeerState::Ejected, PeerState::Trial, PeerState::Down];
@@ -217,7 +217,7 @@ fn encode_endings(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> 
     )?;
     family(
         out,
-        ("wmproxy_connections_refused", "Connections and UDP flows turned away, by reason"),
+        ("wmproxy_connections_refused", "TCP connections turned away, by reason; of UDP, datagrams are"),
         MetricType::Counter,
         |m| {
             listeners.iter().try_for_each(|l| {
