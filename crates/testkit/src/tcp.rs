@@ -120,13 +120,13 @@ impl Conn {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens there, or nobody answers within [`PATIENCE`].
+    /// When nobody listens there, or the handshake fails.
     pub fn try_connect(addr: &Addr) -> io::Result<Self> {
         let socket = addr.socket()?;
-        match addr {
-            Addr::Inet(_) => socket.connect_timeout(&addr.sock(), PATIENCE)?,
-            Addr::Unix(_) => socket.connect(&addr.sock())?,
-        }
+        // A blocking connect, not one with a timeout: that looks at the socket some time after the handshake, and
+        // would blame a reset that came just behind it on the connect. It also limits itself: sends do.
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.connect(&addr.sock())?;
         Ok(Conn::new(socket))
     }
 
@@ -137,7 +137,7 @@ impl Conn {
     pub fn connect_from(local: IpAddr, addr: &Addr) -> Self {
         let socket = addr.socket().unwrap();
         socket.bind(&SocketAddr::from((local, 0)).into()).unwrap();
-        socket.connect_timeout(&addr.sock(), PATIENCE).unwrap();
+        socket.connect(&addr.sock()).unwrap();
         Conn::new(socket)
     }
 

@@ -196,7 +196,8 @@ fn an_ejected_peer_comes_back() {
     });
     eventually("the peer to be used again", || answers(&addr, 4).iter().any(|name| name == "back"));
     assert!(back.accepted() >= 1);
-    eventually("the peer to be up", || proxy.metrics().sum("wmproxy_peer_up", &[("peer", &peer)]) == 1.0);
+    let is_up = || proxy.metrics().sum("wmproxy_peer_state", &[("peer", &peer), ("state", "up")]) == 1.0;
+    eventually("the peer to be up", is_up);
 }
 
 #[test]

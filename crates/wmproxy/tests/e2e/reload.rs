@@ -283,12 +283,12 @@ fn what_is_counted_survives_a_reload() {
         let peer = down.addr().to_string();
         let metrics = proxy.metrics();
         (
-            metrics.sum("wmproxy_peer_up", &[("peer", &peer)]),
+            metrics.sum("wmproxy_peer_state", &[("peer", &peer), ("state", "ejected")]),
             metrics.sum("wmproxy_peer_ejections_total", &[("peer", &peer)]),
         )
     };
-    assert_eq!(down_is_ejected(), (0.0, 1.0));
+    assert_eq!(down_is_ejected(), (1.0, 1.0));
     proxy.reload_with(&config(101));
-    assert_eq!(down_is_ejected(), (0.0, 1.0), "a reload forgot that a peer is ejected");
+    assert_eq!(down_is_ejected(), (1.0, 1.0), "a reload forgot that a peer is ejected");
     assert_eq!(proxy.metrics().sum("wmproxy_connections_accepted_total", &[("listener", "t")]), 4.0);
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use wmproxy_testkit::backend::drain;
 use wmproxy_testkit::wait::holds_within;
-use wmproxy_testkit::{Backend, Conn, Pattern, Rng, eventually};
+use wmproxy_testkit::{Addr, Backend, Conn, Pattern, Rng, eventually};
 
-use crate::{start, tcp};
+use crate::{start, stream, tcp};
 
 const MIB: u64 = 1 << 20;
 
@@ -164,6 +164,14 @@ fn stalled(sent: &AtomicU64) -> u64 {
     last
 }
 
+/// Some bulk over enough connections that every worker has had some.
+fn warm_up(addr: &Addr) {
+    let conns: Vec<Conn> = (0..16).map(|_| Conn::connect(addr)).collect();
+    for conn in &conns {
+        conn.echo(&Pattern::new(1).bytes(0, 60_000));
+    }
+}
+
 #[test]
 fn a_slow_client_stalls_the_peer_and_not_our_memory() {
     const CONNS: u64 = 20;
@@ -206,7 +214,10 @@ fn a_slow_peer_stalls_the_client_and_not_our_memory() {
         conn.recv_pattern(&Pattern::new(1), 64 * MIB, &mut Rng::new(1));
         drain(conn)
     });
-    let proxy = start(&tcp(backend.addr(), ""));
+    let echo = Backend::echo();
+    let proxy = start(&(tcp(backend.addr(), "") + &stream("warm", "127.0.0.1:0", echo.addr(), "")));
+    // What workers keep for all connections is there before.
+    warm_up(&proxy.tcp("warm"));
     let conn = Conn::connect(&proxy.tcp("t"));
     let before = proxy.rss_kb();
     let sent = AtomicU64::new(0);

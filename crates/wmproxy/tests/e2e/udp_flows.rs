@@ -98,15 +98,19 @@ fn a_flow_ends_with_its_last_answer() {
 }
 
 #[test]
-fn a_flow_ends_with_its_last_request() {
+fn after_its_last_request_the_next_begins_another_flow() {
     let backend = UdpBackend::silent();
-    let more = "idle_timeout = \"30s\"\nudp = { max_requests = 3 }";
+    let more = "idle_timeout = \"500ms\"\nudp = { max_requests = 3 }";
     let proxy = start(&format!("{ACCESS_LOG}{}", udp(backend.addr(), more)));
     let client = UdpClient::connect(proxy.udp("u"));
+    let mut sources = std::collections::BTreeSet::new();
     for i in 0..6 {
         client.send(&[i]);
         backend.wait_received(usize::from(i) + 1);
+        sources.insert(backend.last().1);
     }
+    assert_eq!(sources.len(), 2, "three datagrams from each of two ports: {sources:?}");
+    // It stays for the answers under way; then it is done, however silent the peer.
     for record in proxy.access_log(2) {
         assert_eq!((record["outcome"].as_str(), record["datagrams_in"].as_u64()), (Some("done"), Some(3)));
     }
@@ -159,7 +163,7 @@ fn a_client_above_its_own_limit_gets_no_further_flow() {
     third.expect_nothing(Duration::from_millis(150));
     from(3).echo(b"another client");
     let dropped =
-        proxy.metrics().sum("wmproxy_udp_dropped_total", &[("listener", "u"), ("reason", "refused")]);
+        proxy.metrics().sum("wmproxy_udp_dropped_total", &[("listener", "u"), ("reason", "client_limit")]);
     assert_eq!(dropped, 1.0);
 }
 
@@ -173,7 +177,7 @@ fn the_denied_get_no_flow() {
     denied.expect_nothing(Duration::from_millis(150));
     UdpClient::connect_from(SocketAddr::from(([127, 0, 0, 3], 0)), to).echo(b"in");
     assert_eq!(backend.received(), 1);
-    assert_eq!(proxy.metrics().sum("wmproxy_connections_refused_total", &[("reason", "denied")]), 1.0);
+    assert_eq!(proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", "denied")]), 1.0);
 }
 
 /// A port of 127.0.0.1 where nobody receives: whoever sends there is told so by ICMP.
@@ -202,7 +206,7 @@ fn a_closed_port_counts_against_the_peer_and_the_next_datagram_goes_to_another()
     let metrics = proxy.metrics();
     let closed = closed.to_string();
     assert_eq!(metrics.sum("wmproxy_peer_ejections_total", &[("peer", &closed)]), 1.0);
-    assert_eq!(metrics.sum("wmproxy_peer_up", &[("peer", &closed)]), 0.0);
+    assert_eq!(metrics.sum("wmproxy_peer_state", &[("peer", &closed), ("state", "ejected")]), 1.0);
     let resets = |log: &[serde_json::Value]| log.iter().filter(|r| r["outcome"] == "peer_reset").count();
     assert_eq!(resets(&proxy.access_log(6)), 1);
 }
