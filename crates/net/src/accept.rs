@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use wmproxy_runtime::scope::{Leash, Scope};
@@ -22,6 +23,7 @@ use crate::limit::Permit;
 use crate::listen::Listener;
 use crate::pressure;
 use crate::record::{AcceptErrorKind, AccessLog, Outcome, Record};
+use crate::sockopt::TcpOptions;
 use crate::stream::Stream;
 use crate::sys;
 
@@ -35,6 +37,8 @@ pub struct Service {
     pub serve: Arc<dyn Serve>,
     /// Where records go.
     pub log: Option<Arc<dyn AccessLog>>,
+    /// What the clients' connections have from the listening socket (tcp(7)), which spares a call for each of them.
+    pub tcp: TcpOptions,
 }
 
 /// A listener at work on this worker. Dropping it stops it and throws away what waits in the queue; see
@@ -58,6 +62,16 @@ enum Accepted {
     Dead(io::Error),
 }
 
+impl Service {
+    fn set_options(&self, socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<()> {
+        let socket = socket.get_ref();
+        match SockRef::from(socket).domain()? {
+            Domain::UNIX => Ok(()),
+            _ => self.tcp.apply(socket),
+        }
+    }
+}
+
 impl Accepting {
     /// Begins to accept on this worker. Connections are tasks of `connections`; the loop itself of `listeners`.
     ///
@@ -71,6 +85,7 @@ impl Accepting {
         listeners: &Scope,
     ) -> io::Result<Accepting> {
         let socket = sys::watch(listener.bound.socket(worker), Interest::READABLE)?;
+        service.set_options(&socket)?;
         let acceptor = Rc::new(Acceptor {
             socket,
             listener: RefCell::new(listener),
@@ -83,9 +98,14 @@ impl Accepting {
 
     /// Serves connections from now on with something else, and counts them in `listener`, which has the same sockets.
     /// Those that are open keep what they have.
-    pub fn replace(&self, listener: Arc<Listener>, service: Service) {
+    ///
+    /// # Errors
+    /// The socket does not take the options.
+    pub fn replace(&self, listener: Arc<Listener>, service: Service) -> io::Result<()> {
+        service.set_options(&self.acceptor.socket)?;
         self.acceptor.listener.replace(listener);
         self.acceptor.service.replace(service);
+        Ok(())
     }
 
     /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
@@ -135,6 +155,10 @@ impl Acceptor {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let error = match acceptfrom_with(self.socket.get_ref(), flags) {
                 Ok((fd, from)) => {
+                    // It is in; the next ones wait until it has its second descriptor, too.
+                    if let Err(error) = pressure::check(&fd) {
+                        pressure::note(&error);
+                    }
                     let client = from.and_then(|addr| SocketAddr::try_from(addr).ok());
                     self.begin(fd, client, permit);
                     return Accepted::One;
@@ -154,7 +178,7 @@ impl Acceptor {
     }
 
     fn begin(&self, fd: OwnedFd, client: Option<SocketAddr>, mut permit: Permit) {
-        let Service { serve, log } = self.service.borrow().clone();
+        let Service { serve, log, .. } = self.service.borrow().clone();
         let listener = self.listener.borrow();
         let mut record = Record::open(listener.metrics.clone(), log, client);
         let inet = client.is_some();
@@ -166,7 +190,7 @@ impl Acceptor {
             && !permit.claim(client.ip())
         {
             record.close(Outcome::ClientLimit);
-            return stream.reset();
+            return stream.reset_on_close();
         }
         // Known beforehand, unless the listener has several addresses.
         if listener.bound.is_wildcard()
@@ -177,12 +201,17 @@ impl Acceptor {
         self.scope.spawn_boxed(serve.serve(Conn { stream, record, permit }));
     }
 
-    /// Rests while descriptors or memory are short.
+    /// Rests until there are descriptors again.
     async fn pause(&self) {
         let metrics = self.listener.borrow().metrics.clone();
         let block = metrics.blocks.local();
         block.accept_pauses.add(1);
-        tokio::time::sleep(pressure::PAUSE).await;
+        loop {
+            tokio::time::sleep(pressure::PAUSE).await;
+            if !pressure::is_short(self.socket.get_ref()) {
+                break;
+            }
+        }
         block.accept_resumes.add(1);
     }
 

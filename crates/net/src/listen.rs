@@ -47,16 +47,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Puts a name, fresh counters and a gate without limits to a bound address.
-    pub fn new(name: Arc<str>, bound: Arc<Bound>, workers: usize) -> Arc<Listener> {
+    /// Puts a name and fresh counters to a bound address. Several addresses may have one gate.
+    pub fn new(name: Arc<str>, bound: Arc<Bound>, gate: Arc<Gate>, workers: usize) -> Arc<Listener> {
         let metrics = ListenerMetrics::new(name, bound.protocol, bound.address.clone(), workers);
-        Arc::new(Listener { bound, metrics: Arc::new(metrics), gate: Gate::new(0, 0) })
-    }
-
-    /// The same listener under another name: the sockets and whoever is in stay, the counters begin again.
-    pub fn renamed(&self, name: Arc<str>, workers: usize) -> Arc<Listener> {
-        let metrics = ListenerMetrics::new(name, self.bound.protocol, self.bound.address.clone(), workers);
-        Arc::new(Listener { bound: self.bound.clone(), metrics: Arc::new(metrics), gate: self.gate.clone() })
+        Arc::new(Listener { bound, metrics: Arc::new(metrics), gate })
     }
 }
 

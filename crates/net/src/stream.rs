@@ -119,9 +119,9 @@ impl Stream {
         Ok(rustix::net::shutdown(&self.fd, Shutdown::Write)?)
     }
 
-    /// Closes with a RST in place of a FIN, and throws away what is still unsent. A unix socket, which knows no reset,
-    /// is closed.
-    pub fn reset(self) {
+    /// Has the close, whenever it comes, send a RST in place of a FIN and throw away what is still unsent. A unix socket
+    /// knows no reset, and is closed as ever.
+    pub fn reset_on_close(&self) {
         if self.inet {
             // Fails only on a socket that is no socket.
             let _ = SockRef::from(&self.fd).set_linger(Some(Duration::ZERO));
@@ -172,6 +172,7 @@ async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<St
         Address::Inet(to) => {
             let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+            pressure::check(&fd)?;
             if options.nodelay {
                 sockopt::set_tcp_nodelay(&fd, true)?;
             }
@@ -183,6 +184,7 @@ async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<St
         }
         Address::Unix(path) => {
             let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            pressure::check(&fd)?;
             let begun = rustix::net::connect(&fd, &SocketAddrUnix::new(path)?);
             (fd, begun)
         }

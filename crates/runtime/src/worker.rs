@@ -47,7 +47,7 @@ impl Workers {
         let pinned = cores.len() == count;
         let mut workers = Vec::with_capacity(count);
         for index in 0..count {
-            let core = pinned.then(|| cores[index]);
+            let core = if pinned { cores.get(index).copied() } else { None };
             workers.push(Worker::start(index, core)?);
         }
         Ok(Workers { workers })

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Bound, Listener};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
 use wmproxy_runtime::scope::{Leash, Scope};
@@ -42,7 +43,7 @@ pub(crate) struct Generation {
     groups: BTreeMap<Arc<str>, Arc<Group>>,
     active: Vec<Active>,
     /// UDP listeners that were taken out of service and still have flows.
-    lingering: Vec<(Key, u64, Weak<Bound>)>,
+    lingering: Vec<Lingering>,
     /// Listeners that are gone, until their last connection is.
     gone: Vec<Arc<ListenerMetrics>>,
     _resolving: Vec<Leash>,
@@ -56,6 +57,14 @@ struct Active {
     key: Key,
     /// More than one for `:port` and for names.
     parts: Vec<Part>,
+}
+
+/// A UDP listener out of service: its address, and what it takes to put it into service again.
+struct Lingering {
+    key: Key,
+    id: u64,
+    bound: Weak<Bound>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Clone)]
@@ -74,7 +83,7 @@ enum Origin {
     /// One in service.
     Listener(Arc<Listener>),
     /// One that was taken out of service and still has flows.
-    Sockets(Arc<Bound>),
+    Sockets(Arc<Bound>, Arc<Gate>),
 }
 
 /// A generation that is ready to take over.
@@ -152,8 +161,11 @@ impl House {
             let name = wanted.name.clone();
             let listener = match &old.from {
                 Origin::Listener(same) if same.metrics.name == name => same.clone(),
-                Origin::Listener(other) => other.renamed(name, workers),
-                Origin::Sockets(bound) => Listener::new(name, bound.clone(), workers),
+                // The sockets and whoever is in stay; the counters begin again.
+                Origin::Listener(other) => {
+                    Listener::new(name, other.bound.clone(), other.gate.clone(), workers)
+                }
+                Origin::Sockets(bound, gate) => Listener::new(name, bound.clone(), gate.clone(), workers),
             };
             Part { id: old.id, listener }
         };
@@ -163,10 +175,12 @@ impl House {
     fn bind(&self, wanted: &ListenerPlan) -> anyhow::Result<Active> {
         let workers = self.workers.count();
         let bound = listen::bind(wanted.protocol, &wanted.address, workers)?;
+        // All addresses that one text stands for have one limit.
+        let gate = Gate::new(0, 0);
         let part = |bound| {
             let id = self.next_id.get();
             self.next_id.set(id + 1);
-            Part { id, listener: Listener::new(wanted.name.clone(), Arc::new(bound), workers) }
+            Part { id, listener: Listener::new(wanted.name.clone(), Arc::new(bound), gate.clone(), workers) }
         };
         Ok(Active { key: key(wanted), parts: bound.into_iter().map(part).collect() })
     }
@@ -232,7 +246,7 @@ impl House {
         let in_service: HashMap<u64, &Arc<Listener>> =
             active.iter().flat_map(|active| &active.parts).map(|part| (part.id, &part.listener)).collect();
         let mut lingering = old.lingering;
-        lingering.retain(|(_, id, bound)| !in_service.contains_key(id) && bound.strong_count() > 0);
+        lingering.retain(|old| !in_service.contains_key(&old.id) && old.bound.strong_count() > 0);
         let mut gone = old.gone;
         let mut retired = Vec::new();
         // Consumed, for the sockets close with the last that holds them.
@@ -245,7 +259,8 @@ impl House {
                     None => {
                         retired.push(id);
                         if key.0 == Protocol::Udp {
-                            lingering.push((key.clone(), id, Arc::downgrade(&listener.bound)));
+                            let (bound, gate) = (Arc::downgrade(&listener.bound), listener.gate.clone());
+                            lingering.push(Lingering { key: key.clone(), id, bound, gate });
                         }
                     }
                 }
@@ -321,14 +336,17 @@ fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inheri
         }
     }
     let mut lingering: Vec<_> =
-        old.lingering.iter().filter_map(|(k, id, b)| Some((k, *id, b.upgrade()?))).collect();
+        old.lingering.iter().filter_map(|old| Some((old, old.bound.upgrade()?))).collect();
     for (index, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| wanted.protocol == Protocol::Udp) {
         let key = key(wanted);
         if !heirs.contains_key(&index) {
-            let fits = |(lingering, ..): &mut (&Key, u64, Arc<Bound>)| **lingering == key;
+            let fits = |(lingering, _): &mut (&Lingering, Arc<Bound>)| lingering.key == key;
             let parts: Vec<_> = lingering.extract_if(.., fits).collect();
             if !parts.is_empty() {
-                let inherit = |(_, id, bound)| Inherited { id, from: Origin::Sockets(bound) };
+                let inherit = |(old, bound): (&Lingering, _)| Inherited {
+                    id: old.id,
+                    from: Origin::Sockets(bound, old.gate.clone()),
+                };
                 heirs.insert(index, parts.into_iter().map(inherit).collect());
             }
         }

@@ -94,13 +94,14 @@ pub(crate) fn start(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> 
 pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> {
     let replaced = RUNNING.with_borrow(|all| match (all.get(&job.id), &job.mode) {
         (Some(Running::Tcp(accepting)), Mode::Tcp(service)) => {
-            accepting.replace(job.listener.clone(), service.clone());
-            true
+            Some(accepting.replace(job.listener.clone(), service.clone()))
         }
-        (Some(Running::Udp(udp)), Mode::Udp(service)) => udp.replace(&job.listener, service),
-        _ => false,
+        (Some(Running::Udp(udp)), Mode::Udp(service)) => {
+            udp.replace(&job.listener, service).then_some(Ok(()))
+        }
+        _ => None,
     });
-    if replaced { Ok(()) } else { start(worker, job, scopes) }
+    replaced.unwrap_or_else(|| start(worker, job, scopes))
 }
 
 /// Takes a listener of the calling worker out of service. Its connections and flows go on.

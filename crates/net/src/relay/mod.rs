@@ -23,22 +23,22 @@ use lane::{Broken, Lane};
 
 /// Moves bytes between `client` and `peer` until both are done, and says how it ended.
 ///
-/// Both streams are closed on return: with a FIN after an orderly end, else with a RST, so that each side learns that
-/// the other did not finish. `idle_timeout` runs out when nothing moved in either direction for so long.
-pub async fn relay(client: Stream, peer: Stream, idle_timeout: Duration, record: &mut Record) -> Outcome {
+/// Both streams are then to be closed, which sends a FIN after an orderly end and else a RST, so that each side learns
+/// that the other did not finish. `idle_timeout` runs out when nothing moved in either direction for so long.
+pub async fn relay(client: &Stream, peer: &Stream, idle_timeout: Duration, record: &mut Record) -> Outcome {
     let mut relay =
         Relay { up: Lane::default(), down: Lane::default(), cut_by: None, last: clock::now(), armed: false };
     let sleep = tokio::time::sleep(idle_timeout);
     tokio::pin!(sleep);
     let outcome = poll_fn(|cx| {
         relay
-            .poll_lanes(cx, &client, &peer, record)
+            .poll_lanes(cx, client, peer, record)
             .map_or_else(|| relay.poll_idle(cx, sleep.as_mut(), idle_timeout, record), Poll::Ready)
     })
     .await;
     if outcome != Outcome::Done {
-        client.reset();
-        peer.reset();
+        client.reset_on_close();
+        peer.reset_on_close();
     }
     outcome
 }

@@ -34,7 +34,7 @@ fn play(
     let answer = runtime.block_on(async {
         let mut record = record();
         let (client, peer) = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
-        let outcome = relay(client, peer, idle, &mut record).await;
+        let outcome = relay(&client, &peer, idle, &mut record).await;
         (outcome, record.metrics().clone())
     });
     thread.join().unwrap();

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use wmproxy_net::addr::Address;
 use wmproxy_net::limit::Permit;
@@ -88,13 +87,11 @@ impl Inner {
             return Err(UdpDrop::Denied);
         }
         let permit = self.admit(key)?;
-        let began = Instant::now();
         let (socket, lease) = self.lease(&service.group, key)?;
         let mut record =
             Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
         record.group = Some(service.group.name().clone());
         record.peer = Some(lease.address().clone());
-        record.connect_time = Some(began.elapsed());
         record.local = local.and_then(|ip| match self.listener.borrow().bound.address {
             Address::Inet(bound) => Some((ip, bound.port()).into()),
             Address::Unix(_) => None,
@@ -122,7 +119,9 @@ impl Inner {
             Some(permit) => permit,
             None => {
                 let oldest = self.table.borrow_mut().evict_oldest();
-                oldest.map(close);
+                if let Some(oldest) = oldest {
+                    close(oldest);
+                }
                 gate.try_enter().ok_or(UdpDrop::ListenerLimit)?
             }
         };

@@ -18,10 +18,11 @@ impl Inner {
     pub(super) fn forward(self: &Rc<Self>, mut batch: Batch<'_>) {
         let mut messages: [Option<(FlowKey, Message)>; BATCH] = [None; BATCH];
         let mut datagrams = 0;
-        for index in 0..batch.len() {
+        let count = batch.len();
+        for (index, slot) in messages.iter_mut().enumerate().take(count) {
             let message = batch.take(index);
             datagrams += message.count();
-            messages[index] = match message.from {
+            *slot = match message.from {
                 // Nobody can be answered at port 0.
                 Some(client) if client.port() != 0 && !message.truncated => {
                     let key = match message.local {
@@ -37,7 +38,6 @@ impl Inner {
             };
         }
         self.listener.borrow().metrics.blocks.local().udp_batch_in.record(datagrams as u64);
-        let count = batch.len();
         for first in 0..count {
             let Some((key, message)) = messages[first].take() else { continue };
             let mut together = Vec::new();
