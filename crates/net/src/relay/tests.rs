@@ -121,7 +121,7 @@ fn a_reader_that_stops_stops_the_writer() {
         }
         drop(peer);
         let mut rest = 0;
-        for got in client.bytes() {
+        for got in io::BufReader::new(client).bytes() {
             assert_eq!(got.unwrap(), 7);
             rest += 1;
             if rest == sent {

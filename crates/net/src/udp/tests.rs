@@ -1,6 +1,7 @@
 use std::net::UdpSocket as Plain;
 
 use super::*;
+use crate::sys::datagram::Route;
 use wmproxy_runtime::counter::Log2Histogram;
 
 fn on_local_runtime<F: Future>(test: F) -> F::Output {
@@ -30,7 +31,7 @@ fn a_train_of_mixed_sizes_arrives_whole_and_in_order() {
         let sizes = Log2Histogram::default();
         let lens = [100, 100, 100, 60, 100, 0, 0, 1, 1472, 1472, 1472, 1473, 65507, 9000, 9000];
         let data: Vec<Vec<u8>> = lens.iter().enumerate().map(|(i, &len)| vec![i as u8; len]).collect();
-        let mut train = Train::new(&near, crate::sys::datagram::Route::default(), Some(&sizes));
+        let mut train = Train::new(&near, Route::default(), Some(&sizes));
         for datagram in &data {
             train.push(datagram, 0);
         }
