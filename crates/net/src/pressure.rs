@@ -1,13 +1,17 @@
 //! Whether this process has lately run out of descriptors or memory for sockets.
 //!
 //! Whoever meets the limit says so; accept loops then hold back, so that the connections that are in already get the
-//! second descriptor that they need.
+//! second descriptor that they need. The last few descriptors are not for connections at all: without one the admin
+//! API could not be asked what is wrong just when something is.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, getrlimit};
 use wmproxy_runtime::clock::{self, Ticks};
 
 /// How long accepting rests after the limit was met. Long enough that a process at its limit does not spin, short
@@ -16,6 +20,10 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// An episode is over, and the next is told of again, when there was nothing for this long.
 const EPISODE: Duration = Duration::from_secs(10);
+
+/// Descriptors that connections and flows leave to the rest of the process: requests to the admin API, the files of a
+/// reload, look-ups of names. Few enough that nobody misses them, many enough for all of these at once.
+const RESERVE: u64 = 16;
 
 static LAST: AtomicU64 = AtomicU64::new(0);
 
@@ -36,8 +44,44 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
+/// Fails as the kernel would when `fd`, just opened for a connection, is one of the reserve: a new descriptor is always
+/// the lowest that is free (open(2)), so its number tells how many are left.
+pub(crate) fn check(fd: impl AsFd) -> io::Result<()> {
+    if is_reserved(fd.as_fd().as_raw_fd()) { Err(Errno::MFILE.into()) } else { Ok(()) }
+}
+
+/// Whether a descriptor opened now would fail or be one of the reserve. `fd` is any open one.
+pub(crate) fn is_short(fd: impl AsFd) -> bool {
+    fcntl_dupfd_cloexec(fd, 0).map_or(true, |fd| is_reserved(fd.as_raw_fd()))
+}
+
+fn is_reserved(fd: i32) -> bool {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    let first = *FIRST.get_or_init(|| {
+        // Raised once, before the first connection. Under a very low limit connections still get most of it.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        limit - RESERVE.min(limit / 4)
+    });
+    fd as u64 >= first
+}
+
 /// Whether the limit was met within the last [`PAUSE`].
 pub(crate) fn is_high() -> bool {
     let last = LAST.load(Ordering::Relaxed);
     last != 0 && clock::now().since(Ticks(last)) < PAUSE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_not_for_connections() {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        assert!(!is_reserved(limit / 2));
+        assert!(is_reserved(limit - 1) || limit == i32::MAX);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(check(&file).is_ok() && !is_short(&file));
+    }
 }

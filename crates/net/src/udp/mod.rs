@@ -136,6 +136,7 @@ impl UdpSocket {
     pub fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
         let open = || {
             let socket = Socket::new(Domain::for_address(peer), Type::DGRAM.nonblocking().cloexec(), None)?;
+            pressure::check(&socket)?;
             set_queue(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, FLOW_QUEUE);
             enable_gro(&socket);
             socket.connect(&SockAddr::from(peer))?;

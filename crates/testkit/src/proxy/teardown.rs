@@ -6,8 +6,8 @@ use super::Proxy;
 use crate::PATIENCE;
 use crate::wait::holds_within;
 
-/// Pipes that workers may keep for the next bulk transfer, as descriptors. More than a pool's worth is a leak.
-const POOLED_PIPES: usize = 4 * 64;
+/// Ends of pipes that a worker may keep for the next bulk transfer. More is a leak.
+const POOLED_PIPES: usize = 2 * 16;
 
 impl Proxy {
     /// Ends the proxy with TERM after the checks of the teardown. What a drop does, where a test wants it sooner.
@@ -22,11 +22,12 @@ impl Proxy {
     pub fn assert_clean(&self) {
         assert!(holds_within(PATIENCE, || self.active() == 0), "still active: {}", self.status());
         let baseline = *self.baseline.lock().unwrap();
+        let workers = self.status()["workers"].as_u64().unwrap() as usize;
         let clean = holds_within(PATIENCE, || {
             let now = self.fds();
             now.sockets <= baseline.sockets
                 && now.others <= baseline.others
-                && now.pipes <= baseline.pipes + POOLED_PIPES
+                && now.pipes <= baseline.pipes + workers * POOLED_PIPES
         });
         assert!(clean, "descriptors leaked: {baseline:?} at the start, {:?} now", self.fds());
     }

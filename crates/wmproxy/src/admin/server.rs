@@ -63,18 +63,23 @@ impl Bound {
         let (stop, stopped) = watch::channel(());
         let mut conns = JoinSet::new();
         let mut shutdown = pin!(shutdown);
+        // One line each time it begins, not one each try.
+        let mut failing = false;
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = conns.join_next() => {}
                 accepted = self.listener.accept(), if conns.len() < MAX_CONNECTIONS => match accepted {
                     Ok(stream) => {
+                        failing = false;
                         let service = TowerToHyperService::new(router.clone());
                         let conn = http.serve_connection(TokioIo::new(stream), service);
                         conns.spawn(connection(conn, stopped.clone()));
                     }
                     Err(error) => {
-                        tracing::warn!(address = %self.address(), %error, "the admin API can't accept");
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::warn!(address = %self.address(), %error, "the admin API can't accept");
+                        }
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
