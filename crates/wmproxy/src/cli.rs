@@ -101,7 +101,7 @@ pub(crate) enum Command {
 Examples:
   wmproxy stream :5432=10.0.0.5:5432                        one TCP port
   wmproxy stream udp://:53=1.1.1.1:53,8.8.8.8:53            UDP, two peers in turn
-  wmproxy stream 127.0.0.1:8000-8010=app.internal:8000      a range of ports
+  wmproxy stream :8000-8010=app.internal:8000-8010          a range of ports, each to its own
   wmproxy stream unix:/run/db.sock=10.0.0.5:5432            a unix socket")]
     Stream {
         /// LISTEN=TARGET[,TARGET…]; LISTEN may begin with tcp:// (the default) or udp://
@@ -136,8 +136,8 @@ pub(crate) struct Remote {
 pub(crate) struct StreamArg {
     /// Where to listen.
     pub(crate) listen: ListenSpec,
-    /// Where to connect; at least one.
-    pub(crate) targets: Vec<TargetSpec>,
+    /// Where to connect; at least one. A range of ports stays one, as in a config.
+    pub(crate) targets: Vec<AddressSpec>,
 }
 
 impl FromStr for StreamArg {
@@ -160,7 +160,8 @@ impl FromStr for StreamArg {
             if listen.protocol == Protocol::Udp && matches!(spec, AddressSpec::Unix(_)) {
                 return Err(format!("TARGET `{target}`: unix sockets are for tcp"));
             }
-            all.extend(TargetSpec::expand(&spec).map_err(bad)?);
+            TargetSpec::expand(&spec).map_err(bad)?;
+            all.push(spec);
         }
         Ok(StreamArg { listen, targets: all })
     }
@@ -258,8 +259,8 @@ mod tests {
         assert_eq!(targets, ["1.1.1.1:53", "dns.example:53"]);
         let arg: StreamArg = ":80=unix:/run/a.sock".parse().unwrap();
         assert_eq!(arg.listen.protocol, Protocol::Tcp);
-        let arg: StreamArg = ":80=10.0.0.1:1-3".parse().unwrap();
-        assert_eq!(arg.targets.len(), 3);
+        let arg: StreamArg = ":81-83=10.0.0.1:1-3".parse().unwrap();
+        assert_eq!(arg.targets, ["10.0.0.1:1-3".parse().unwrap()]);
     }
 
     #[test]

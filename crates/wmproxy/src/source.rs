@@ -67,3 +67,22 @@ fn stream_options(arg: &StreamArg) -> StreamOptions {
         ..StreamOptions::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(specs: &[&str]) -> Result<Loaded, Problems> {
+        let args = specs.iter().map(|spec| spec.parse().unwrap()).collect();
+        Source::Streams(args).load(&Global::default())
+    }
+
+    #[test]
+    fn a_range_of_targets_maps_port_to_port_as_in_a_config() {
+        let plan = load(&["127.0.0.1:8000-8002=10.0.0.5:9000-9002"]).unwrap().plan;
+        let groups: Vec<_> = plan.groups.keys().map(ToString::to_string).collect();
+        assert_eq!(groups, ["10.0.0.5:9000", "10.0.0.5:9001", "10.0.0.5:9002"]);
+        let problems = load(&["127.0.0.1:8000-8002=10.0.0.5:9000-9001"]).unwrap_err().render(false);
+        assert!(problems.contains("these are 2 ports"), "{problems}");
+    }
+}
