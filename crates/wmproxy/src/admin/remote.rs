@@ -46,14 +46,14 @@ fn find(file: Option<&Path>, global: &Global, token: Option<Secret>) -> Result<F
         let address = global.admin.clone().map_or_else(|| ADMIN_ADDRESS.parse(), Ok);
         return address.map(|address| (address, token)).map_err(|e| format!("error: {ADMIN_ADDRESS}: {e}\n"));
     };
-    let loaded = config::load(file).map_err(|problems| {
+    let admin = config::load_admin(file).map_err(|problems| {
         let text = problems.render(std::io::stderr().is_terminal());
         format!(
-            "{}\n\nerror: the admin address could not be read; give it with --admin ADDR\n",
+            "{}\n\nerror: nothing was done: this leaves the admin address in doubt; give it with --admin ADDR\n",
             text.trim_end()
         )
     })?;
-    match (global.admin.clone(), loaded.plan.admin) {
+    match (global.admin.clone(), admin) {
         (Some(address), admin) => Ok((address, admin.and_then(|admin| admin.token).or(token))),
         (None, Some(admin)) => Ok((admin.listen, admin.token.or(token))),
         (None, None) => Err(format!("error: {} turns the admin API off\n", file.display())),
@@ -87,6 +87,21 @@ mod tests {
         assert_eq!(text(find(None, &given, secret("e"))), "127.0.0.1:7 e");
         assert_eq!(text(find(Some(&file), &none, secret("e"))), "127.0.0.1:9 t");
         assert_eq!(text(find(Some(&file), &given, None)), "127.0.0.1:7 t");
+    }
+
+    #[test]
+    fn a_problem_elsewhere_does_not_hide_the_process() {
+        let dir = Scratch::new("remote-spoiled");
+        let file = dir.path("a.toml");
+        let found = |config: &str| {
+            std::fs::write(&file, config).unwrap();
+            text(find(Some(&file), &Global::default(), None))
+        };
+        let stream = "[[stream]]\nlisten = 5\nupstraem = \"none\"\n";
+        assert_eq!(found(&format!("[admin]\nlisten = \"127.0.0.1:9\"\n{stream}")), "127.0.0.1:9 -");
+        assert_eq!(found(stream), format!("{ADMIN_ADDRESS} -"));
+        assert!(found(&format!("[admin]\nlisten = \"127.0.0.1:x\"\n{stream}")).contains("in doubt"));
+        assert!(found("[admin\n").contains("in doubt"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) use problem::Problems;
 use expand::Env;
 use include::Reader;
 use options::Options;
-use plan::Plan;
+use plan::{AdminPlan, Plan};
 use problem::Found;
 use tree::Node;
 
@@ -61,6 +61,30 @@ fn load_with(path: &Path, env: Env<'_>) -> Result<Loaded, Problems> {
     let mut reader = Reader::new(env);
     let root = reader.file(path, None);
     finish(reader, root)
+}
+
+/// Reads only where the admin endpoint is, none if it is turned off. Problems elsewhere in the file are left to the
+/// process that runs: whoever spoiled a listener must still be able to stop it.
+///
+/// # Errors
+/// Every problem of the file, when one of them leaves the endpoint in doubt.
+pub(crate) fn load_admin(path: &Path) -> Result<Option<AdminPlan>, Problems> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut reader = Reader::new(&env);
+    let root = reader.file(path, None);
+    if let Some(mut root) = root
+        && let Some(options) = de::decode::<Options>(&mut root, &mut reader.found)
+        && !reader.incomplete
+    {
+        let mut planner = resolve::Planner::new(Some(&root), &reader.sources);
+        let admin = planner.plan(&options).admin;
+        reader.found.append(&mut planner.found);
+        let written = root.at(&tree::Path::default().key("admin")).is_some();
+        if !reader.found.iter().any(|found| found.is_error() && found.concerns_admin(written)) {
+            return Ok(admin);
+        }
+    }
+    Err(Problems::new(reader.found, &reader.sources))
 }
 
 /// Reads a text that is in no file; `name` is what problems call it. Relative paths in it start at the current

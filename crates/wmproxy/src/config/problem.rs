@@ -8,7 +8,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::mask::{self, Masked};
-use super::tree::{Path, Source, Span};
+use super::tree::{Path, Source, Span, Step};
 
 /// Whoever has more to mend than this starts with these.
 pub(super) const MAX_PROBLEMS: usize = 100;
@@ -109,6 +109,15 @@ impl Found {
 
     pub(super) fn is_error(&self) -> bool {
         self.severity == Severity::Error
+    }
+
+    /// Whether it leaves the admin endpoint in doubt. Where no `admin` is `written`, any unknown key of the top may be
+    /// meant for it.
+    pub(super) fn concerns_admin(&self, written: bool) -> bool {
+        match self.text.path.as_ref().map(|path| path.0.as_slice()) {
+            Some([Step::Key(key), rest @ ..]) => key == "admin" || (!written && rest.is_empty()),
+            _ => true,
+        }
     }
 
     fn finish(self, texts: &Texts<'_>) -> Problem {
