@@ -180,7 +180,7 @@ impl Process {
                 ask = inbox.recv() => match ask {
                     Some(Ask::Reload(answer)) => {
                         let outcome = self.reload().await;
-                        self.log_reload("the admin API", &outcome);
+                        self.log_reload("a request to the admin API", &outcome);
                         // Who asked may have hung up.
                         let _ = answer.send(outcome);
                     }

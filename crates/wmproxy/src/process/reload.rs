@@ -29,7 +29,7 @@ impl Process {
             }
             Err(failure) => {
                 tracing::warn!("reload on {why} failed, nothing was changed: {}", failure.error);
-                for line in failure.rendered.lines() {
+                for line in failure.rendered.lines().filter(|line| !line.is_empty()) {
                     tracing::warn!("reload: {line}");
                 }
             }
