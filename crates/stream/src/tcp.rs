@@ -33,6 +33,8 @@ impl TcpService {
     #[expect(clippy::manual_async_fn, reason = "see above")]
     fn run(self: Arc<Self>, mut conn: Conn) -> impl Future<Output = ()> {
         async move {
+            // The whole of it: a block keeps only what it mentions, and nobody mentions the permit.
+            let conn = &mut conn;
             if let Some(client) = conn.record.client
                 && !self.spec.acl.permits(client.ip())
             {
