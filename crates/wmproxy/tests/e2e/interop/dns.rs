@@ -40,7 +40,7 @@ fn dnsmasq_answers_dig_and_dnsperf() {
     let _service = start_dnsmasq(dir.path(), own, &hosts);
     let config = format!(
         "[[stream]]\nname = \"dns\"\nlisten = [\"udp://127.0.0.1:0\", \"tcp://127.0.0.1:0\"]\n\
-         upstream = \"127.0.0.1:{own}\"\nidle_timeout = \"5s\"\nudp = {{ max_responses = 1 }}\n"
+         upstream = \"127.0.0.1:{own}\"\nidle_timeout = \"5s\"\nudp = {{ max_responses = 1, max_requests = 1 }}\n"
     );
     let proxy = start(&config);
     let (udp, tcp) = (proxy.udp("dns").port().to_string(), proxy.tcp("dns").port().to_string());
