@@ -32,7 +32,7 @@ impl Stream {
     /// # Errors
     /// The worker's event queue takes no more.
     pub fn new(fd: OwnedFd, inet: bool) -> io::Result<Stream> {
-        let fd = sys::watch(fd, Interest::READABLE | Interest::WRITABLE)?;
+        let fd = sys::watch(fd, Interest::READABLE | Interest::WRITABLE | Interest::ERROR)?;
         Ok(Stream { fd, inet })
     }
 
@@ -109,6 +109,12 @@ impl Stream {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+    }
+
+    /// Waits until the connection has failed: a reset, or no answer to what was sent. An end in good order is none.
+    pub(crate) async fn failed(&self) {
+        // An error of the event queue is as good as the end.
+        let _ = self.fd.ready(Interest::ERROR).await;
     }
 
     /// Says that nothing more will be written: a FIN.

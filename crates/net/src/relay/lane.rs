@@ -62,6 +62,15 @@ pub(super) struct Lane {
     pace: Pace,
 }
 
+/// What one turn of a lane moved.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Moved {
+    /// Bytes that were read.
+    pub(super) bytes: u64,
+    /// Whether anything moved at all, were it only what was kept.
+    pub(super) any: bool,
+}
+
 #[derive(Debug, Default)]
 enum Kept {
     #[default]
@@ -114,20 +123,25 @@ impl Lane {
         self.state == State::Closed
     }
 
+    /// Whether the source is not being read from, so that its reset would go unnoticed.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.state != State::Open || !matches!(self.kept, Kept::Nothing)
+    }
+
     /// Nothing moves here any more.
     pub(super) fn abandon(&mut self) {
         self.kept = Kept::Nothing;
         self.state = State::Closed;
     }
 
-    /// Moves what can be moved now. Ready when the lane is closed or broken; beside it the bytes that were read.
+    /// Moves what can be moved now. Ready when the lane is closed or broken; beside it what moved.
     pub(super) fn pump(
         &mut self,
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
-    ) -> (Poll<Result<(), Broken>>, u64) {
-        let mut moved = 0;
+    ) -> (Poll<Result<(), Broken>>, Moved) {
+        let mut moved = Moved::default();
         for _ in 0..ROUNDS {
             match self.step(cx, from, to, &mut moved) {
                 Poll::Ready(Ok(())) if self.state == State::Closed => return (Poll::Ready(Ok(())), moved),
@@ -150,10 +164,12 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
-        moved: &mut u64,
+        moved: &mut Moved,
     ) -> Poll<Result<(), Failure>> {
         if !matches!(self.kept, Kept::Nothing) {
-            return self.write_kept(cx, to);
+            ready!(self.write_kept(cx, to))?;
+            moved.any = true;
+            return Poll::Ready(Ok(()));
         }
         let read = match (self.state, self.pace) {
             (State::Closed, _) => return Poll::Ready(Ok(())),
@@ -167,7 +183,7 @@ impl Lane {
         match read {
             0 => self.state = State::Ending,
             n => {
-                *moved += n as u64;
+                *moved = Moved { bytes: moved.bytes + n as u64, any: true };
                 self.pace = self.pace.after(n);
             }
         }

@@ -28,11 +28,13 @@ use lane::{Broken, Lane};
 pub async fn relay(client: &Stream, peer: &Stream, idle_timeout: Duration, record: &mut Record) -> Outcome {
     let mut relay =
         Relay { up: Lane::default(), down: Lane::default(), cut_by: None, last: clock::now(), armed: false };
+    let mut watch = None;
     let sleep = tokio::time::sleep(idle_timeout);
     tokio::pin!(sleep);
     let outcome = poll_fn(|cx| {
         relay
             .poll_lanes(cx, client, peer, record)
+            .or_else(|| relay.poll_watch(cx, client, &mut watch))
             .map_or_else(|| relay.poll_idle(cx, sleep.as_mut(), idle_timeout, record), Poll::Ready)
     })
     .await;
@@ -68,8 +70,8 @@ impl Relay {
     ) -> Option<Outcome> {
         let (up, sent) = self.up.pump(cx, client, peer);
         let (down, received) = self.down.pump(cx, peer, client);
-        if sent != 0 || received != 0 {
-            record.add_bytes(sent, received);
+        if sent.any || received.any {
+            record.add_bytes(sent.bytes, received.bytes);
             self.last = clock::now();
         }
         if let Poll::Ready(Err(broken)) = up {
@@ -95,6 +97,24 @@ impl Relay {
     /// what it said before it went, an early answer perhaps, is still to be read from the other lane.
     fn cut(&self, broken: Broken, other: &Poll<Result<(), Broken>>) -> bool {
         matches!(broken, Broken::Source) || matches!(other, Poll::Ready(_))
+    }
+
+    /// Sees a client's reset that no lane would meet: while nothing is read from it, because it has said its FIN or
+    /// because the peer has not taken what it said. Only then is there a watch, so that other connections don't pay.
+    ///
+    /// A peer is not watched: what it sent before its reset is still an answer, and is passed on as far as it came.
+    fn poll_watch<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        client: &'a Stream,
+        watch: &mut Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
+    ) -> Option<Outcome> {
+        if !self.up.is_deaf() {
+            *watch = None;
+            return None;
+        }
+        let watch = watch.get_or_insert_with(|| Box::pin(client.failed()));
+        watch.as_mut().poll(cx).is_ready().then(|| self.cut_by.unwrap_or(Outcome::ClientReset))
     }
 
     fn poll_idle(

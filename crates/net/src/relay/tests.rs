@@ -248,3 +248,38 @@ fn a_reset_in_the_midst_of_bulk_passes_as_one() {
     });
     assert_eq!(outcome, Outcome::PeerReset);
 }
+
+#[test]
+fn a_reset_is_seen_of_an_end_that_is_not_being_read() {
+    // The client floods a peer that reads nothing, and then resets.
+    let (outcome, _) = play(LONG, |mut client, peer| {
+        client.set_nonblocking(true).unwrap();
+        let mut quiet = 0;
+        while quiet < 50 {
+            match client.write(&[1; 65536]) {
+                Ok(_) => quiet = 0,
+                Err(_) => {
+                    quiet += 1;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+        reset(client);
+        let end = io::copy(&mut &peer, &mut io::sink()).map_err(|error| error.kind());
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+    });
+    assert_eq!(outcome, Outcome::ClientReset);
+    // The client has said its FIN, waits for the answer, and resets.
+    let (outcome, _) = play(LONG, |client, mut peer| {
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        reset(client);
+        // Nothing more is read after a FIN, but a write meets the reset.
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while peer.write(b"x").is_ok() {
+            assert!(std::time::Instant::now() < until, "no reset came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert_eq!(outcome, Outcome::ClientReset);
+}
