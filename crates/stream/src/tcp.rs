@@ -43,7 +43,7 @@ impl TcpService {
             }
             conn.record.group = Some(self.group.name().clone());
             // Boxed, for what dialling needs is gone when the connection settles down to being idle.
-            let dialed = match Box::pin(self.dial(&conn.record)).await {
+            let Dialed { stream: peer, lease, connect_time } = match Box::pin(self.dial(&conn.record)).await {
                 Ok(dialed) => dialed,
                 Err(error) => {
                     tracing::debug!(listener = %self.spec.name, %error, "no peer for a connection");
@@ -53,9 +53,9 @@ impl TcpService {
                     return conn.stream.reset_on_close();
                 }
             };
-            conn.record.peer = Some(dialed.lease.address().clone());
-            conn.record.connect_time = Some(dialed.connect_time);
-            let outcome = relay(&conn.stream, &dialed.stream, self.spec.idle_timeout, &mut conn.record).await;
+            conn.record.peer = Some(lease.address().clone());
+            conn.record.connect_time = Some(connect_time);
+            let outcome = relay(&conn.stream, &peer, self.spec.idle_timeout, &mut conn.record).await;
             conn.record.close(outcome);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -61,8 +62,13 @@ impl Shunned {
     }
 }
 
-/// Closes the record of a flow that the table ended, and frees what it held.
-pub(super) fn close(mut ended: Ended<Flow>) {
+/// Closes the record of a flow that the table ended, and frees what it held. A panic in that is logged and goes no
+/// further: it must not cost the listener, in whose task most flows end.
+pub(super) fn close(ended: Ended<Flow>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| settle(ended)));
+}
+
+fn settle(mut ended: Ended<Flow>) {
     let outcome = match ended.reason {
         EndReason::Limit => Outcome::Done,
         EndReason::Idle => ended.value.record.silence(),
@@ -92,10 +98,7 @@ impl Inner {
             Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
         record.group = Some(service.group.name().clone());
         record.peer = Some(lease.address().clone());
-        record.local = local.and_then(|ip| match self.listener.borrow().bound.address {
-            Address::Inet(bound) => Some((ip, bound.port()).into()),
-            Address::Unix(_) => None,
-        });
+        record.local = local;
         let socket = Rc::new(socket);
         let flow =
             Flow { socket: socket.clone(), lease, record, answered: false, task: None, _permit: permit };
@@ -159,6 +162,14 @@ impl Inner {
             }
         }
         Err(UdpDrop::NoFlow)
+    }
+
+    /// Ends a flow in whose service this program panicked.
+    pub(super) fn abandon(&self, id: FlowId) {
+        let ended = self.table.borrow_mut().end(id);
+        if let Some(mut ended) = ended {
+            ended.value.record.close(Outcome::Panicked);
+        }
     }
 
     /// Ends a flow whose peer the network calls unreachable, and remembers that for its client's next datagram.

@@ -1,6 +1,7 @@
 //! From peers to clients.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use wmproxy_net::record::{Record, UdpDrop};
@@ -21,9 +22,14 @@ impl Inner {
         socket: Rc<UdpSocket>,
     ) {
         loop {
-            match socket.receive(|batch| self.pass_back(batch, id, client, local)).await {
-                Ok(true) => {}
-                Ok(false) => return,
+            let pass_back = |batch: Batch<'_>| {
+                catch_unwind(AssertUnwindSafe(|| self.pass_back(batch, id, client, local)))
+            };
+            match socket.receive(pass_back).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return,
+                // Without its task the flow would take requests and never answer.
+                Ok(Err(_)) => return self.abandon(id),
                 Err(error) => return self.fail(id, &error),
             }
             tokio::task::consume_budget().await;
