@@ -196,7 +196,7 @@ impl Acceptor {
         if listener.bound.is_wildcard()
             && let Ok(Address::Inet(local)) = stream.local_address()
         {
-            record.local = Some(local);
+            record.local = Some(local.ip());
         }
         self.scope.spawn_boxed(serve.serve(Conn { stream, record, permit }));
     }

@@ -1,6 +1,6 @@
 //! What happened to a connection or a flow: its record, its outcome, its listener's counters.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -272,7 +272,7 @@ pub struct Record {
     /// Who came; none for a unix socket.
     pub client: Option<SocketAddr>,
     /// The address of ours that the client reached, where the listener's own does not say it.
-    pub local: Option<SocketAddr>,
+    pub local: Option<IpAddr>,
     /// The upstream group's name.
     pub group: Option<Arc<str>>,
     /// The peer that it is connected to, or the last one tried.
@@ -386,7 +386,10 @@ impl Drop for Record {
             protocol: self.metrics.protocol,
             listener: self.metrics.name.clone(),
             client: self.client,
-            local: self.local.map_or_else(|| self.metrics.address.clone(), Address::Inet),
+            local: match (self.local, &self.metrics.address) {
+                (Some(ip), Address::Inet(bound)) => Address::Inet((ip, bound.port()).into()),
+                (_, bound) => bound.clone(),
+            },
             group: self.group.take(),
             peer: self.peer.take(),
             started: SystemTime::now() - duration,
