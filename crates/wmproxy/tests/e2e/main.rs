@@ -8,8 +8,11 @@ mod balance;
 mod cli;
 mod default_config;
 mod drain;
+mod exhaustion;
 mod interop;
+mod listeners;
 mod observe;
+mod privileges;
 mod reload;
 mod start;
 mod tcp_data;
@@ -18,6 +21,7 @@ mod tcp_limits;
 mod tcp_listen;
 mod udp_data;
 mod udp_flows;
+mod watch;
 
 use std::fmt::Display;
 

@@ -72,7 +72,12 @@ fn a_peer_that_resets_at_once_resets_the_client() {
     let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), "")));
     let conn = Conn::connect(&proxy.tcp("t"));
     conn.expect_reset();
-    assert_end(&record(&proxy), "peer_reset", "upstream");
+    // A reset that comes before the connection is looked at is a failure to connect.
+    proxy.expect_warn("ejected");
+    let record = record(&proxy);
+    let outcome = record["outcome"].as_str().unwrap();
+    assert!(["peer_reset", "connect_failed"].contains(&outcome), "{record}");
+    assert_end(&record, outcome, "upstream");
 }
 
 #[test]

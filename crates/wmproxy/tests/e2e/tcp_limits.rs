@@ -1,11 +1,11 @@
-//! Who may come, how many, and what happens when descriptors run out.
+//! Who may come, and how many.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use wmproxy_testkit::{Addr, Backend, Conn, eventually};
 
-use crate::{ACCESS_LOG, setup, start, stream, tcp};
+use crate::{ACCESS_LOG, start, stream, tcp};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -100,36 +100,31 @@ fn without_an_allow_only_the_denied_stay_out() {
 }
 
 #[test]
-fn out_of_descriptors_accepting_pauses_and_goes_on() {
+fn a_limit_lowered_by_a_reload_holds_for_newcomers_and_spares_who_is_in() {
     let backend = Backend::echo();
-    // Enough for the proxy itself and some fifty connections.
-    let proxy = setup(&tcp(backend.addr(), "")).nofile(192).expect_warn("out of resources").start();
+    let config = |max: u32| tcp(backend.addr(), &format!("max_connections = {max}"));
+    let proxy = start(&config(6));
     let addr = proxy.tcp("t");
-    let served: Vec<Conn> = (0..20).map(|_| Conn::connect(&addr)).collect();
+    let mut served: Vec<Conn> = (0..6).map(|_| Conn::connect(&addr)).collect();
     for conn in &served {
         conn.echo(b"in");
     }
-    let crowd: Vec<Conn> = (0..250).map(|_| Conn::connect(&addr)).collect();
-    let line = proxy.log().wait("out of resources");
-    assert!(line.contains("WARN"), "{line}");
-    let paused = || proxy.metrics().sum("wmproxy_accept_paused", &[("listener", "t")]);
-    eventually("the gauge to say that accepting pauses", || paused() >= 1.0);
+    proxy.reload_with(&config(2));
+    let newcomer = Conn::connect(&addr);
+    newcomer.send(b"may I?");
     for conn in &served {
-        conn.echo(b"unharmed by the crowd");
+        conn.echo(b"still in");
     }
-    let busy = proxy.cpu_ticks();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(proxy.cpu_ticks() - busy <= 15, "a proxy at its limit must not spin");
-    assert!(proxy.log().count("out of resources") <= 4, "one line, not a flood:\n{}", proxy.log().text());
-    drop(crowd);
-    eventually("accepting to go on", || {
-        let conn = Conn::connect(&addr);
-        conn.patience(Duration::from_secs(2));
-        conn.send(b"?");
-        std::io::Read::read(&mut &conn, &mut [0]).is_ok_and(|n| n == 1)
-    });
-    for conn in &served {
-        conn.echo(b"still unharmed");
+    served.truncate(2);
+    eventually("four to leave", || proxy.active() == 2);
+    assert_waiting(&newcomer);
+    served.truncate(1);
+    assert_eq!(newcomer.recv(6), b"may I?");
+    // Raised again, everybody comes in without anyone leaving.
+    let crowd: Vec<Conn> = (0..4).map(|_| Conn::connect(&addr)).collect();
+    assert_waiting(&crowd[3]);
+    proxy.reload_with(&config(0));
+    for conn in &crowd {
+        conn.echo(b"in");
     }
-    eventually("the gauge to say that nobody waits", || paused() == 0.0);
 }
