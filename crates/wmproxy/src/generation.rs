@@ -4,6 +4,7 @@
 //! fail any more do the workers change over. Sockets, peer states and open connections belong to the process and pass
 //! from one generation to the next.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -339,7 +340,7 @@ fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inheri
         old.lingering.iter().filter_map(|old| Some((old, old.bound.upgrade()?))).collect();
     for (index, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| wanted.protocol == Protocol::Udp) {
         let key = key(wanted);
-        if !heirs.contains_key(&index) {
+        if let Entry::Vacant(heir) = heirs.entry(index) {
             let fits = |(lingering, _): &mut (&Lingering, Arc<Bound>)| lingering.key == key;
             let parts: Vec<_> = lingering.extract_if(.., fits).collect();
             if !parts.is_empty() {
@@ -347,7 +348,7 @@ fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inheri
                     id: old.id,
                     from: Origin::Sockets(bound, old.gate.clone()),
                 };
-                heirs.insert(index, parts.into_iter().map(inherit).collect());
+                heir.insert(parts.into_iter().map(inherit).collect());
             }
         }
     }
@@ -366,9 +367,13 @@ async fn resolve(groups: &BTreeMap<Arc<str>, Arc<Group>>, resolver: &Arc<Resolve
 impl Generation {
     /// The listeners in force, and those gone that still have connections.
     pub(crate) fn listeners(&self) -> Vec<Arc<ListenerMetrics>> {
-        let active =
-            self.active.iter().flat_map(|active| &active.parts).map(|part| part.listener.metrics.clone());
-        active.chain(self.gone.iter().filter(|metrics| metrics.active() > 0).cloned()).collect()
+        let gone = self.gone.iter().filter(|metrics| metrics.active() > 0);
+        self.in_service().chain(gone).cloned().collect()
+    }
+
+    /// The listeners in force.
+    pub(crate) fn in_service(&self) -> impl Iterator<Item = &Arc<ListenerMetrics>> {
+        self.active.iter().flat_map(|active| &active.parts).map(|part| &part.listener.metrics)
     }
 
     /// The upstream groups.

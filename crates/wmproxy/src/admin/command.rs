@@ -91,8 +91,8 @@ impl Action {
             (Action::Stop { now, .. }, 202) => {
                 parse::<Stopping>(answer).map(|stopping| match stopping.active {
                     0 => "stopping\n".to_owned(),
-                    n if now => format!("stopping; cutting off {n} open connections and flows\n"),
-                    n => format!("stopping; {n} open connections and flows may finish\n"),
+                    n if now => format!("stopping; cutting off {}\n", open(n)),
+                    n => format!("stopping; {} may finish\n", open(n)),
                 })
             }
             (Action::Reload, 422) => return reload_failed(answer),
@@ -146,6 +146,10 @@ pub(super) fn wait_for_end(client: &Client, pid: u32, last_breath: Duration) {
     }
 }
 
+fn open(n: u64) -> String {
+    if n == 1 { "1 open connection or flow".into() } else { format!("{n} open connections and flows") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,11 +187,9 @@ mod tests {
     fn a_stop_says_who_is_left() {
         let stop = |now| Action::Stop { now, wait: false };
         assert_eq!(explain(stop(false), 202, r#"{"pid":1,"active":0}"#).out, "stopping\n");
-        assert!(
-            explain(stop(false), 202, r#"{"pid":1,"active":3}"#)
-                .out
-                .contains("3 open connections and flows may")
-        );
-        assert!(explain(stop(true), 202, r#"{"pid":1,"active":3}"#).out.contains("cutting off 3"));
+        let active = |now, n| explain(stop(now), 202, &format!(r#"{{"pid":1,"active":{n}}}"#)).out;
+        assert_eq!(active(false, 3), "stopping; 3 open connections and flows may finish\n");
+        assert_eq!(active(false, 1), "stopping; 1 open connection or flow may finish\n");
+        assert_eq!(active(true, 3), "stopping; cutting off 3 open connections and flows\n");
     }
 }

@@ -39,12 +39,12 @@ impl Table {
 /// The whole status as text.
 pub(super) fn render(status: &Status) -> String {
     let mut out = format!(
-        "wmproxy {}, pid {}, up {}{}\nconfig {} (generation {}), {} worker{}\n",
+        "wmproxy {}, pid {}, up {}{}\n{} (generation {}), {} worker{}\n",
         status.version,
         status.pid,
         uptime(status.uptime_seconds),
         if status.draining { ", draining" } else { "" },
-        status.config.as_deref().unwrap_or("embedded default"),
+        status.config.as_ref().map_or("no config file".to_owned(), |file| format!("config {file}")),
         status.generation,
         status.workers,
         if status.workers == 1 { "" } else { "s" },
@@ -94,12 +94,24 @@ fn peer_row(upstream: &str, peer: &PeerStatus) -> Vec<String> {
     vec![
         upstream.to_owned(),
         peer.address.clone(),
-        if peer.backup { format!("{} (backup)", peer.state) } else { peer.state.clone() },
+        peer_state(peer),
         peer.in_flight.to_string(),
         peer.leases.to_string(),
         peer.connect_errors.values().sum::<u64>().to_string(),
         peer.ejections.to_string(),
     ]
+}
+
+/// With how long an ejection still lasts, and whether the peer is a backup.
+fn peer_state(peer: &PeerStatus) -> String {
+    let mut state = peer.state.clone();
+    if peer.ejected_for_ms > 0 {
+        state.push_str(&format!(" for {}", uptime(peer.ejected_for_ms.div_ceil(1000))));
+    }
+    if peer.backup {
+        state.push_str(" (backup)");
+    }
+    state
 }
 
 /// The two largest units: `3d 4h`, `12m 5s`.
@@ -154,7 +166,7 @@ mod tests {
             datagrams_in: None,
             datagrams_out: None,
         };
-        let peer = PeerStatus {
+        let up = PeerStatus {
             address: "10.0.0.5:80".into(),
             state: "up".into(),
             backup: false,
@@ -166,6 +178,14 @@ mod tests {
             ejections: 0,
             ejected_for_ms: 0,
             connect_time_ms: None,
+        };
+        let ejected = PeerStatus {
+            address: "10.0.0.6:80".into(),
+            state: "ejected".into(),
+            backup: true,
+            ejections: 1,
+            ejected_for_ms: 79_001,
+            ..up.clone()
         };
         let status = Status {
             version: "1.2.3".into(),
@@ -180,7 +200,7 @@ mod tests {
             upstreams: vec![UpstreamStatus {
                 name: "web".into(),
                 balance: "round_robin".into(),
-                peers: vec![peer],
+                peers: vec![up, ejected],
                 unresolved: vec!["app.internal".into()],
             }],
         };
@@ -193,8 +213,9 @@ mod tests {
              \x20 web       tcp://127.0.0.1:80       2     12345  2.0k    5\n\
              \x20 redis     tcp://[::1]:6379         2         1  2.0k    5\n\
              \n\
-             \x20 UPSTREAM  PEER         STATE  IN FLIGHT  TOTAL  CONNECT ERRORS  EJECTIONS\n\
-             \x20 web       10.0.0.5:80  up             2     12               1          0\n\
+             \x20 UPSTREAM  PEER         STATE                        IN FLIGHT  TOTAL  CONNECT ERRORS  EJECTIONS\n\
+             \x20 web       10.0.0.5:80  up                                   2     12               1          0\n\
+             \x20 web       10.0.0.6:80  ejected for 1m 20s (backup)          2     12               1          1\n\
              \n\
              web: app.internal is not resolved\n"
         );

@@ -20,7 +20,7 @@ pub(crate) struct Status {
     /// RFC 3339, local time.
     pub(crate) started: String,
     pub(crate) uptime_seconds: u64,
-    /// The config file; null for the embedded default.
+    /// The config file; null for the embedded default and `wmproxy stream`.
     pub(crate) config: Option<String>,
     pub(crate) generation: u64,
     pub(crate) workers: usize,

@@ -12,7 +12,7 @@ use wmproxy_upstream::GroupStatus;
 pub(crate) struct Snapshot {
     /// When the process started.
     pub(crate) started: SystemTime,
-    /// The file that the configuration came from; none for the embedded default.
+    /// The file that the configuration came from; none for the embedded default and `wmproxy stream`.
     pub(crate) config: Option<PathBuf>,
     /// The number of the configuration in force, counted from 1.
     pub(crate) generation: u64,

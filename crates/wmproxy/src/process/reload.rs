@@ -1,12 +1,38 @@
 //! Hot reload: everything new is ready before anything old changes.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use wmproxy_net::record::ListenerMetrics;
+
 use crate::admin::bind::Bound;
 use crate::admin::{ReloadFailure, Reloaded};
 use crate::config::Loaded;
 use crate::config::plan::{AdminPlan, Plan};
+use crate::generation::Generation;
 use crate::observe::log::Log;
 
 use super::{Process, bind_admin};
+
+/// A listener as the log names it: its name, and where it listens.
+type Place = (Arc<str>, String);
+
+fn places(generation: &Generation) -> BTreeSet<Place> {
+    let place = |metrics: &Arc<ListenerMetrics>| {
+        (metrics.name.clone(), format!("{}://{}", metrics.protocol, metrics.address))
+    };
+    generation.in_service().map(place).collect()
+}
+
+/// Tells what is listened on now and was not before, and the other way round.
+fn report_changes(before: &BTreeSet<Place>, after: &BTreeSet<Place>) {
+    for (name, address) in before.difference(after) {
+        tracing::info!(%name, "no longer listening on {address}");
+    }
+    for (name, address) in after.difference(before) {
+        tracing::info!(%name, "listening on {address}");
+    }
+}
 
 /// The refusal of a reload once the process is on its way out.
 pub(super) fn stopping() -> ReloadFailure {
@@ -53,6 +79,7 @@ impl Process {
         let other = |error: anyhow::Error| ReloadFailure::other(format!("{error:#}"));
         let log = Log::prepare(&self.house.sinks, &plan.log).map_err(other)?;
         let prepared = self.house.prepare(&plan, &self.generation).await.map_err(other)?;
+        let before = places(&self.generation);
         let admin = self.prepare_admin(&plan).await.map_err(other)?;
 
         let old = std::mem::take(&mut self.generation);
@@ -66,6 +93,7 @@ impl Process {
         let mut notes: Vec<String> = warnings.lines();
         notes.extend(self.needs_restart(&plan));
         self.log.apply(log);
+        report_changes(&before, &places(&self.generation));
         let token = plan.admin.as_ref().and_then(|admin| admin.token.clone());
         let number = self.shared.number() + 1;
         self.shared.publish(number, token, &self.generation);
