@@ -123,7 +123,7 @@ Examples:
 /// Which process is meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Remote {
-    /// Take the admin address and token from this config
+    /// Take the admin address and token from this config; the token may also be in WMPROXY_ADMIN_TOKEN
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print the answer as JSON

@@ -24,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between the end of the admin API and the end of the process there are only the last lines of the logs.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
+/// Where a token may stand that is in no config at hand. On the command line everybody would see it.
+pub(super) const TOKEN_VARIABLE: &str = "WMPROXY_ADMIN_TOKEN";
+
 /// What is asked of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -96,6 +99,11 @@ impl Action {
                 })
             }
             (Action::Reload, 422) => return reload_failed(answer),
+            (_, 401) => {
+                return failed(&format!(
+                    "the admin API wants its token: give the config that has it with -c FILE, or set {TOKEN_VARIABLE}"
+                ));
+            }
             _ => {
                 return failed(&match parse::<ApiError>(answer) {
                     Some(error) => error.error,

@@ -8,13 +8,10 @@ use wmproxy_net::addr::AddressSpec;
 use wmproxy_wire::units::Secret;
 
 use super::client::Client;
-use super::command::Action;
+use super::command::{Action, TOKEN_VARIABLE};
 use crate::cli::{self, Global, Remote};
 use crate::config;
 use crate::config::options::ADMIN_ADDRESS;
-
-/// Where a token may stand that is in no config at hand. On the command line everybody would see it.
-const TOKEN_VARIABLE: &str = "WMPROXY_ADMIN_TOKEN";
 
 /// Where the API is, and its token.
 type Found = (AddressSpec, Option<Secret>);
