@@ -183,8 +183,10 @@ mod tests {
 
     #[test]
     fn refusals_are_passed_on() {
+        let printed = explain(Action::Status, 403, r#"{"error":"another host"}"#);
+        assert_eq!((printed.err.as_str(), printed.done), ("error: another host\n", false));
         let printed = explain(Action::Status, 401, r#"{"error":"this needs the token"}"#);
-        assert_eq!((printed.err.as_str(), printed.done), ("error: this needs the token\n", false));
+        assert!(printed.err.contains(TOKEN_VARIABLE) && !printed.done, "{}", printed.err);
         let printed = explain(Action::Status, 502, "<html>");
         assert_eq!(printed.err, "error: the answer is HTTP status 502\n");
         let printed = explain(Action::Status, 200, "{}");
