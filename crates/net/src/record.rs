@@ -96,8 +96,6 @@ pub enum UdpDrop {
     Denied,
     /// The client has `per_client_connections` flows already.
     ClientLimit,
-    /// `max_connections` is reached, and this worker has no flow to evict.
-    ListenerLimit,
     /// The listener is going: it begins no more flows.
     Draining,
     /// No peer, or no socket for a new flow.
@@ -117,7 +115,6 @@ impl UdpDrop {
     pub const ALL: &[UdpDrop] = &[
         UdpDrop::Denied,
         UdpDrop::ClientLimit,
-        UdpDrop::ListenerLimit,
         UdpDrop::Draining,
         UdpDrop::NoFlow,
         UdpDrop::PeerFull,
@@ -131,7 +128,6 @@ impl UdpDrop {
         match self {
             UdpDrop::Denied => "denied",
             UdpDrop::ClientLimit => "client_limit",
-            UdpDrop::ListenerLimit => "listener_limit",
             UdpDrop::Draining => "draining",
             UdpDrop::NoFlow => "no_flow",
             UdpDrop::PeerFull => "peer_full",

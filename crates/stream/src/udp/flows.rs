@@ -111,7 +111,9 @@ impl Inner {
         Ok(id)
     }
 
-    /// A place behind the listener's limits; the oldest idle flow makes room if none is free.
+    /// A place behind the listener's limits. If none is free, the flow of this worker that has been idle for longest
+    /// makes room; one by one, so that a limit lowered by a reload ends no more flows than there are newcomers. A worker
+    /// without flows has one all the same, or its clients would wait for another's to end.
     fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
         let gate = self.listener.borrow().gate.clone();
         if !gate.has_room_for(key.client().ip()) {
@@ -121,11 +123,13 @@ impl Inner {
         let mut permit = match gate.try_enter() {
             Some(permit) => permit,
             None => {
+                // Entered first: another worker could be quicker to take the place that is made.
+                let permit = gate.enter_anyway();
                 let oldest = self.table.borrow_mut().evict_oldest();
                 if let Some(oldest) = oldest {
                     close(oldest);
                 }
-                gate.try_enter().ok_or(UdpDrop::ListenerLimit)?
+                permit
             }
         };
         if permit.claim(key.client().ip()) { Ok(permit) } else { Err(UdpDrop::ClientLimit) }

@@ -50,8 +50,8 @@ fn every_thread_becomes_the_user_and_keeps_the_privileged_port() {
     let nobody = run_in("/".as_ref(), "id", &["-u", "nobody"]).success().stdout.trim().to_owned();
     let group = run_in("/".as_ref(), "id", &["-g", "nobody"]).success().stdout.trim().to_owned();
     // Real, effective, saved and for files.
-    assert_eq!(ids(&proxy, "Uid:"), [vec![nobody.as_str(); 4].join(" ")]);
-    assert_eq!(ids(&proxy, "Gid:"), [vec![group.as_str(); 4].join(" ")]);
+    assert_eq!(ids(&proxy, "Uid:"), [[nobody.as_str(); 4].join(" ")]);
+    assert_eq!(ids(&proxy, "Gid:"), [[group.as_str(); 4].join(" ")]);
     assert_eq!(ids(&proxy, "Groups:"), [""]);
     Conn::connect(&proxy.tcp("t")).echo(b"hello");
     // A port that it could not bind any more is kept through a reload.
