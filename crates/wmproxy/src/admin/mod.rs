@@ -2,7 +2,7 @@
 //!
 //! What lives here: where the API listens, who may use it, its routes and the shapes of its answers, and the
 //! commands `reload`, `stop` and `status`. What must not: what a reload or a stop does. The process offers that
-//! as [`Control`]. A request passes the [guard](guard) first and then reaches its route in [`server`].
+//! as [`Control`]. A request passes the [`guard`] first and then reaches its route in [`server`].
 
 pub(crate) mod bind;
 pub(crate) mod client;
