@@ -23,6 +23,9 @@ use crate::udp;
 /// Connections that wait for `accept`; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
+/// How often a port is picked for several addresses: one that is free at the first may be taken at the next.
+const PICKS: u32 = 8;
+
 /// The sockets of one address, one for each worker. They belong to the process, not to a configuration.
 #[derive(Debug)]
 pub struct Bound {
@@ -88,9 +91,27 @@ pub fn bind(protocol: Protocol, spec: &AddressSpec, workers: usize) -> io::Resul
         }
         AddressSpec::Inet { host, first_port, .. } => (host, *first_port),
     };
+    let ips = addresses(host, port).map_err(|e| explain(spec, e))?;
+    let mut tries = if port == 0 { PICKS } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_all(protocol, &ips, port, workers, *host == Host::Any) {
+            Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            done => return done.map_err(|(addr, error)| explain(&addr, error)),
+        }
+    }
+}
+
+/// Binds every address, or none; with port 0 the first one picks and the others follow.
+fn bind_all(
+    protocol: Protocol,
+    ips: &[IpAddr],
+    port: u16,
+    workers: usize,
+    any: bool,
+) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
     let mut all: Vec<Bound> = Vec::new();
-    for ip in addresses(host, port).map_err(|e| explain(spec, e))? {
-        // With port 0 the first address picks and the others follow.
+    for &ip in ips {
         let port = match all.first() {
             Some(Bound { address: Address::Inet(first), .. }) => first.port(),
             _ => port,
@@ -99,8 +120,8 @@ pub fn bind(protocol: Protocol, spec: &AddressSpec, workers: usize) -> io::Resul
         match bind_inet(protocol, addr, workers) {
             Ok(bound) => all.push(bound),
             // A machine without IPv6 has no `::`; all addresses then means all that there are.
-            Err(error) if *host == Host::Any && ip.is_ipv6() && is_no_ipv6(&error) => {}
-            Err(error) => return Err(explain(&addr, error)),
+            Err(error) if any && ip.is_ipv6() && is_no_ipv6(&error) => {}
+            Err(error) => return Err((addr, error)),
         }
     }
     Ok(all)
