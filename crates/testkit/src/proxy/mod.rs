@@ -1,7 +1,7 @@
 //! The real binary, started on a config of the test's own.
 //!
 //! [`Proxy`] starts it with an admin socket in a directory of its own, learns the bound addresses from there, and at
-//! its end takes the teardown in [`teardown`]: anything unexpected in the log, a connection that is still counted, a
+//! its end takes a strict teardown: anything unexpected in the log, a connection that is still counted, a
 //! descriptor that is still open or a bad exit fails the test.
 
 mod log;
