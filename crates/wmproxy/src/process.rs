@@ -206,7 +206,10 @@ impl Process {
         let open = house.scopes.connections.clone();
         if !now && open.live() > 0 {
             let limit = plan.shutdown_timeout;
-            tracing::info!(open = open.live(), ?limit, "draining");
+            // Among the tasks there are those of UDP listeners, which end with their last flow; people count connections.
+            if shared.active() > 0 {
+                tracing::info!(open = shared.active(), ?limit, "draining");
+            }
             let drained = tokio::time::timeout(limit, open.empty());
             tokio::pin!(drained);
             loop {
@@ -225,8 +228,8 @@ impl Process {
                 }
             }
         }
-        if open.live() > 0 {
-            tracing::info!(open = open.live(), "closing what is still open");
+        if shared.active() > 0 {
+            tracing::info!(open = shared.active(), "closing what is still open");
         }
         house.workers.end();
         drop(admin);

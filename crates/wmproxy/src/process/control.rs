@@ -79,6 +79,12 @@ impl Shared {
         self.face.lock().unwrap_or_else(PoisonError::into_inner).number
     }
 
+    /// Connections and flows that are open.
+    pub(super) fn active(&self) -> u64 {
+        let face = self.face.lock().unwrap_or_else(PoisonError::into_inner);
+        face.listeners.iter().map(|listener| listener.active()).sum()
+    }
+
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
