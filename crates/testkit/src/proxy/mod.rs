@@ -2,7 +2,7 @@
 //!
 //! [`Proxy`] starts it with an admin socket in a directory of its own, learns the bound addresses from there, and at
 //! its end takes a strict teardown: anything unexpected in the log, a connection that is still counted, a
-//! descriptor that is still open or a bad exit fails the test.
+//! task that is still alive, a descriptor that is still open or a bad exit fails the test.
 
 mod log;
 mod process;
@@ -103,7 +103,7 @@ impl Setup {
             child: Mutex::new(child),
             log,
             expected: Mutex::new(expected),
-            baseline: Mutex::new(Descriptors::default()),
+            baseline: Mutex::default(),
             done: false,
         };
         proxy.wait_ready();
@@ -128,6 +128,13 @@ fn place(config: &str, dir: &Path) -> String {
     config.replace("{dir}", &dir.display().to_string())
 }
 
+/// What it has when nobody uses it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Baseline {
+    descriptors: Descriptors,
+    tasks: u64,
+}
+
 /// A running proxy. Its end, or its drop, is a strict teardown.
 #[derive(Debug)]
 pub struct Proxy {
@@ -137,7 +144,7 @@ pub struct Proxy {
     child: Mutex<Child>,
     log: Log,
     expected: Mutex<Vec<String>>,
-    baseline: Mutex<Descriptors>,
+    baseline: Mutex<Baseline>,
     done: bool,
 }
 
@@ -162,9 +169,10 @@ impl Proxy {
         }
     }
 
-    /// Takes the descriptors open now as the baseline of the teardown: after a reload that adds or removes listeners.
+    /// Takes what is open and alive now as the baseline of the teardown: after a reload that adds or removes listeners.
     pub fn rebase(&self) {
-        *self.baseline.lock().unwrap() = self.settled();
+        let baseline = Baseline { descriptors: self.settled(), tasks: self.tasks() };
+        *self.baseline.lock().unwrap() = baseline;
     }
 
     /// The process id.
@@ -257,6 +265,11 @@ impl Proxy {
             .iter()
             .map(|listener| listener["active"].as_u64().unwrap())
             .sum()
+    }
+
+    /// Tasks that are alive: one for each connection and flow, and those of the listeners.
+    pub fn tasks(&self) -> u64 {
+        self.metrics().sum("wmproxy_tasks", &[]) as u64
     }
 
     /// Which generation of the config is live.

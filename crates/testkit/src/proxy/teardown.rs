@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::Proxy;
+use super::{Baseline, Proxy};
 use crate::PATIENCE;
 use crate::wait::holds_within;
 
@@ -15,13 +15,15 @@ impl Proxy {
         self.teardown();
     }
 
-    /// Waits until no connection or flow is open and no descriptor is left over.
+    /// Waits until no connection or flow is open and neither a task nor a descriptor is left over.
     ///
     /// # Panics
     /// When that does not come about.
     pub fn assert_clean(&self) {
         assert!(holds_within(PATIENCE, || self.active() == 0), "still active: {}", self.status());
-        let baseline = *self.baseline.lock().unwrap();
+        let Baseline { descriptors: baseline, tasks } = *self.baseline.lock().unwrap();
+        let ended = holds_within(PATIENCE, || self.tasks() <= tasks);
+        assert!(ended, "tasks leaked: {tasks} at the start, {} now", self.tasks());
         let workers = self.status()["workers"].as_u64().unwrap() as usize;
         let clean = holds_within(PATIENCE, || {
             let now = self.fds();

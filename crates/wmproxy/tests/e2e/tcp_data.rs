@@ -108,6 +108,28 @@ fn two_thousand_connections_live_at_once() {
 }
 
 #[test]
+fn a_storm_of_connections_leaves_nothing_behind() {
+    let backend = Backend::echo();
+    let proxy = start(&tcp(backend.addr(), ""));
+    let addr = proxy.tcp("t");
+    let storm = || {
+        let conns: Vec<Conn> = (0..400).map(|_| Conn::connect(&addr)).collect();
+        for conn in &conns {
+            conn.echo(b"storm");
+        }
+        drop(conns);
+        eventually("the connections to end", || proxy.active() == 0);
+    };
+    storm();
+    let before = proxy.rss_kb();
+    for _ in 0..4 {
+        storm();
+    }
+    let grown = proxy.rss_kb().saturating_sub(before);
+    assert!(grown < 1_024, "{grown} KiB more after five storms than after the first");
+}
+
+#[test]
 fn the_client_may_finish_first_and_still_read() {
     let backend = Backend::start(|conn| {
         let got = drain(conn)?;

@@ -150,6 +150,17 @@ fn an_answer_after_the_client_left_harms_nobody() {
 }
 
 #[test]
+fn without_any_peer_a_connection_is_reset_and_says_so() {
+    let backend = Backend::echo();
+    let servers = [format!("{{ address = \"{}\", down = true }}", backend.addr())];
+    let proxy = start(&format!("{ACCESS_LOG}{}{}", group("g", &servers, ""), tcp("g", "")));
+    // Not an orderly end, which would look like an answer without content.
+    Conn::connect(&proxy.tcp("t")).expect_reset();
+    assert_end(&record(&proxy), "no_peer", "upstream");
+    assert_eq!(backend.accepted(), 0);
+}
+
+#[test]
 fn a_refused_connection_counts_against_the_peer() {
     let closed = Closed::new();
     let proxy = start(&format!("{ACCESS_LOG}{}", tcp(closed.addr(), "")));

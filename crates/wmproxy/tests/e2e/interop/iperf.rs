@@ -41,13 +41,18 @@ fn iperf3_both_ways() {
         let bytes = said["end"]["sum_received"]["bytes"].as_u64().unwrap();
         assert!(bytes > 50 << 20, "{args:?}: only {bytes} bytes in two seconds");
     }
-    for args in [&["-u", "-b", "100M", "-l", "1200"][..], &["-u", "-b", "100M", "-l", "1200", "-R"]] {
-        let said = test(args);
-        let sum = &said["end"]["sum"];
-        let (packets, lost) = (sum["packets"].as_u64().unwrap(), sum["lost_percent"].as_f64().unwrap());
-        assert!(packets > 10_000, "{args:?}: {sum}");
-        // Nothing retransmits here, and the machine may be busy: a lost few are the kernel's.
-        assert!(lost < 2.0, "{args:?}: {sum}");
+    for args in [&["-u", "-b", "50M", "-l", "1200"][..], &["-u", "-b", "50M", "-l", "1200", "-R"]] {
+        // Nothing retransmits here, and iperf3's own socket holds some ten milliseconds of it: whenever the machine
+        // gives iperf3 no turn for longer, datagrams are lost behind us. A defect of ours loses them each time.
+        let mut sums = Vec::new();
+        let passes = (0..3).any(|_| {
+            let sum = test(args)["end"]["sum"].clone();
+            let (packets, lost) = (sum["packets"].as_u64().unwrap(), sum["lost_percent"].as_f64().unwrap());
+            sums.push(sum);
+            packets > 5_000 && lost < 2.0
+        });
+        assert!(passes, "{args:?}: {sums:#?}");
     }
+    assert_eq!(proxy.metrics().sum("wmproxy_udp_dropped_total", &[]), 0.0);
     eventually("the flows to end", || proxy.active() == 0);
 }
