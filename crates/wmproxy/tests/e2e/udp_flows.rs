@@ -117,6 +117,23 @@ fn after_its_last_request_the_next_begins_another_flow() {
 }
 
 #[test]
+fn a_flow_for_each_question_answers_questions_asked_at_once() {
+    // As a resolver library does: A and AAAA from one port, without waiting in between.
+    let backend = UdpBackend::echo();
+    let more = "idle_timeout = \"30s\"\nudp = { max_requests = 1, max_responses = 1 }";
+    let proxy = start(&udp(backend.addr(), more));
+    let client = UdpClient::connect(proxy.udp("u"));
+    for i in 0..20 {
+        client.send(&[i]);
+    }
+    let mut answers: Vec<u8> = (0..20).map(|_| client.recv()[0]).collect();
+    answers.sort_unstable();
+    assert_eq!(answers, (0..20).collect::<Vec<u8>>());
+    assert_eq!(proxy.listener_number("u", "accepted"), 20);
+    eventually("the flows to end", || proxy.active() == 0);
+}
+
+#[test]
 fn when_full_the_flow_idle_for_longest_makes_room() {
     let backend = UdpBackend::whoami();
     let more = "idle_timeout = \"3s\"\nmax_connections = 8";
