@@ -27,16 +27,23 @@ const RESERVE: u64 = 16;
 
 static LAST: AtomicU64 = AtomicU64::new(0);
 
+/// The same for ports. It pauses nobody: towards other peers there may be ports.
+static LAST_PORT: AtomicU64 = AtomicU64::new(0);
+
 /// Notes the failure if it is one of resources. The first of an episode is logged.
 pub(crate) fn note(error: &io::Error) {
-    if !is_exhaustion(error) {
-        return;
-    }
-    let now = clock::now();
-    let before = Ticks(LAST.swap(now.0, Ordering::Relaxed));
-    if before.0 == 0 || now.since(before) > EPISODE {
+    if is_exhaustion(error) && begins(&LAST) {
         tracing::warn!(%error, "out of resources: accepting pauses until others are freed");
+    } else if Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL) && begins(&LAST_PORT) {
+        tracing::warn!(%error, "out of resources: no local port is free towards a peer");
     }
+}
+
+/// Moves the last failure to now, and says whether an episode begins with it.
+fn begins(last: &AtomicU64) -> bool {
+    let now = clock::now();
+    let before = Ticks(last.swap(now.0, Ordering::Relaxed));
+    before.0 == 0 || now.since(before) > EPISODE
 }
 
 /// Too many open files here or in the system, no socket memory.

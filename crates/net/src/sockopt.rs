@@ -25,6 +25,16 @@ impl Default for TcpOptions {
 }
 
 impl TcpOptions {
+    /// Sets them on a socket that was just opened, where what is off is off already.
+    pub(crate) fn apply_to_new(&self, socket: &impl AsFd) -> io::Result<()> {
+        if self.keepalive.is_some() {
+            return self.apply(socket);
+        }
+        let socket = SockRef::from(socket);
+        socket.set_out_of_band_inline(true)?;
+        if self.nodelay { socket.set_tcp_nodelay(true) } else { Ok(()) }
+    }
+
     /// Sets them. On a listening socket they pass to every connection that it accepts.
     ///
     /// # Errors
@@ -32,6 +42,8 @@ impl TcpOptions {
     pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
         let socket = SockRef::from(socket);
         socket.set_tcp_nodelay(self.nodelay)?;
+        // Or the urgent byte would be left out of what is relayed.
+        socket.set_out_of_band_inline(true)?;
         match self.keepalive {
             // Off is the system's default for a new socket; a listener that is kept over a reload may have had it on.
             None => {

@@ -32,26 +32,30 @@ impl Stream {
     /// # Errors
     /// The worker's event queue takes no more.
     pub fn new(fd: OwnedFd, inet: bool) -> io::Result<Stream> {
-        let fd = sys::watch(fd, Interest::READABLE | Interest::WRITABLE | Interest::ERROR)?;
-        Ok(Stream { fd, inet })
+        let all = Interest::READABLE | Interest::WRITABLE | Interest::ERROR | Interest::PRIORITY;
+        Ok(Stream { fd: sys::watch(fd, all)?, inet })
     }
 
     /// Reads what is there, up to the buffer's length. 0 is the end of the stream.
     ///
-    /// A read that does not fill the buffer has drained the socket, so the next poll waits for the event queue instead
-    /// of asking the kernel in vain.
+    /// A read that does not fill the buffer has mostly drained the socket, so the next poll waits for the event queue
+    /// instead of asking the kernel in vain. It has not where the kernel stops a read early: at TCP's urgent mark, and
+    /// on unix sockets at descriptors that were sent along.
     #[inline]
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.fd.poll_read_ready(cx))?;
             match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
                 Ok((n, _)) => {
-                    if n > 0 && n < buffer.len() {
+                    if n > 0 && n < buffer.len() && self.inet && !self.is_urgent() {
                         ready.clear_ready();
                     }
                     return Poll::Ready(Ok(n));
                 }
-                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::AGAIN) => {
+                    self.forget_urgent();
+                    ready.clear_ready();
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -75,6 +79,17 @@ impl Stream {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+    }
+
+    /// Whether urgent data (RFC 9293 section 3.8.5) has come since the socket was last drained. It is passed on as
+    /// ordinary data, in its place.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.fd.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+    }
+
+    fn forget_urgent(&self) {
+        // The answer clears the mark, if there is one.
+        let _ = self.fd.try_io(Interest::PRIORITY, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
     /// Reads by another call than `recv`, one that says EAGAIN when nothing is there.
@@ -143,6 +158,31 @@ impl Stream {
     }
 }
 
+/// Resets a stream unless it is told that it ended well: whoever is cut off, by a forced stop or a defect of ours, must
+/// not take what it got for the whole.
+#[derive(Debug)]
+pub struct ResetOnDrop<'a>(Option<&'a Stream>);
+
+impl<'a> ResetOnDrop<'a> {
+    /// Guards a stream.
+    pub fn new(stream: &'a Stream) -> Self {
+        ResetOnDrop(Some(stream))
+    }
+
+    /// Lets it be closed as ever.
+    pub fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0 {
+            stream.reset_on_close();
+        }
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -179,12 +219,7 @@ async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<St
             let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
             pressure::check(&fd)?;
-            if options.nodelay {
-                sockopt::set_tcp_nodelay(&fd, true)?;
-            }
-            if options.keepalive.is_some() {
-                options.apply(&fd)?;
-            }
+            options.apply_to_new(&fd)?;
             let begun = rustix::net::connect(&fd, to);
             (fd, begun)
         }

@@ -69,7 +69,8 @@ pub struct StreamOptions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UdpOptions {
-    /// The flow ends after so many datagrams to the client, as after the one answer of DNS; 0 is no limit.
+    /// The flow ends after so many datagrams to the client, as after the one answer of DNS; but not before there
+    /// are as many as the client sent, so that questions asked in one go all get their answers. 0 is no limit.
     pub max_responses: u64,
     /// The flow takes so many datagrams of the client; its next one begins a new flow, while this one stays
     /// open for the answers still under way. 0 is no limit.

@@ -8,13 +8,17 @@ use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::relay::relay;
 use wmproxy_net::sockopt::TcpOptions;
+use wmproxy_net::stream::ResetOnDrop;
 use wmproxy_upstream::{DialError, Dialed, Group, LeaseKey, dial};
 
 use crate::options::StreamSpec;
 
-/// How soon a connection that found no descriptor for its peer looks again. Accepting rests meanwhile, so those that
-/// are in come first.
+/// How soon a connection that found no descriptor or port for its peer looks again. Accepting rests meanwhile, so those
+/// that are in come first. The wait doubles: with all ports taken the kernel tries each of them every time.
 const RESOURCE_RETRY: Duration = Duration::from_millis(50);
+
+/// The longest wait between two looks.
+const RESOURCE_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Serves the connections of a listener as its options say.
 #[derive(Debug)]
@@ -42,17 +46,19 @@ impl TcpService {
                 return conn.stream.reset_on_close();
             }
             conn.record.group = Some(self.group.name().clone());
+            let unfinished = ResetOnDrop::new(&conn.stream);
             // Boxed, for what dialling needs is gone when the connection settles down to being idle.
             let Dialed { stream: peer, lease, connect_time } = match Box::pin(self.dial(&conn.record)).await {
                 Ok(dialed) => dialed,
                 Err(error) => {
                     tracing::debug!(listener = %self.spec.name, %error, "no peer for a connection");
                     conn.record.peer = error.peer().map(|peer| peer.address().clone());
-                    conn.record.close(error.outcome());
-                    // A reset, for a FIN would look like an answer without content.
-                    return conn.stream.reset_on_close();
+                    // Reset, for a FIN would look like an answer without content.
+                    return conn.record.close(error.outcome());
                 }
             };
+            // The relay has a guard of its own.
+            unfinished.disarm();
             conn.record.peer = Some(lease.address().clone());
             conn.record.connect_time = Some(connect_time);
             let outcome = relay(&conn.stream, &peer, self.spec.idle_timeout, &mut conn.record).await;
@@ -65,10 +71,12 @@ impl TcpService {
         let key = LeaseKey { client: record.client };
         let options = tcp_options(&self.spec);
         let give_up = Instant::now() + self.group.spec().connect_timeout;
+        let mut wait = RESOURCE_RETRY;
         loop {
             match dial(&self.group, &key, &options).await {
                 Err(DialError::Resources { .. }) if Instant::now() < give_up => {
-                    tokio::time::sleep(RESOURCE_RETRY).await;
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RESOURCE_RETRY_MAX);
                 }
                 done => return done,
             }

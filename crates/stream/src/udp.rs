@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use wmproxy_net::listen::Listener;
 use wmproxy_net::record::{AccessLog, UdpDrop};
-use wmproxy_net::udp::{Batch, UdpSocket};
+use wmproxy_net::udp::{BATCH, Batch, UdpSocket};
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_upstream::Group;
@@ -208,10 +208,16 @@ impl Inner {
     /// Receives one batch from clients and sends it on.
     async fn receive(self: &Rc<Self>) -> io::Result<()> {
         // A panic here is a defect like any other: it may cost this batch, but not the listener and its other flows.
-        let forward = |batch: Batch<'_>| drop(catch_unwind(AssertUnwindSafe(|| self.forward(batch))));
-        // Bounded work for each turn: one batch, then the tasks of the flows have theirs.
-        self.socket.receive(forward).await?;
-        tokio::task::consume_budget().await;
+        let forward = |batch: Batch<'_>| {
+            let is_full = batch.len() == BATCH;
+            let _ = catch_unwind(AssertUnwindSafe(|| self.forward(batch)));
+            is_full
+        };
+        if self.socket.receive(forward).await? {
+            // More has queued up. Bounded work for each turn: first the other tasks have theirs, and those of ended
+            // flows let their sockets go.
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 

@@ -245,7 +245,12 @@ impl Lane {
             Poll::Ready(Ok(n)) if n > 0 => n,
             nothing => {
                 splice::give_back(pipe);
-                return nothing.map_err(|error| (Broken::Source, error));
+                // splice(2) does not get past TCP's urgent mark: it says EAGAIN there, or 0 as at the end.
+                let is_in_doubt = from.is_urgent() || matches!(nothing, Poll::Ready(Ok(_)));
+                return match is_in_doubt {
+                    true => self.copy(cx, from, to),
+                    false => nothing.map_err(|error| (Broken::Source, error)),
+                };
             }
         };
         if let Poll::Ready(Err(error)) = pipe.poll_drain(cx, to) {

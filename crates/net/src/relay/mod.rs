@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use wmproxy_runtime::clock::{self, Ticks};
 
 use crate::record::{Outcome, Record};
-use crate::stream::Stream;
+use crate::stream::{ResetOnDrop, Stream};
 use lane::{Broken, Lane};
 
 /// Moves bytes between `client` and `peer` until both are done, and says how it ended.
@@ -31,6 +31,8 @@ pub async fn relay(client: &Stream, peer: &Stream, idle_timeout: Duration, recor
     let mut watch = None;
     let sleep = tokio::time::sleep(idle_timeout);
     tokio::pin!(sleep);
+    // A relay that is dropped before its end was cut off.
+    let unfinished = [ResetOnDrop::new(client), ResetOnDrop::new(peer)];
     let outcome = poll_fn(|cx| {
         relay
             .poll_lanes(cx, client, peer, record)
@@ -38,9 +40,8 @@ pub async fn relay(client: &Stream, peer: &Stream, idle_timeout: Duration, recor
             .map_or_else(|| relay.poll_idle(cx, sleep.as_mut(), idle_timeout, record), Poll::Ready)
     })
     .await;
-    if outcome != Outcome::Done {
-        client.reset_on_close();
-        peer.reset_on_close();
+    if outcome == Outcome::Done {
+        unfinished.into_iter().for_each(ResetOnDrop::disarm);
     }
     outcome
 }

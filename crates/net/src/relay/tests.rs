@@ -14,6 +14,7 @@ fn pair() -> (TcpStream, OwnedFd) {
     let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let near = listener.accept().unwrap().0;
     near.set_nonblocking(true).unwrap();
+    crate::sockopt::TcpOptions::default().apply(&near).unwrap();
     far.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     (far, near.into())
 }
@@ -282,4 +283,42 @@ fn a_reset_is_seen_of_an_end_that_is_not_being_read() {
         }
     });
     assert_eq!(outcome, Outcome::ClientReset);
+}
+
+#[test]
+fn urgent_data_stops_nothing_and_is_passed_on_in_its_place() {
+    // By copying, all of it queued before the relay looks, and again in the midst of bulk.
+    for before in [3, 8 << 20] {
+        let (outcome, _) = play(LONG, move |mut client, mut peer| {
+            let reader = std::thread::spawn(move || {
+                let mut got = Vec::new();
+                peer.read_to_end(&mut got).unwrap();
+                got
+            });
+            client.write_all(&vec![1; before]).unwrap();
+            socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+            client.write_all(&[2; 60_000]).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let got = reader.join().unwrap();
+            assert_eq!(got.len(), before + 1 + 60_000);
+            assert_eq!(&got[before - 1..before + 2], [1, b'!', 2]);
+        });
+        assert_eq!(outcome, Outcome::Done);
+    }
+}
+
+#[test]
+fn a_relay_that_is_dropped_resets_both_sides() {
+    let ((mut client, near_client), (mut peer, near_peer)) = (pair(), pair());
+    let runtime = tokio::runtime::LocalRuntime::new().unwrap();
+    runtime.block_on(async {
+        let mut record = record();
+        let (near, far) = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
+        let relayed = relay(&near, &far, LONG, &mut record);
+        let cut = tokio::time::timeout(Duration::from_millis(20), relayed).await;
+        assert!(cut.is_err());
+    });
+    for end in [&mut client, &mut peer] {
+        assert_eq!(end.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
 }

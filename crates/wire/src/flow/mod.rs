@@ -16,7 +16,9 @@
 //! - **`max_requests`.** So many datagrams of the client pass. With the last of them the flow is *spent*:
 //!   the client's next datagram finds no flow and begins a new one, while the spent flow stays open, by its
 //!   id, for the answers still under way. It ends by its other limits.
-//! - **`max_responses`.** With the last of so many datagrams from the peer the flow ends at once.
+//! - **`max_responses`.** With the last of so many datagrams from the peer the flow ends at once; but not before
+//!   there are as many of them as the client has sent, so that questions asked in one go (a resolver's for A and
+//!   AAAA) all get their answers.
 //! - **Batches.** A batch may be larger than what is left: the first so many pass. Requests beyond are for
 //!   the next flow, responses beyond are for nobody.
 //! - **`max_flows`.** A new flow in a full table ends the one that has been idle for longest, spent or not.
@@ -61,7 +63,8 @@ pub struct Limits {
     pub per_client: u32,
     /// A flow takes so many datagrams from its client; 0 is no limit.
     pub max_requests: u64,
-    /// A flow ends with so many datagrams from its peer; 0 is no limit.
+    /// A flow ends with so many datagrams from its peer, or with as many as its client sent if those are more; 0 is
+    /// no limit.
     pub max_responses: u64,
 }
 

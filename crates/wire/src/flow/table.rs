@@ -212,7 +212,10 @@ impl<T> FlowTable<T> {
         let Some(flow) = self.flows.get_mut(id.index).filter(|flow| flow.serial == id.serial) else {
             return Responses { pass: 0, ended: None };
         };
-        let limit = self.terms[flow.terms as usize].max_responses;
+        let limit = match self.terms[flow.terms as usize].max_responses {
+            0 => 0,
+            most => most.max(flow.requests),
+        };
         let (pass, last) = take(&mut flow.responses, limit, datagrams);
         if pass > 0 {
             self.touch(now, id.index);

@@ -130,6 +130,17 @@ fn the_last_response_ends_the_flow() {
 }
 
 #[test]
+fn questions_asked_in_one_go_all_get_their_answers() {
+    let mut table = FlowTable::new(Limits { max_responses: 1, ..FREE });
+    let id = begin(&mut table, 0, "10.0.0.1:1", "a");
+    assert_eq!(table.on_request(at(0), id, 2), 2);
+    let first = table.on_response(at(1), id, 1);
+    assert!(first.pass == 1 && first.ended.is_none());
+    let second = table.on_response(at(2), id, 3);
+    assert_eq!((second.pass, second.ended.unwrap().value), (1, "a"));
+}
+
+#[test]
 fn a_full_table_evicts_what_was_idle_for_longest() {
     let mut table = FlowTable::new(Limits { max_flows: 2, ..FREE });
     let a = begin(&mut table, 0, "10.0.0.1:1", "a");

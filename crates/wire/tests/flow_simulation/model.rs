@@ -145,7 +145,10 @@ impl Checked {
         self.advance(now);
         let flow = self.flows.get_mut(&tag).unwrap();
         let responses = self.table.on_response(now, flow.id, datagrams);
-        let most = flow.limits.max_responses;
+        let most = match flow.limits.max_responses {
+            0 => 0,
+            most => most.max(flow.requests),
+        };
         let expected = if most == 0 { datagrams } else { datagrams.min(most - flow.responses) };
         assert_eq!(responses.pass, expected, "responses that pass");
         flow.responses += expected;
