@@ -5,11 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+
+use crate::config;
 
 /// A change is acted on when no other has followed it for so long: an editor writes in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -87,9 +90,16 @@ fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
         file.hash(&mut hasher);
-        std::fs::read(file).ok().hash(&mut hasher);
+        content(file).ok().hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// What the config's reader would take for the file: nothing that it would refuse, or would wait for.
+fn content(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    config::open(file)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

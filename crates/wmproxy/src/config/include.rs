@@ -1,8 +1,11 @@
 //! Reads a config file and those that it includes, and makes one tree of them.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path as FilePath, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::expand::{Env, expand};
 use super::problem::Found;
@@ -240,10 +243,23 @@ fn all_tables(list: &[Node]) -> bool {
     list.iter().all(|node| matches!(node.value, Value::Table(_)))
 }
 
+/// Opens a regular file to be read. Anything else is refused: a fifo that nobody writes would hold a reload, and with
+/// it every signal, for good, and a device may have no end.
+pub(crate) fn open(path: &FilePath) -> io::Result<File> {
+    // Without O_NONBLOCK the opening itself would wait; regular files do not care.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    match file.metadata()?.file_type() {
+        kind if kind.is_file() => Ok(file),
+        kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
 /// A file as text, or why not.
 pub(super) fn read_text(path: &FilePath) -> Result<String, String> {
     let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(|error| reason(&error))?;
+    let file = open(path).map_err(|error| reason(&error))?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("it has more than {} MiB", MAX_FILE_BYTES >> 20));
@@ -256,7 +272,7 @@ pub(super) fn read_text(path: &FilePath) -> Result<String, String> {
 }
 
 /// The system's words without its number.
-fn reason(error: &std::io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = words.chars();

@@ -28,7 +28,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use include::Format;
+pub(crate) use include::{Format, open};
 pub(crate) use problem::Problems;
 
 use expand::Env;

@@ -216,6 +216,23 @@ fn a_secret_file_is_read_without_its_newline() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_refused_without_waiting_for_it() {
+    let dir = std::env::temp_dir().join(format!("wmproxy-fifo-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let fifo = dir.join("fifo");
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    fs::write(dir.join("include.toml"), "include = \"fifo\"\n").unwrap();
+    fs::write(dir.join("token.toml"), "[admin]\ntoken_file = \"fifo\"\n").unwrap();
+    fs::write(dir.join("device.toml"), "include = \"/dev/zero\"\n").unwrap();
+    for name in ["fifo", "include.toml", "token.toml", "device.toml"] {
+        let text = load_with(&dir.join(name), &env).unwrap_err().to_string();
+        assert!(text.contains("it is not a regular file"), "{name}: {text}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn a_missing_file_is_a_problem_without_a_place() {
     let problems = load(Path::new("/nonexistent/wmproxy.toml")).unwrap_err();
     assert_eq!(
