@@ -30,7 +30,7 @@ pub(super) struct Writer {
     file: File,
     /// The last write ended inside a line, so the next one begins with a newline.
     torn: bool,
-    /// The present streak of failures has been told of.
+    /// The present outage has been told of.
     told: bool,
 }
 
@@ -92,7 +92,11 @@ impl Writer {
         }
         let result = if self.torn { self.write_all(b"\n") } else { Ok(()) };
         match result.and_then(|()| self.write_all(batch)) {
-            Ok(()) => self.torn = false,
+            Ok(()) => {
+                self.torn = false;
+                // What fails from here on is another outage.
+                self.told = false;
+            }
             Err(error) => {
                 self.shared.counters.failed.add(1);
                 if !std::mem::replace(&mut self.told, true) {
@@ -148,4 +152,28 @@ impl Writer {
 /// The log itself is in trouble, so this goes past it.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "wmproxy: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::sink::{Sink, SinkCounters};
+
+    #[test]
+    fn each_outage_is_told_of_once() {
+        let device = |path: &str| open(&Target::File(path.into())).unwrap();
+        let sink =
+            Sink::over(Target::Stderr, device("/dev/null"), Arc::new(SinkCounters::default())).unwrap();
+        let mut writer = Writer::new(sink.handle().shared.clone(), device("/dev/full"));
+        for _ in 0..2 {
+            writer.write(b"lost\n");
+            assert!(writer.told);
+        }
+        writer.file = device("/dev/null");
+        writer.write(b"written\n");
+        assert!(!writer.told, "a second outage would be kept quiet");
+        writer.file = device("/dev/full");
+        writer.write(b"lost\n");
+        assert!(writer.told);
+    }
 }
