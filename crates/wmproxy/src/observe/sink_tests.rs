@@ -8,6 +8,8 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FileType, Mode};
+
 use super::scratch::Scratch;
 use super::sink::{QUEUE_BYTES, Sink, SinkCounters, Target};
 use super::sinks::Sinks;
@@ -99,6 +101,23 @@ fn a_full_disk_is_counted_and_survived() {
     sink.write(b"lost too\n");
     assert!(sinks.flush(LONG));
     assert_eq!(sinks.counters().failed.get(), 2);
+}
+
+#[test]
+fn a_log_that_is_stuck_is_waited_for_once() {
+    let dir = Scratch::new("sink-stuck");
+    let path = dir.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Open at both ends, but never read.
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let sinks = Sinks::new();
+    let sink = sinks.open(&Target::File(path)).unwrap();
+    // More than a pipe holds.
+    sink.write(&[b'x'; 1 << 20]);
+    assert!(!sinks.flush(Duration::from_millis(10)));
+    let started = Instant::now();
+    drop(sinks);
+    assert!(started.elapsed() < Duration::from_secs(1), "the end waited a second time");
 }
 
 #[test]

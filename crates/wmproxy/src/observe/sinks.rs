@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,13 @@ use super::sink::{Handle, Shared, Sink, SinkCounters, Target};
 /// How long the end of the process waits for the logs when nobody said otherwise.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
-/// The registry of sinks. Dropping it waits shortly for what is still queued.
+/// The registry of sinks. Dropping it waits shortly for what is still queued, unless a flush has just waited in vain.
 #[derive(Debug, Default)]
 pub(crate) struct Sinks {
     open: Mutex<Vec<Entry>>,
     counters: Arc<SinkCounters>,
+    /// The last flush ran out of time.
+    stuck: AtomicBool,
 }
 
 /// The writer is kept while it has lines left; the handle only tells whether somebody still uses it.
@@ -59,7 +62,9 @@ impl Sinks {
     pub(crate) fn flush(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         // All of them get their turn, also behind one that is stuck.
-        self.writers().iter().filter(|shared| !shared.flush(deadline)).count() == 0
+        let done = self.writers().iter().filter(|shared| !shared.flush(deadline)).count() == 0;
+        self.stuck.store(!done, Ordering::Relaxed);
+        done
     }
 
     /// What all sinks have counted since the start.
@@ -75,7 +80,10 @@ impl Sinks {
 
 impl Drop for Sinks {
     fn drop(&mut self) {
-        self.flush(LAST_FLUSH);
+        // Whoever waited in vain a moment ago need not wait again.
+        if !*self.stuck.get_mut() {
+            self.flush(LAST_FLUSH);
+        }
     }
 }
 
