@@ -1,8 +1,9 @@
 //! Sockets and streams: everything that touches a descriptor.
 //!
 //! What lives here: addresses ([`addr`], [`acl`]), listening sockets and the one accept loop of the program
-//! ([`listen`], [`accept`]), connected streams ([`stream`]), the TCP relay ([`relay`]), batched datagrams ([`udp`]),
-//! and the record that every connection leaves behind ([`record`]). `sys` is the only home of `unsafe`.
+//! ([`listen`], [`socket_file`], [`accept`]), connected streams ([`stream`]), the TCP relay ([`relay`]), batched
+//! datagrams ([`udp`]), and the record that every connection leaves behind ([`record`]). `sys` is the only home of
+//! `unsafe`.
 //! What must not: protocols above TCP and UDP, upstream groups, the config's files.
 //!
 //! A connection passes through so: [`listen`] binds a socket for each worker; [`accept`] takes a permit, accepts and
@@ -19,6 +20,7 @@ pub mod options;
 pub mod privileges;
 pub mod record;
 pub mod relay;
+pub mod socket_file;
 pub mod sockopt;
 pub mod stream;
 pub mod udp;

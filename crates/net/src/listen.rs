@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -18,6 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::addr::{Address, AddressSpec, Host, Protocol};
 use crate::limit::Gate;
 use crate::record::ListenerMetrics;
+use crate::socket_file::SocketFile;
 use crate::udp;
 
 /// Connections that wait for `accept`; the kernel lowers it to net.core.somaxconn.
@@ -33,9 +34,9 @@ pub struct Bound {
     pub protocol: Protocol,
     /// The address with its real port.
     pub address: Address,
-    sockets: Vec<Arc<OwnedFd>>,
-    /// A unix socket's file goes when its socket goes.
+    /// A unix socket's file goes when its socket goes: just before it, as long as no other file can have its inode.
     _file: Option<SocketFile>,
+    sockets: Vec<Arc<OwnedFd>>,
 }
 
 /// A bound address at work: its sockets, its counters and its limits. It outlives the configurations that name it.
@@ -191,17 +192,6 @@ fn bind_one(protocol: Protocol, socket: &Socket, addr: SocketAddr) -> io::Result
     }
 }
 
-/// A unix socket's file, removed on drop.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 fn bind_unix(path: &Path) -> io::Result<Bound> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     let address = SockAddr::unix(path)?;
@@ -212,7 +202,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
         std::fs::remove_file(path)?;
         socket.bind(&address)?;
     }
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile::at(path)?;
     socket.listen(BACKLOG)?;
     // One queue for all workers: the kernel has no SO_REUSEPORT for unix sockets.
     let socket = Arc::new(OwnedFd::from(socket));
@@ -296,6 +286,13 @@ mod tests {
         assert_eq!(bind(Protocol::Tcp, &unix, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(live);
         assert!(!path.exists());
+        let replaced = bind(Protocol::Tcp, &unix, 1).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(replaced);
+        assert!(path.exists(), "the file of another process was removed");
+        drop(other);
+        std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "precious").unwrap();
         assert!(bind(Protocol::Tcp, &unix, 1).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
