@@ -28,7 +28,7 @@ use crate::observe::log::Log;
 use crate::observe::sinks::Sinks;
 use crate::source::Source;
 use crate::watch::Watch;
-use control::{Ask, Shared};
+use control::{ReloadAsked, Shared, Stop};
 
 /// How long the last lines of the logs may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -90,6 +90,8 @@ pub(crate) fn run(run: Run) -> ExitCode {
         anyhow::Ok(())
     });
     sinks.flush(LAST_LINES);
+    // Without waiting for a thread that reads a file from a disk that does not answer.
+    runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
@@ -106,7 +108,7 @@ impl Process {
         run: Run,
         loaded: Loaded,
         sinks: Arc<Sinks>,
-        asks: mpsc::UnboundedSender<Ask>,
+        asks: mpsc::UnboundedSender<ReloadAsked>,
     ) -> anyhow::Result<Process> {
         let Loaded { plan, warnings, files, .. } = loaded;
         let log = Log::start(Log::prepare(&sinks, &plan.log)?)?;
@@ -168,64 +170,78 @@ impl Process {
         }
     }
 
-    async fn live(mut self, mut signals: Signals, mut inbox: mpsc::UnboundedReceiver<Ask>) {
+    async fn live(mut self, mut signals: Signals, mut inbox: mpsc::UnboundedReceiver<ReloadAsked>) {
         let mut watch = self.run.watch.then(|| Watch::new(&self.files));
-        let now = loop {
-            tokio::select! {
+        let mut stops = self.shared.stops();
+        let mut again = false;
+        loop {
+            let mut asked = None;
+            let why = tokio::select! {
+                biased;
+                _ = stops.wait_for(|stop| *stop != Stop::No) => break,
                 request = signals.next() => match request {
-                    Request::Stop => break false,
-                    Request::Reload => self.reload_and_log("SIGHUP").await,
-                    Request::ReopenLogs => self.house.sinks.reopen(),
-                },
-                ask = inbox.recv() => match ask {
-                    Some(Ask::Reload(answer)) => {
-                        let outcome = self.reload().await;
-                        self.log_reload("a request to the admin API", &outcome);
-                        // Who asked may have hung up.
-                        let _ = answer.send(outcome);
+                    Request::Stop => break,
+                    Request::Reload => "SIGHUP",
+                    Request::ReopenLogs => {
+                        self.house.sinks.reopen();
+                        continue;
                     }
-                    Some(Ask::Stop { now }) => break now,
-                    None => break false,
                 },
-                () = Watch::changed(&mut watch) => {
-                    self.reload_and_log("a change of the config").await;
-                    if let Some(watch) = &mut watch {
-                        watch.follow(&self.files);
-                    }
+                () = std::future::ready(()), if again => "SIGHUP",
+                answer = inbox.recv() => {
+                    asked = answer;
+                    "a request to the admin API"
                 }
+                () = Watch::changed(&mut watch) => "a change of the config",
+            };
+            again = false;
+            let outcome = self.reload(&mut again, &mut signals, &mut stops).await;
+            let is_stopping = outcome.is_none();
+            let outcome = outcome.unwrap_or_else(|| Err(reload::stopping()));
+            self.log_reload(why, &outcome);
+            if let Some(answer) = asked {
+                // Who asked may have hung up.
+                let _ = answer.send(outcome);
             }
-        };
-        self.stop(now, signals, inbox).await;
+            if is_stopping {
+                break;
+            }
+            if let Some(watch) = &mut watch {
+                watch.follow(&self.files);
+            }
+        }
+        self.stop(signals, stops, inbox).await;
     }
 
     /// Lets what is open finish within `shutdown_timeout`; a second request to stop ends the waiting.
-    async fn stop(self, now: bool, mut signals: Signals, mut inbox: mpsc::UnboundedReceiver<Ask>) {
+    async fn stop(
+        self,
+        mut signals: Signals,
+        mut stops: watch::Receiver<Stop>,
+        mut inbox: mpsc::UnboundedReceiver<ReloadAsked>,
+    ) {
         let Process { house, admin, generation, shared, plan, .. } = self;
         shared.begin_drain();
         house.drain(generation).await;
         let open = house.scopes.connections.clone();
-        if !now && open.live() > 0 {
-            let limit = plan.shutdown_timeout;
-            // Among the tasks there are those of UDP listeners, which end with their last flow; people count connections.
-            if shared.active() > 0 {
-                tracing::info!(open = shared.active(), ?limit, "draining");
-            }
-            let drained = tokio::time::timeout(limit, open.empty());
-            tokio::pin!(drained);
-            loop {
-                tokio::select! {
-                    _ = &mut drained => break,
-                    request = signals.next() => match request {
-                        Request::Stop => break,
-                        Request::ReopenLogs => house.sinks.reopen(),
-                        Request::Reload => tracing::info!("no reload: the process is stopping"),
-                    },
-                    ask = inbox.recv() => match ask {
-                        Some(Ask::Stop { now: true }) | None => break,
-                        Some(Ask::Stop { now: false }) => {}
-                        Some(Ask::Reload(answer)) => drop(answer.send(Err(reload::stopping()))),
-                    },
-                }
+        let limit = plan.shutdown_timeout;
+        // Among the tasks there are those of UDP listeners, which end with their last flow; people count connections.
+        if *stops.borrow() != Stop::Now && shared.active() > 0 {
+            tracing::info!(open = shared.active(), ?limit, "draining");
+        }
+        let drained = tokio::time::timeout(limit, open.empty());
+        tokio::pin!(drained);
+        loop {
+            tokio::select! {
+                biased;
+                _ = stops.wait_for(|stop| *stop == Stop::Now) => break,
+                _ = &mut drained => break,
+                request = signals.next() => match request {
+                    Request::Stop => break,
+                    Request::ReopenLogs => house.sinks.reopen(),
+                    Request::Reload => tracing::info!("no reload: the process is stopping"),
+                },
+                Some(answer) = inbox.recv() => drop(answer.send(Err(reload::stopping()))),
             }
         }
         if shared.active() > 0 {

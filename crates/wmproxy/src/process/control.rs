@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_runtime::clock;
 use wmproxy_upstream::Group;
@@ -17,10 +17,15 @@ use crate::modes::Scopes;
 use crate::observe::sinks::Sinks;
 use crate::observe::snapshot::Snapshot;
 
-/// What somebody wants of the deciding task.
-pub(super) enum Ask {
-    Reload(oneshot::Sender<Result<Reloaded, ReloadFailure>>),
-    Stop { now: bool },
+/// Somebody wants a reload, and waits here for what comes of it.
+pub(super) type ReloadAsked = oneshot::Sender<Result<Reloaded, ReloadFailure>>;
+
+/// Whether the process is to stop. It has a way of its own, past the reloads that are waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    No,
+    Drain,
+    Now,
 }
 
 /// The process as others see it. The deciding task publishes here what it has done.
@@ -30,7 +35,8 @@ pub(super) struct Shared {
     workers: usize,
     scopes: Scopes,
     sinks: Arc<Sinks>,
-    asks: mpsc::UnboundedSender<Ask>,
+    reloads: mpsc::UnboundedSender<ReloadAsked>,
+    stop: watch::Sender<Stop>,
     draining: AtomicBool,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
@@ -52,7 +58,7 @@ impl Shared {
         workers: usize,
         scopes: Scopes,
         sinks: Arc<Sinks>,
-        asks: mpsc::UnboundedSender<Ask>,
+        reloads: mpsc::UnboundedSender<ReloadAsked>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             started: SystemTime::now(),
@@ -60,7 +66,8 @@ impl Shared {
             workers,
             scopes,
             sinks,
-            asks,
+            reloads,
+            stop: watch::Sender::new(Stop::No),
             draining: AtomicBool::new(false),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),
@@ -83,6 +90,11 @@ impl Shared {
     pub(super) fn active(&self) -> u64 {
         let face = self.face.lock().unwrap_or_else(PoisonError::into_inner);
         face.listeners.iter().map(|listener| listener.active()).sum()
+    }
+
+    /// Hears when the process is to stop.
+    pub(super) fn stops(&self) -> watch::Receiver<Stop> {
+        self.stop.subscribe()
     }
 
     pub(super) fn begin_drain(&self) {
@@ -123,11 +135,12 @@ impl Control for Shared {
     fn reload(&self) -> oneshot::Receiver<Result<Reloaded, ReloadFailure>> {
         let (answer, receiver) = oneshot::channel();
         // With the deciding task gone the answer is dropped, which says so.
-        let _ = self.asks.send(Ask::Reload(answer));
+        let _ = self.reloads.send(answer);
         receiver
     }
 
     fn stop(&self, now: bool) {
-        let _ = self.asks.send(Ask::Stop { now });
+        let wanted = if now { Stop::Now } else { Stop::Drain };
+        self.stop.send_modify(|stop| *stop = wanted.max(*stop));
     }
 }

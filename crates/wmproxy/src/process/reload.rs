@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use wmproxy_net::record::ListenerMetrics;
+use wmproxy_runtime::signal::{Request, Signals};
 
 use crate::admin::bind::Bound;
 use crate::admin::{ReloadFailure, Reloaded};
 use crate::config::Loaded;
 use crate::config::plan::{AdminPlan, Plan};
-use crate::generation::Generation;
-use crate::observe::log::Log;
+use crate::generation::{self, Generation};
+use crate::observe::log::{Log, Prepared};
 
+use super::control::Stop;
 use super::{Process, bind_admin};
 
 /// A listener as the log names it: its name, and where it listens.
@@ -34,17 +37,20 @@ fn report_changes(before: &BTreeSet<Place>, after: &BTreeSet<Place>) {
     }
 }
 
+/// A reload that is prepared and can take over.
+struct Ready {
+    loaded: Loaded,
+    log: Prepared,
+    generation: generation::Prepared,
+    admin: Option<(AdminPlan, Bound)>,
+}
+
 /// The refusal of a reload once the process is on its way out.
 pub(super) fn stopping() -> ReloadFailure {
     ReloadFailure::other("the process is stopping")
 }
 
 impl Process {
-    pub(super) async fn reload_and_log(&mut self, why: &str) {
-        let outcome = self.reload().await;
-        self.log_reload(why, &outcome);
-    }
-
     pub(super) fn log_reload(&self, why: &str, outcome: &Result<Reloaded, ReloadFailure>) {
         match outcome {
             Ok(reloaded) => {
@@ -62,32 +68,69 @@ impl Process {
         }
     }
 
-    /// Reads the config again and lets it take over.
-    pub(super) async fn reload(&mut self) -> Result<Reloaded, ReloadFailure> {
-        let outcome = self.try_reload().await;
+    /// Reads the config again and lets it take over. A request to stop goes before: while things are being prepared
+    /// nothing has changed, and none is the answer. A signal to reload that comes meanwhile is noted in `again`.
+    pub(super) async fn reload(
+        &mut self,
+        again: &mut bool,
+        signals: &mut Signals,
+        stops: &mut watch::Receiver<Stop>,
+    ) -> Option<Result<Reloaded, ReloadFailure>> {
+        let prepared = {
+            let preparing = self.prepare();
+            tokio::pin!(preparing);
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = stops.wait_for(|stop| *stop != Stop::No) => return None,
+                    request = signals.next() => match request {
+                        Request::Stop => return None,
+                        // The files may have changed since they were read.
+                        Request::Reload => *again = true,
+                        Request::ReopenLogs => self.house.sinks.reopen(),
+                    },
+                    prepared = &mut preparing => break prepared,
+                }
+            }
+        };
+        let outcome = match prepared {
+            Ok(ready) => self.commit(ready).await,
+            Err(failure) => Err(failure),
+        };
         self.shared.count_reload(outcome.is_ok());
-        outcome
+        Some(outcome)
     }
 
-    async fn try_reload(&mut self) -> Result<Reloaded, ReloadFailure> {
+    /// Gets everything ready and changes nothing.
+    async fn prepare(&self) -> Result<Ready, ReloadFailure> {
         let (source, global) = (self.run.source.clone(), self.run.global.clone());
         // Files may be slow; the admin API answers meanwhile.
         let loaded = tokio::task::spawn_blocking(move || source.load(&global)).await;
         let loaded =
             loaded.map_err(ReloadFailure::other)?.map_err(|problems| ReloadFailure::config(&problems))?;
-        let Loaded { plan, warnings, files, .. } = loaded;
+        if loaded.plan.listeners.is_empty() && self.generation.in_service().next().is_some() {
+            // Most likely a file that is just being written; who means it can stop the process.
+            return Err(ReloadFailure::other(
+                "the config has no listener, and one that listens nowhere is not run",
+            ));
+        }
         let other = |error: anyhow::Error| ReloadFailure::other(format!("{error:#}"));
-        let log = Log::prepare(&self.house.sinks, &plan.log).map_err(other)?;
-        let prepared = self.house.prepare(&plan, &self.generation).await.map_err(other)?;
-        let before = places(&self.generation);
-        let admin = self.prepare_admin(&plan).await.map_err(other)?;
+        let log = Log::prepare(&self.house.sinks, &loaded.plan.log).map_err(other)?;
+        let generation = self.house.prepare(&loaded.plan, &self.generation).await.map_err(other)?;
+        let admin = self.prepare_admin(&loaded.plan).await.map_err(other)?;
+        Ok(Ready { loaded, log, generation, admin })
+    }
 
+    async fn commit(&mut self, ready: Ready) -> Result<Reloaded, ReloadFailure> {
+        let Ready { loaded, log, generation, admin } = ready;
+        let Loaded { plan, warnings, files, .. } = loaded;
+        let before = places(&self.generation);
         let old = std::mem::take(&mut self.generation);
-        self.generation = match self.house.commit(prepared, old).await {
+        self.generation = match self.house.commit(generation, old).await {
             Ok(next) => next,
             Err((error, old)) => {
                 self.generation = old;
-                return Err(other(error));
+                return Err(ReloadFailure::other(format!("{error:#}")));
             }
         };
         let mut notes: Vec<String> = warnings.lines();

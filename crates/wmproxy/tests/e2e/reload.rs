@@ -292,3 +292,39 @@ fn what_is_counted_survives_a_reload() {
     assert_eq!(down_is_ejected(), (1.0, 1.0), "a reload forgot that a peer is ejected");
     assert_eq!(proxy.metrics().sum("wmproxy_connections_accepted_total", &[("listener", "t")]), 4.0);
 }
+
+#[test]
+fn a_config_that_listens_nowhere_is_refused() {
+    let backend = Backend::echo();
+    let proxy = start(&tcp(backend.addr(), ""));
+    proxy.expect_warn("reload");
+    let open = Conn::connect(&proxy.tcp("t"));
+    open.echo(b"before");
+    let refused = proxy.reload_refused("");
+    assert!(refused.contains("no listener"), "{refused}");
+    open.echo(b"after");
+    Conn::connect(&proxy.tcp("t")).echo(b"a new one");
+}
+
+#[test]
+fn a_stop_goes_past_a_reload_that_waits_for_names() {
+    // A name server that never answers: preparing takes seconds for its names.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let backend = Backend::echo();
+    let mut proxy = start(&tcp(backend.addr(), ""));
+    proxy.expect_warn("reload");
+    proxy.expect_warn("resolve");
+    proxy.rewrite(&format!(
+        "[resolver]\nservers = [\"{}\"]\n{}",
+        silent.local_addr().unwrap(),
+        stream("t", "127.0.0.1:0", "name.test:80", "")
+    ));
+    proxy.signal(Signal::HUP);
+    // It is at it when it has asked.
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    silent.recv(&mut [0; 512]).unwrap();
+    let begun = std::time::Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}

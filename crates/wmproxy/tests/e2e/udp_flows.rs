@@ -134,6 +134,21 @@ fn a_flow_for_each_question_answers_questions_asked_at_once() {
 }
 
 #[test]
+fn questions_asked_at_once_are_all_answered_before_a_flow_ends() {
+    // The same with nothing but the one answer that each question has.
+    let backend = UdpBackend::echo();
+    let more = "idle_timeout = \"30s\"\nudp = { max_responses = 1 }";
+    let proxy = start(&udp(backend.addr(), more));
+    for _ in 0..20 {
+        let client = UdpClient::connect(proxy.udp("u"));
+        client.send(b"A");
+        client.send(b"AAAA");
+        assert_eq!([client.recv(), client.recv()], [b"A".to_vec(), b"AAAA".to_vec()]);
+    }
+    eventually("the flows to end", || proxy.active() == 0);
+}
+
+#[test]
 fn when_full_the_flow_idle_for_longest_makes_room() {
     let backend = UdpBackend::whoami();
     let more = "idle_timeout = \"3s\"\nmax_connections = 8";
