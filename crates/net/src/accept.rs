@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use wmproxy_runtime::scope::{Leash, Scope};
 use crate::addr::Address;
 use crate::conn::{Conn, Serve};
 use crate::limit::Permit;
-use crate::listen::Listener;
+use crate::listen::{BACKLOG, Listener};
 use crate::pressure;
 use crate::record::{AcceptErrorKind, AccessLog, Outcome, Record};
 use crate::sockopt::TcpOptions;
@@ -58,6 +59,8 @@ struct Acceptor {
 enum Accepted {
     One,
     Empty,
+    /// A client went away. Counts like one that stayed: an error that repeats must not hold the worker.
+    Failed,
     Exhausted(io::Error),
     Dead(io::Error),
 }
@@ -76,7 +79,7 @@ impl Accepting {
     /// Begins to accept on this worker. Connections are tasks of `connections`; the loop itself of `listeners`.
     ///
     /// # Errors
-    /// The worker's event queue takes no more.
+    /// The worker's event queue takes no more, or the socket not the options.
     pub fn start(
         listener: Arc<Listener>,
         worker: usize,
@@ -110,9 +113,12 @@ impl Accepting {
 
     /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
     pub fn finish(self) {
-        while let Some(permit) = self.acceptor.listener.borrow().gate.try_enter() {
-            if !matches!(self.acceptor.accept(permit), Accepted::One) {
-                return;
+        // Bounded, for the socket still listens: a storm must not keep the worker here.
+        for _ in 0..BACKLOG {
+            let permit = self.acceptor.listener.borrow().gate.try_enter();
+            match permit.map(|permit| self.acceptor.accept(permit)) {
+                Some(Accepted::One) => {}
+                _ => return,
             }
         }
     }
@@ -132,8 +138,10 @@ impl Acceptor {
                 }
                 let gate = self.listener.borrow().gate.clone();
                 let permit = gate.enter().await;
-                match self.accept(permit) {
-                    Accepted::One => {}
+                // A defect may cost this connection, but not all the later ones of the listener.
+                let accepted = catch_unwind(AssertUnwindSafe(|| self.accept(permit)));
+                match accepted.unwrap_or(Accepted::One) {
+                    Accepted::One | Accepted::Failed => {}
                     Accepted::Empty => {
                         ready.clear_ready();
                         break;
@@ -170,7 +178,7 @@ impl Acceptor {
             let kind = sort(error);
             self.listener.borrow().metrics.blocks.local().accept_errors[kind as usize].add(1);
             match kind {
-                AcceptErrorKind::Client => {}
+                AcceptErrorKind::Client => return Accepted::Failed,
                 AcceptErrorKind::Resources => return Accepted::Exhausted(error.into()),
                 AcceptErrorKind::Socket => return Accepted::Dead(error.into()),
             }

@@ -1,7 +1,7 @@
 //! How many connections and flows a listener lets in.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,7 +65,7 @@ impl Gate {
     /// Whether a client has fewer places than it may have. Another thread may take the last one meanwhile.
     pub fn has_room_for(&self, client: IpAddr) -> bool {
         let max = self.max_per_client.load(Ordering::Relaxed);
-        max == 0 || self.clients().get(&client.to_canonical()).is_none_or(|count| *count < max)
+        max == 0 || self.clients().get(&client_of(client)).is_none_or(|count| *count < max)
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
@@ -98,13 +98,21 @@ impl Permit {
             return true;
         }
         let mut clients = self.gate.clients();
-        let count = clients.entry(client.to_canonical()).or_insert(0);
+        let count = clients.entry(client_of(client)).or_insert(0);
         if *count >= max {
             return false;
         }
         *count += 1;
-        self.client = Some(client.to_canonical());
+        self.client = Some(client_of(client));
         true
+    }
+}
+
+/// Whom an address counts as: itself, but a whole /64 of IPv6, which is what one subscriber has (RFC 6177).
+fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
     }
 }
 
@@ -159,6 +167,17 @@ mod tests {
         drop(a);
         assert!(b.claim(one));
         drop((b, c));
+        assert!(gate.clients.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_client_has_one_limit_for_all_of_its_addresses() {
+        let gate = Gate::new(0, 1);
+        let (mut a, mut b, mut c) =
+            (gate.try_enter().unwrap(), gate.try_enter().unwrap(), gate.try_enter().unwrap());
+        assert!(a.claim("2001:db8::1".parse().unwrap()) && !b.claim("2001:db8::2".parse().unwrap()));
+        assert!(c.claim("2001:db8:0:1::1".parse().unwrap()));
+        drop((a, b, c));
         assert!(gate.clients.lock().unwrap().is_empty());
     }
 

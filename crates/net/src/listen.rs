@@ -22,7 +22,7 @@ use crate::socket_file::SocketFile;
 use crate::udp;
 
 /// Connections that wait for `accept`; the kernel lowers it to net.core.somaxconn.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// How often a port is picked for several addresses: one that is free at the first may be taken at the next.
 const PICKS: u32 = 8;
@@ -96,7 +96,7 @@ pub fn bind(protocol: Protocol, spec: &AddressSpec, workers: usize) -> io::Resul
     let mut tries = if port == 0 { PICKS } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(protocol, &ips, port, workers, *host == Host::Any) {
+        match bind_all(protocol, &ips, port, workers, !matches!(host, Host::Ip(_))) {
             Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             done => return done.map_err(|(addr, error)| explain(&addr, error)),
         }
@@ -109,7 +109,7 @@ fn bind_all(
     ips: &[IpAddr],
     port: u16,
     workers: usize,
-    any: bool,
+    some_will_do: bool,
 ) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
     let mut all: Vec<Bound> = Vec::new();
     for &ip in ips {
@@ -120,8 +120,9 @@ fn bind_all(
         let addr = SocketAddr::new(ip, port);
         match bind_inet(protocol, addr, workers) {
             Ok(bound) => all.push(bound),
-            // A machine without IPv6 has no `::`; all addresses then means all that there are.
-            Err(error) if any && ip.is_ipv6() && is_no_ipv6(&error) => {}
+            // A machine without IPv6 has no `::`, though its `localhost` may have one; all addresses then means all that
+            // there are.
+            Err(error) if some_will_do && !all.is_empty() && is_no_ipv6(&error) => {}
             Err(error) => return Err((addr, error)),
         }
     }

@@ -106,6 +106,8 @@ pub enum UdpDrop {
     ClientFull,
     /// The kernel cut it, or its address made no sense.
     Malformed,
+    /// It can't be sent on: too large for the way there, or forbidden here.
+    Unfit,
     /// The peer's port is closed (ICMP), or sending failed otherwise.
     Unreachable,
 }
@@ -120,6 +122,7 @@ impl UdpDrop {
         UdpDrop::PeerFull,
         UdpDrop::ClientFull,
         UdpDrop::Malformed,
+        UdpDrop::Unfit,
         UdpDrop::Unreachable,
     ];
 
@@ -133,6 +136,7 @@ impl UdpDrop {
             UdpDrop::PeerFull => "peer_full",
             UdpDrop::ClientFull => "client_full",
             UdpDrop::Malformed => "malformed",
+            UdpDrop::Unfit => "unfit",
             UdpDrop::Unreachable => "unreachable",
         }
     }

@@ -81,8 +81,8 @@ impl Stream {
         }
     }
 
-    /// Whether urgent data (RFC 9293 section 3.8.5) has come since the socket was last drained. It is passed on as
-    /// ordinary data, in its place.
+    /// Whether urgent data (RFC 9293 section 3.8.5) may have come since the socket was last drained. It is passed on as
+    /// ordinary data, in its place. Also true once the other side has ended, for the event queue's view is asked.
     pub(crate) fn is_urgent(&self) -> bool {
         self.fd.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
@@ -213,6 +213,7 @@ pub async fn connect(address: &Address, options: &TcpOptions) -> io::Result<Stre
 }
 
 async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<Stream> {
+    let inet = matches!(address, Address::Inet(_));
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (fd, begun) = match address {
         Address::Inet(to) => {
@@ -230,11 +231,10 @@ async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<St
             (fd, begun)
         }
     };
-    let inet = matches!(address, Address::Inet(_));
     match begun {
         Ok(()) => return Stream::new(fd, inet),
         // A unix socket whose queue is full says EAGAIN and never becomes ready (connect(2)): a refusal.
-        Err(Errno::AGAIN) => return Err(io::ErrorKind::ConnectionRefused.into()),
+        Err(Errno::AGAIN) if !inet => return Err(io::ErrorKind::ConnectionRefused.into()),
         Err(Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),
     }

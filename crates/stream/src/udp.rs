@@ -55,6 +55,8 @@ struct Inner {
     /// Peers that just failed a client, so that its next datagram goes elsewhere.
     shunned: RefCell<Shunned>,
     mode: Cell<Mode>,
+    /// A flow has begun that may end before all others.
+    is_sooner: Cell<bool>,
     changed: Notify,
     scope: Scope,
 }
@@ -89,6 +91,7 @@ impl UdpListener {
             table: RefCell::new(table),
             shunned: RefCell::default(),
             mode: Cell::new(Mode::Open),
+            is_sooner: Cell::new(false),
             changed: Notify::new(),
             scope: scope.clone(),
         });
@@ -149,7 +152,8 @@ impl Inner {
     async fn run(self: Rc<Self>) {
         let sweep = tokio::time::sleep(SWEEP);
         tokio::pin!(sweep);
-        // Moved only when it fires: most often the flow that it was set for has had traffic since.
+        // Moved when it fires, for most often the flow that it was set for has had traffic since; and when a flow with a
+        // shorter timeout comes, after a reload.
         let mut is_set = false;
         loop {
             tokio::select! {
@@ -165,7 +169,9 @@ impl Inner {
                     tokio::time::sleep(SWEEP).await;
                 },
             }
-            if !is_set && let Some(wait) = self.next_sweep() {
+            if (!is_set || self.is_sooner.take())
+                && let Some(wait) = self.next_sweep()
+            {
                 sweep.as_mut().reset(tokio::time::Instant::now() + wait);
                 is_set = true;
             }

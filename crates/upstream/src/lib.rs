@@ -29,5 +29,5 @@ pub use group::{Group, Lease, LeaseKey, NoPeer};
 pub use options::{GroupOptions, GroupSpec, ServerSpec};
 pub use peer::{Blame, FailKind, Peer};
 pub use registry::Registry;
-pub use resolve::{Resolver, keep_resolved};
+pub use resolve::{Resolver, keep_resolved, resolve_all};
 pub use status::{GroupStatus, PeerStatus};

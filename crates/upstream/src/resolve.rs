@@ -19,20 +19,26 @@ impl Group {
         !self.names().is_empty()
     }
 
-    /// Resolves every name that is unknown or out of date, all at once, and takes over what is found. Takes ten
-    /// seconds at the most; may be dropped before, and [`keep_resolved`] goes on where it was.
+    /// Resolves every name that is unknown or out of date, all at once, and takes over each answer as it comes. Takes
+    /// ten seconds at the most; may be dropped before, and [`keep_resolved`] goes on with the names that are left.
     ///
     /// # Errors
     /// The names that failed. Those with addresses from before keep them; the group works without the others.
     pub async fn resolve_once(&self, resolver: &Resolver) -> Result<(), Vec<(String, ResolveError)>> {
         let lookups = self.names().iter().map(|name| async move {
-            let failed = name.refresh(resolver, true).await.err()?;
-            Some((name.host().to_owned(), failed))
+            let refreshed = name.refresh(resolver, true).await;
+            // At once, for another name may take long or have no answer.
+            self.follow_names();
+            Some((name.host().to_owned(), refreshed.err()?))
         });
         let failed: Vec<_> = join_all(lookups).await.into_iter().flatten().collect();
-        self.follow_names();
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
+}
+
+/// Does [`Group::resolve_once`] for many groups side by side. What fails is logged where it is noticed.
+pub async fn resolve_all(groups: &[Arc<Group>], resolver: &Resolver) {
+    join_all(groups.iter().map(|group| group.resolve_once(resolver))).await;
 }
 
 /// Resolves the names of a group again whenever their answers expire. Ends when the group is gone, at the

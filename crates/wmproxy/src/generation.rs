@@ -16,7 +16,7 @@ use wmproxy_net::listen::{self, Bound, Listener};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::worker::Workers;
-use wmproxy_upstream::{Group, Registry, Resolver, keep_resolved};
+use wmproxy_upstream::{Group, Registry, Resolver, keep_resolved, resolve_all};
 
 use crate::config::plan::{AccessLogPlan, ListenerPlan, ModePlan, Plan};
 use crate::modes::{self, Job, Mode, Scopes};
@@ -357,11 +357,9 @@ fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inheri
 
 /// Asks for the addresses of all names at once. What does not come in time is asked for again later.
 async fn resolve(groups: &BTreeMap<Arc<str>, Arc<Group>>, resolver: &Arc<Resolver>) {
-    let deadline = tokio::time::Instant::now() + RESOLVE_AT_START;
-    for group in groups.values().filter(|group| group.has_names()) {
-        // Failures are logged where they happen.
-        let _ = tokio::time::timeout_at(deadline, group.resolve_once(resolver)).await;
-    }
+    let named: Vec<_> = groups.values().filter(|group| group.has_names()).cloned().collect();
+    // Whatever came by then is taken over.
+    let _ = tokio::time::timeout(RESOLVE_AT_START, resolve_all(&named, resolver)).await;
 }
 
 impl Generation {

@@ -124,10 +124,11 @@ impl Process {
             Some(admin) => Some((admin.clone(), bind_admin(admin).await?)),
             None => None,
         };
-        let generation = house.commit(prepared, Generation::default()).await.map_err(|(error, _)| error)?;
+        // Everything is bound, and nobody is served yet.
         if let Some(identity) = identity {
             identity.assume().context("can't become the configured user")?;
         }
+        let generation = house.commit(prepared, Generation::default()).await.map_err(|(error, _)| error)?;
         let token = plan.admin.as_ref().and_then(|admin| admin.token.clone());
         let workers = house.workers.count();
         let shared = Shared::new(run.source.file().cloned(), workers, house.scopes.clone(), sinks, asks);

@@ -245,11 +245,13 @@ impl Lane {
             Poll::Ready(Ok(n)) if n > 0 => n,
             nothing => {
                 splice::give_back(pipe);
-                // splice(2) does not get past TCP's urgent mark: it says EAGAIN there, or 0 as at the end.
-                let is_in_doubt = from.is_urgent() || matches!(nothing, Poll::Ready(Ok(_)));
-                return match is_in_doubt {
-                    true => self.copy(cx, from, to),
-                    false => nothing.map_err(|error| (Broken::Source, error)),
+                return match nothing {
+                    // At TCP's urgent mark splice(2) says 0, as at the end, or EAGAIN; recv(2) gets past it.
+                    Poll::Ready(Ok(_)) => self.copy(cx, from, to),
+                    Poll::Pending if from.is_urgent() => self.copy(cx, from, to),
+                    // A failure is told once, so nobody else is asked.
+                    Poll::Ready(Err(error)) => Poll::Ready(Err((Broken::Source, error))),
+                    Poll::Pending => Poll::Pending,
                 };
             }
         };

@@ -229,25 +229,22 @@ fn bulk_passes_unchanged_both_ways_at_once() {
 }
 
 #[test]
-fn a_reset_in_the_midst_of_bulk_passes_as_one() {
-    let (outcome, _) = play(LONG, |client, mut peer| {
-        let mut buffer = vec![0; 1 << 20];
-        std::thread::scope(|scope| {
-            let flood = scope.spawn(|| {
-                let mut client = &client;
-                while client.write_all(&[1; 65536]).is_ok() {}
+fn a_reset_after_bulk_passes_as_one_either_way() {
+    // Enough to be spliced, and all of it taken before the reset.
+    let total = 4 << 20;
+    for client_resets in [true, false] {
+        let (outcome, _) = play(LONG, move |client, peer| {
+            let (mut from, mut to) = if client_resets { (client, peer) } else { (peer, client) };
+            let writer = std::thread::spawn(move || {
+                from.write_all(&vec![1; total]).unwrap();
+                from
             });
-            let mut got = 0;
-            while got < 8 << 20 {
-                got += peer.read(&mut buffer).unwrap();
-            }
-            reset(peer);
-            flood.join().unwrap();
+            to.read_exact(&mut vec![0; total]).unwrap();
+            reset(writer.join().unwrap());
+            assert_eq!(to.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         });
-        let end = (&client).read(&mut buffer).map_err(|error| error.kind());
-        assert!(matches!(end, Ok(0) | Err(io::ErrorKind::ConnectionReset)), "{end:?}");
-    });
-    assert_eq!(outcome, Outcome::PeerReset);
+        assert_eq!(outcome, if client_resets { Outcome::ClientReset } else { Outcome::PeerReset });
+    }
 }
 
 #[test]

@@ -124,7 +124,8 @@ fn ancillary(header: &libc::msghdr) -> (usize, Option<IpAddr>) {
                 }
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info: libc::in_pktinfo = ptr::read_unaligned(payload.cast());
-                    local = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))));
+                    // The address to answer from, also for a broadcast (ip(7)).
+                    local = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr))));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info: libc::in6_pktinfo = ptr::read_unaligned(payload.cast());

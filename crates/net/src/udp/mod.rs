@@ -76,7 +76,7 @@ impl Message {
         self.len
     }
 
-    /// The same message with `datagrams` of its first ones left out or, with `keep`, only them.
+    /// How many bytes its first `datagrams` take.
     fn range(&self, datagrams: usize) -> usize {
         if self.segment == 0 {
             if datagrams == 0 { 0 } else { self.len }
@@ -139,6 +139,7 @@ impl UdpSocket {
             pressure::check(&socket)?;
             set_queue(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, FLOW_QUEUE);
             enable_gro(&socket);
+            allow_fragments(&socket, peer.ip())?;
             socket.connect(&SockAddr::from(peer))?;
             UdpSocket::new(Arc::new(socket.into()))
         };
@@ -181,6 +182,7 @@ pub(crate) fn prepare_listener(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     set_queue(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, LISTENER_QUEUE);
     set_queue(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, LISTENER_QUEUE);
     enable_gro(socket);
+    allow_fragments(socket, ip)?;
     if ip.is_unspecified() {
         // The address that the client hit is the one that the answer must leave from.
         let (level, name) = match ip {
@@ -197,6 +199,16 @@ fn set_queue(socket: &Socket, forced: i32, plain: i32, bytes: i32) {
     if sys::set_int(socket.as_fd(), libc::SOL_SOCKET, forced, bytes).is_err() {
         let _ = sys::set_int(socket.as_fd(), libc::SOL_SOCKET, plain, bytes);
     }
+}
+
+/// Lets the network cut what is too large for it. By default the kernel forbids that and makes the sender find out the
+/// size by losing datagrams (RFC 1191); but here the sender is somebody else, who hears nothing of it.
+fn allow_fragments(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    let (level, name, value) = match ip {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
+    };
+    sys::set_int(socket.as_fd(), level, name, value)
 }
 
 fn enable_gro(socket: &Socket) {

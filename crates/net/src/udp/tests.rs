@@ -101,3 +101,17 @@ fn a_closed_port_is_an_error_of_the_connected_socket() {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     });
 }
+
+#[test]
+fn a_datagram_that_can_not_be_sent_stops_no_other() {
+    on_local_runtime(async {
+        let (near, far) = pair();
+        // As one over IPv6 may be, and IPv4 has no room for.
+        let data: Vec<Vec<u8>> = [10, 65_520, 20].iter().map(|&len| vec![1; len]).collect();
+        let mut train = Train::to_peer(&near);
+        data.iter().for_each(|datagram| train.push(datagram, 0));
+        let sent = train.finish();
+        assert_eq!((sent.datagrams, sent.unfit, sent.settled()), (2, 1, 3), "{:?}", sent.error);
+        assert_eq!((receive(&far).len(), receive(&far).len()), (10, 20));
+    });
+}

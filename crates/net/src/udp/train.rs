@@ -43,8 +43,17 @@ pub struct Sent {
     pub bytes: usize,
     /// Datagrams that the socket had no room for.
     pub dropped: usize,
-    /// What ended it: the datagrams after those that went or were dropped are unsent.
+    /// Datagrams that can't be sent, as one that is larger than IPv4 allows.
+    pub unfit: usize,
+    /// What ended it: the datagrams after those above are unsent.
     pub error: Option<io::Error>,
+}
+
+impl Sent {
+    /// How many datagrams are dealt with, gone or not: those after them are unsent.
+    pub fn settled(&self) -> usize {
+        self.datagrams + self.dropped + self.unfit
+    }
 }
 
 impl<'a> Train<'a> {
@@ -136,6 +145,7 @@ impl<'a> Train<'a> {
                 }
             }
             Err(error) if is_full(&error) => self.sent.dropped += segments,
+            Err(error) if segments == 1 && is_unfit(&error) => self.sent.unfit += 1,
             Err(error) => match (segment, gso_limit_after(&error, self.segment)) {
                 (Some(_), Some(lower)) => {
                     let before = self.sent.datagrams;
@@ -147,8 +157,9 @@ impl<'a> Train<'a> {
                         cars,
                         self.segment,
                     );
-                    // Only if it was the joining that failed, and not, say, the receiver's address.
-                    if self.sent.datagrams > before {
+                    // Only if it was the joining that failed, and not, say, the receiver's address; and towards clients
+                    // only if the device can't do it, for one of them with a narrow way says nothing of the others.
+                    if self.sent.datagrams > before && (self.route.to.is_none() || lower == 0) {
                         tracing::debug!(%error, limit = lower, "sending datagrams one by one from here on");
                         self.socket.gso_limit.set(lower);
                     }
@@ -176,6 +187,7 @@ impl<'a> Train<'a> {
                     }
                 }
                 Err(error) if is_full(&error) => sent.dropped += 1,
+                Err(error) if is_unfit(&error) => sent.unfit += 1,
                 Err(error) => return sent.error = Some(error),
             }
         }
@@ -185,6 +197,11 @@ impl<'a> Train<'a> {
 /// The socket's or the device's queue has no room.
 fn is_full(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::NOBUFS))
+}
+
+/// It is this datagram or its receiver that can't be, or that a firewall here forbids; the next one may go.
+fn is_unfit(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MSGSIZE | Errno::INVAL | Errno::PERM | Errno::ACCESS))
 }
 
 /// What GSO is good for after it failed: nothing if the device can't (EIO), smaller segments if this one was larger

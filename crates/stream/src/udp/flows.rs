@@ -75,8 +75,8 @@ fn settle(mut ended: Ended<Flow>) {
         EndReason::Evicted => Outcome::Evicted,
         EndReason::Closed => Outcome::Drained,
     };
-    if !ended.value.answered {
-        // Silence is no failure of a peer that need not answer.
+    if !ended.value.answered && ended.reason == EndReason::Idle {
+        // Nothing said against it for a whole idle timeout: silence is no failure of a peer that need not answer.
         ended.value.lease.succeeded(None, clock::now().0);
     }
     ended.value.record.close(outcome);
@@ -92,8 +92,13 @@ impl Inner {
         if !service.spec.acl.permits(key.client().ip()) {
             return Err(UdpDrop::Denied);
         }
-        let permit = self.admit(key)?;
+        if !self.listener.borrow().gate.has_room_for(key.client().ip()) {
+            // Looked at first: who is refused must not cost another its flow.
+            return Err(UdpDrop::ClientLimit);
+        }
+        // Before the permit, which may cost another its flow: without a peer that would be in vain.
         let (socket, lease) = self.lease(&service.group, key)?;
+        let permit = self.admit(key)?;
         let mut record =
             Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
         record.group = Some(service.group.name().clone());
@@ -108,6 +113,7 @@ impl Inner {
         if let Some(flow) = self.table.borrow_mut().get_mut(id) {
             flow.task = Some(task);
         }
+        self.is_sooner.set(true);
         Ok(id)
     }
 
@@ -116,10 +122,6 @@ impl Inner {
     /// without flows has one all the same, or its clients would wait for another's to end.
     fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
         let gate = self.listener.borrow().gate.clone();
-        if !gate.has_room_for(key.client().ip()) {
-            // Looked at first: who is refused must not cost another its flow.
-            return Err(UdpDrop::ClientLimit);
-        }
         let mut permit = match gate.try_enter() {
             Some(permit) => permit,
             None => {
@@ -161,7 +163,9 @@ impl Inner {
                         lease.failed(kind, clock::now().0);
                         tried.push(lease.peer().clone());
                     }
-                    Blame::LocalPort | Blame::Resources => return Err(UdpDrop::NoFlow),
+                    // Towards another peer there may be a port.
+                    Blame::LocalPort => tried.push(lease.peer().clone()),
+                    Blame::Resources => return Err(UdpDrop::NoFlow),
                 },
             }
         }

@@ -108,10 +108,13 @@ impl Inner {
         if sent.dropped > 0 {
             self.count_drop(UdpDrop::PeerFull, sent.dropped as u64);
         }
-        let dealt_with = sent.datagrams + sent.dropped;
+        if sent.unfit > 0 {
+            self.count_drop(UdpDrop::Unfit, sent.unfit as u64);
+        }
+        let settled = sent.settled();
         match sent.error {
-            None => Ok(dealt_with),
-            Some(error) => Err((dealt_with, error)),
+            None => Ok(settled),
+            Some(error) => Err((settled, error)),
         }
     }
 }
@@ -124,6 +127,9 @@ pub(super) fn load<'a>(
     mut count: usize,
     train: &mut Train<'a>,
 ) {
+    if count == 0 {
+        return;
+    }
     for message in messages {
         let here = message.count();
         if skip >= here {

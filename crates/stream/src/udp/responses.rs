@@ -68,8 +68,11 @@ impl Inner {
         }
         if sent.error.is_some() {
             // The client's address can't be reached. The flow ends by its timeout if that stays so.
-            let unsent = responses.pass as usize - sent.datagrams - sent.dropped;
+            let unsent = responses.pass as usize - sent.settled();
             self.count_drop(UdpDrop::Unreachable, unsent as u64);
+        }
+        if sent.unfit > 0 {
+            self.count_drop(UdpDrop::Unfit, sent.unfit as u64);
         }
         match responses.ended {
             Some(mut ended) => {

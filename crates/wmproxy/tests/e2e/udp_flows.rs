@@ -149,6 +149,23 @@ fn questions_asked_at_once_are_all_answered_before_a_flow_ends() {
 }
 
 #[test]
+fn a_shorter_idle_timeout_holds_for_the_flows_that_begin_with_it() {
+    let backend = UdpBackend::echo();
+    let config = |idle: &str| format!("workers = 1\n{ACCESS_LOG}{}", udp(backend.addr(), idle));
+    let proxy = start(&config("idle_timeout = \"3s\""));
+    let first = UdpClient::connect(proxy.udp("u"));
+    first.echo(b"for three seconds");
+    proxy.reload_with(&config("idle_timeout = \"300ms\""));
+    let second = UdpClient::connect(proxy.udp("u"));
+    let begun = std::time::Instant::now();
+    second.echo(b"for less than one");
+    let record = proxy.access_log(1).remove(0);
+    assert_eq!(record["bytes_in"].as_u64(), Some(17));
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    eventually("the first to end", || proxy.active() == 0);
+}
+
+#[test]
 fn when_full_the_flow_idle_for_longest_makes_room() {
     let backend = UdpBackend::whoami();
     let more = "idle_timeout = \"3s\"\nmax_connections = 8";
