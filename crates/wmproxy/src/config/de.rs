@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Error as _, IntoDeseria
 use serde::forward_to_deserialize_any;
 
 use super::problem::{Found, MAX_PROBLEMS, nearest};
+use super::secrets::clean_key;
 use super::tree::{Entry, Node, Path, Step, Value};
 
 /// Reads what `root` holds, and marks as dropped what can't be read, with a problem for each. None if nothing
@@ -27,7 +28,9 @@ pub(super) fn decode<T: DeserializeOwned>(root: &mut Node, found: &mut Vec<Found
             return None;
         }
         root.at_mut(&path)?.dropped = true;
-        if found.len() > MAX_PROBLEMS {
+        // Each round reads everything from the start, so that a long file with many problems would take for ever.
+        if found.len() >= MAX_PROBLEMS {
+            found.push(Found::nowhere("there may be more problems: the search ended after this many"));
             return None;
         }
     }
@@ -63,7 +66,7 @@ impl Kind {
                     None => format!("known here: {}", known.join(", ")),
                 };
                 let span = root.key_span(path).unwrap_or(node.span);
-                Found::error(span, format!("unknown key `{key}`")).hint(hint)
+                Found::error(span, format!("unknown key `{}`", clean_key(&key))).hint(hint)
             }
             Kind::UnknownVariant(known) => {
                 let near = match &node.value {

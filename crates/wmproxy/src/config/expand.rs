@@ -1,7 +1,11 @@
 //! Environment variables in texts: `${NAME}`, `${NAME:-default}`, and `$${` for a plain `${`.
 
 use super::problem::Found;
+use super::secrets::is_secret_name;
 use super::tree::{Node, Source, Span, Value};
+
+/// Said of a secret in place of a message that would quote it.
+const NO_NAME: &str = "a `${` here begins no name of an environment variable";
 
 /// Looks a variable up.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -11,25 +15,55 @@ struct Wrong<'a> {
     part: &'a str,
     message: String,
     hint: String,
+    /// It is a variable, but has no value.
+    unset: bool,
 }
 
-/// Expands every text of a tree in place; one that can't be is dropped.
-pub(super) fn expand(node: &mut Node, source: &Source, env: Env<'_>, found: &mut Vec<Found>) {
-    match &mut node.value {
-        Value::Text(text) if text.contains("${") => match expand_text(text, env) {
-            Ok(expanded) => {
-                *text = expanded;
-                node.expanded = true;
+/// Expands the texts of one file.
+pub(super) struct Expander<'a> {
+    pub(super) source: &'a Source,
+    pub(super) env: Env<'a>,
+    pub(super) found: Vec<Found>,
+    /// The values that went into secrets, or came from a variable that sounds like one.
+    pub(super) hidden: Vec<String>,
+}
+
+impl Expander<'_> {
+    /// Expands every text of a tree in place; one that can't be is dropped. `secret` is whether it is in the value of
+    /// a secret's key.
+    pub(super) fn expand(&mut self, node: &mut Node, secret: bool) {
+        match &mut node.value {
+            Value::Text(text) if text.contains("${") => {
+                let hidden = &mut self.hidden;
+                let env = |name: &str| {
+                    let value = (self.env)(name);
+                    if secret || is_secret_name(name) {
+                        hidden.extend(value.clone());
+                    }
+                    value
+                };
+                match expand_text(text, env) {
+                    Ok(expanded) => {
+                        *text = expanded;
+                        node.expanded = true;
+                    }
+                    Err(wrong) => {
+                        let span = narrow(node.span, self.source, wrong.part);
+                        // What is no variable after all may be a part of the secret.
+                        let message = if secret && !wrong.unset { NO_NAME.into() } else { wrong.message };
+                        self.found.push(Found::error(span, message).hint(wrong.hint));
+                        node.dropped = true;
+                    }
+                }
             }
-            Err(wrong) => {
-                let span = narrow(node.span, source, wrong.part);
-                found.push(Found::error(span, wrong.message).hint(wrong.hint));
-                node.dropped = true;
+            Value::List(list) => list.iter_mut().for_each(|node| self.expand(node, secret)),
+            Value::Table(table) => {
+                for (key, entry) in table {
+                    self.expand(&mut entry.node, secret || is_secret_name(key));
+                }
             }
-        },
-        Value::List(list) => list.iter_mut().for_each(|node| expand(node, source, env, found)),
-        Value::Table(table) => table.values_mut().for_each(|e| expand(&mut e.node, source, env, found)),
-        _ => {}
+            _ => {}
+        }
     }
 }
 
@@ -42,7 +76,7 @@ fn narrow(span: Span, source: &Source, part: &str) -> Span {
     }
 }
 
-fn expand_text<'a>(text: &'a str, env: Env<'_>) -> Result<String, Wrong<'a>> {
+fn expand_text<'a>(text: &'a str, mut env: impl FnMut(&str) -> Option<String>) -> Result<String, Wrong<'a>> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -59,9 +93,10 @@ fn expand_text<'a>(text: &'a str, env: Env<'_>) -> Result<String, Wrong<'a>> {
                 part: variable,
                 message: "`${` without a closing `}`".into(),
                 hint: "write `$${` for a plain `${`".into(),
+                unset: false,
             });
         };
-        out.push_str(&lookup(&variable[..=end], env)?);
+        out.push_str(&lookup(&variable[..=end], &mut env)?);
         rest = &variable[end + 1..];
     }
     out.push_str(rest);
@@ -69,7 +104,7 @@ fn expand_text<'a>(text: &'a str, env: Env<'_>) -> Result<String, Wrong<'a>> {
 }
 
 /// The value of `${NAME}` or `${NAME:-default}`.
-fn lookup<'a>(variable: &'a str, env: Env<'_>) -> Result<String, Wrong<'a>> {
+fn lookup<'a>(variable: &'a str, env: &mut impl FnMut(&str) -> Option<String>) -> Result<String, Wrong<'a>> {
     let inner = &variable[2..variable.len() - 1];
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -82,6 +117,7 @@ fn lookup<'a>(variable: &'a str, env: Env<'_>) -> Result<String, Wrong<'a>> {
             part: variable,
             message: format!("`{name}` is no name of an environment variable"),
             hint: "write `${NAME}` or `${NAME:-default}`, and `$${` for a plain `${`".into(),
+            unset: false,
         });
     }
     // As in the shell, an empty variable counts as unset where there is a default.
@@ -90,6 +126,7 @@ fn lookup<'a>(variable: &'a str, env: Env<'_>) -> Result<String, Wrong<'a>> {
         part: variable,
         message: format!("the environment variable `{name}` is not set"),
         hint: format!("set it, or give a default: `${{{name}:-default}}`"),
+        unset: true,
     })
 }
 
@@ -103,7 +140,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        expand_text(text, &env).map_err(|wrong| wrong.message)
+        expand_text(text, env).map_err(|wrong| wrong.message)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::expand::{Env, expand};
+use super::expand::{Env, Expander};
 use super::problem::Found;
 use super::tree::{Node, Path, Source, Span, Value};
 use super::{json, toml, yaml};
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         // Some editors put a byte order mark first.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let file = self.sources.len();
-        self.sources.push(Source { name, dir, text: text.into() });
+        self.sources.push(Source { name, dir, text: text.into(), hidden: Vec::new() });
         let mut node = match format.parse(text, file) {
             Ok(node) => node,
             Err(found) => {
@@ -122,7 +122,10 @@ impl<'a> Reader<'a> {
             return None;
         }
         let source = self.sources[file].clone();
-        expand(&mut node, &source, self.env, &mut self.found);
+        let mut expander = Expander { source: &source, env: self.env, found: Vec::new(), hidden: Vec::new() };
+        expander.expand(&mut node, false);
+        self.found.append(&mut expander.found);
+        self.sources[file].hidden = expander.hidden;
         for (pattern, span) in self.take_includes(&mut node) {
             self.include(&mut node, &source.dir, &pattern, span);
         }

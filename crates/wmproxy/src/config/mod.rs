@@ -19,6 +19,7 @@ pub(crate) mod problem;
 #[cfg(test)]
 mod reference;
 mod resolve;
+mod secrets;
 mod stream;
 #[cfg(test)]
 mod tests;

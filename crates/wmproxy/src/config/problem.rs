@@ -7,7 +7,8 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::mask::{self, Masked};
+use super::mask::Masked;
+use super::secrets;
 use super::tree::{Path, Source, Span, Step};
 
 /// Whoever has more to mend than this starts with these.
@@ -123,11 +124,17 @@ impl Found {
     fn finish(self, texts: &Texts<'_>) -> Problem {
         let place = |span: Span| texts.place(span);
         let FoundText { message, hint, path, related } = *self.text;
+        let clean = |text: String| {
+            texts
+                .sources
+                .iter()
+                .fold(secrets::clean(text, &[]), |text, source| secrets::clean(text, &source.hidden))
+        };
         Problem {
             severity: self.severity,
             place: self.span.and_then(place),
-            message,
-            hint,
+            message: clean(message),
+            hint: hint.map(clean),
             path: path.map(|path| path.to_string()).filter(|path| !path.is_empty()),
             related: related.and_then(|(span, label)| Some((place(span)?, label.to_owned()))),
         }
@@ -257,7 +264,7 @@ struct Texts<'a> {
 impl Texts<'_> {
     fn place(&self, span: Span) -> Option<Place> {
         let source = self.sources.get(span.file)?;
-        let secrets = self.secrets.get(span.file)?.get_or_init(|| mask::secrets(&source.text));
+        let secrets = self.secrets.get(span.file)?.get_or_init(|| secrets::secrets(&source.text));
         Some(Place::new(source, secrets, span))
     }
 }

@@ -233,6 +233,34 @@ fn what_is_no_regular_file_is_refused_without_waiting_for_it() {
 }
 
 #[test]
+fn no_problem_shows_a_secret() {
+    use Format::{Json, Toml, Yaml};
+    for (text, format) in [
+        ("[admin]\ntoken=\"abc\"s3cret", Toml),
+        ("[admin]\ntoken \"s3cret\"", Toml),
+        ("admin=\"s3cret\"", Toml),
+        ("[[stream]]\nlisten=\":1\"\nupstream=\"http://user:s3cret@h:1\"", Toml),
+        ("[[stream]]\nlisten=\":1\"\nupstream=\"redis://:s3cret@h\"", Toml),
+        ("[admin]\nlisten = 1\ntoken=\"${s3cret}\"", Toml),
+        ("[admin]\ntoken=\"${ s3cret }\"", Toml),
+        ("[[stream]]\nlisten=\":1\"\nupstream=\"${DB_PASSWORD}\"", Toml),
+        ("admin:\n  token: \"abc\" s3cret\n", Yaml),
+        ("x: &t s3cret\nadmin:\n  token: *t\n", Yaml),
+        ("token s3cret: 1\n", Yaml),
+        ("{\"admin\": {\"tok\\u0065n\": \"s3cret\", \"listne\": 1}}", Json),
+    ] {
+        let env = |name: &str| (name == "DB_PASSWORD").then(|| "s3cret".to_owned());
+        let mut reader = Reader::new(&env);
+        let root = reader.text("text".into(), PathBuf::new(), text, format);
+        let problems = finish(reader, root).unwrap_err();
+        let all = format!("{problems}{}{:?}", problems.to_json(), problems.lines());
+        // What a variable is called that is not set must be told, and is no secret.
+        let all = all.replace("the environment variable `s3cret`", "").replace("${s3cret:-default}", "");
+        assert!(!all.contains("s3cret"), "{text}:\n{all}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_a_problem_without_a_place() {
     let problems = load(Path::new("/nonexistent/wmproxy.toml")).unwrap_err();
     assert_eq!(

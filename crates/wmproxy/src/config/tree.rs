@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::problem::nearest;
+use super::secrets::clean_key;
 
 /// How deep values may nest: far above what options need, far below what recursion could not bear.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -33,6 +34,8 @@ pub(super) struct Source {
     /// What relative paths in it are relative to.
     pub(super) dir: PathBuf,
     pub(super) text: Arc<str>,
+    /// Values of environment variables that no message may quote.
+    pub(super) hidden: Vec<String>,
 }
 
 /// A value and where it was written.
@@ -101,6 +104,7 @@ impl fmt::Display for Path {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) => {
+                    let key = clean_key(key);
                     let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
                     let dot = if at == 0 { "" } else { "." };
                     if plain { write!(f, "{dot}{key}")? } else { write!(f, "{dot}{key:?}")? }
