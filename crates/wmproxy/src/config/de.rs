@@ -9,7 +9,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::problem::{Found, MAX_PROBLEMS, nearest};
+use super::problem::{Found, MANY_PROBLEMS, MAX_PROBLEMS, nearest};
 use super::secrets::clean_key;
 use super::tree::{Entry, Node, Path, Step, Value};
 
@@ -29,8 +29,8 @@ pub(super) fn decode<T: DeserializeOwned>(root: &mut Node, found: &mut Vec<Found
         }
         root.at_mut(&path)?.dropped = true;
         // Each round reads everything from the start, so that a long file with many problems would take for ever.
-        if found.len() >= MAX_PROBLEMS {
-            found.push(Found::nowhere("there may be more problems: the search ended after this many"));
+        if found.len() >= MAX_PROBLEMS - 1 {
+            found.push(Found::nowhere(MANY_PROBLEMS));
             return None;
         }
     }

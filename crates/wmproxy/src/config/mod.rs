@@ -12,6 +12,7 @@ mod expand;
 mod include;
 mod json;
 mod listen;
+mod loops;
 mod mask;
 pub(crate) mod options;
 pub(crate) mod plan;

@@ -14,6 +14,9 @@ use super::tree::{Path, Source, Span, Step};
 /// Whoever has more to mend than this starts with these.
 pub(super) const MAX_PROBLEMS: usize = 100;
 
+/// Said when the search was given up.
+pub(super) const MANY_PROBLEMS: &str = "there may be more problems: the search ended after this many";
+
 /// Whether a config can be used in spite of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {

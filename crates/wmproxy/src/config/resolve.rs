@@ -14,15 +14,17 @@ use super::listen::Listens;
 use super::options::{AdminOptions, Options, Workers};
 use super::plan::{AccessFormat, AccessLogPlan, AdminPlan, ListenerPlan, LogFile, LogPlan, Plan};
 use super::problem::Found;
-use super::tree::{Node, Path, Source, Span, Step, Value};
+use super::tree::{Node, Path, Source, Span, Step, Tree, Value};
 use crate::observe::filter;
 use crate::observe::template::{self, TemplateError};
 
 /// Makes a plan, and collects what is wrong on the way. The plan is of use only if nothing is.
 pub(super) struct Planner<'a> {
-    tree: Option<&'a Node>,
+    tree: Option<Tree<'a>>,
     sources: &'a [Source],
     pub(super) found: Vec<Found>,
+    /// How many of them are no mere warnings.
+    errors: usize,
     /// Files that were read besides the config.
     pub(super) files: Vec<PathBuf>,
     pub(super) groups: BTreeMap<Arc<str>, GroupSpec>,
@@ -38,9 +40,10 @@ impl<'a> Planner<'a> {
     /// `tree` is where the options were read from, if they were.
     pub(super) fn new(tree: Option<&'a Node>, sources: &'a [Source]) -> Self {
         Planner {
-            tree,
+            tree: tree.map(Tree::new),
             sources,
             found: Vec::new(),
+            errors: 0,
             files: Vec::new(),
             groups: BTreeMap::new(),
             upstreams: BTreeSet::new(),
@@ -212,7 +215,9 @@ impl<'a> Planner<'a> {
         if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
             let message = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
             let mut found = self.error(path, message);
-            if let Some(span) = self.tree.and_then(|tree| tree.key_span(path)).filter(|_| is_key) {
+            if let Some(span) =
+                self.tree.as_ref().and_then(|tree| tree.root.key_span(path)).filter(|_| is_key)
+            {
                 found = Found::error(span, message).path(path.clone());
             }
             self.push(found);
@@ -224,7 +229,7 @@ impl<'a> Planner<'a> {
         for name in options.upstream.keys().filter(|name| !self.used.contains(*name)) {
             let path = table.key(name);
             let message = format!("nothing goes to the upstream `{name}`");
-            let found = match self.tree.and_then(|tree| tree.key_span(&path)) {
+            let found = match self.tree.as_ref().and_then(|tree| tree.root.key_span(&path)) {
                 Some(span) => Found::error(span, message).path(path),
                 None => Found::nowhere(message).path(path),
             };
@@ -258,7 +263,7 @@ impl<'a> Planner<'a> {
 
     /// The node that an option was read from.
     pub(super) fn node(&self, path: &Path) -> Option<&'a Node> {
-        self.tree.and_then(|tree| tree.at(&tree.with_dropped(path)))
+        self.tree.as_ref().and_then(|tree| tree.root.at(&tree.with_dropped(path)))
     }
 
     /// Where an option is written, or else what holds it.
@@ -288,10 +293,16 @@ impl<'a> Planner<'a> {
             Some(span) => Found::error(span, message),
             None => Found::nowhere(message),
         };
-        found.path(self.tree.map_or_else(|| path.clone(), |tree| tree.with_dropped(path)))
+        found.path(self.tree.as_ref().map_or_else(|| path.clone(), |tree| tree.with_dropped(path)))
+    }
+
+    /// How many problems there are, warnings aside.
+    pub(super) fn errors(&self) -> usize {
+        self.errors
     }
 
     pub(super) fn push(&mut self, found: Found) {
+        self.errors += usize::from(found.is_error());
         self.found.push(found);
     }
 

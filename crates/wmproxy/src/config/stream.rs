@@ -9,9 +9,10 @@ use wmproxy_net::options::Toggle;
 use wmproxy_stream::options::{StreamOptions, UdpOptions};
 use wmproxy_upstream::GroupSpec;
 
+use super::loops;
 use super::options::Options;
 use super::plan::{AccessLogPlan, ListenerPlan, ModePlan};
-use super::problem::{Found, nearest};
+use super::problem::{Found, MANY_PROBLEMS, MAX_PROBLEMS, nearest};
 use super::resolve::Planner;
 use super::tree::Path;
 
@@ -34,6 +35,10 @@ impl Planner<'_> {
         let table = Path::default().key("stream");
         let names = self.names(&options.stream, &table);
         for (index, (stream, name)) in options.stream.iter().zip(names).enumerate() {
+            if self.errors() >= MAX_PROBLEMS {
+                self.push(Found::nowhere(MANY_PROBLEMS));
+                return;
+            }
             let path = table.index(index);
             self.check_stream(stream, &path);
             let access_log = self.stream_access_log(stream, options, &path, access_log);
@@ -42,6 +47,7 @@ impl Planner<'_> {
             if let Some(target) = target
                 && self.ranges_match(&target, &listens, &path)
             {
+                self.check_loop(&listens, &target, &path);
                 self.listeners_of(stream, &name, &listens, &target, access_log.as_ref());
             }
         }
@@ -206,6 +212,20 @@ impl Planner<'_> {
             self.push(found.hint(format!("every range, and every address of `listen`, needs {ports} ports")));
         }
         targets && sources
+    }
+
+    fn check_loop(&mut self, listens: &[ListenSpec], target: &Target, path: &Path) {
+        let is_loop = |listen: &ListenSpec| match target {
+            Target::Inline(addresses) => addresses.iter().any(|address| loops::is_own(listen, address)),
+            Target::Named(name) => self.groups.get(name).is_some_and(|group| {
+                let mut servers = group.servers.iter().filter(|server| !server.down);
+                servers.any(|server| loops::is_own_server(listen, &server.target))
+            }),
+        };
+        let Some(listen) = listens.iter().find(|listen| is_loop(listen)) else { return };
+        let message = format!("this goes to its own listener {listen}: each connection would open the next");
+        let found = self.error(&path.key("upstream"), message).warning();
+        self.push(found.related(self.span(&path.key("listen")), "the listener"));
     }
 
     fn listeners_of(

@@ -320,6 +320,27 @@ fn ranges_of_all_ports_are_limited() {
     assert!(problems.to_string().contains("more than 65536 listeners"), "{problems}");
 }
 
+#[test]
+fn a_stream_that_goes_to_itself_is_warned_of() {
+    let text = "[upstream.own]\nservers = [\"10.0.0.1:53\", \"127.0.0.1:53\"]\n\
+        [[stream]]\nlisten = [\":80\", \"udp://:53\"]\nupstream = \"own\"\n";
+    let warnings = load_text("x", text, Format::Toml).unwrap().warnings.to_string();
+    assert!(warnings.contains("this goes to its own listener udp://:53"), "{warnings}");
+}
+
+#[test]
+fn many_bad_streams_take_no_time() {
+    let streams = |one: &str| format!("[[stream]]\n{one}\n").repeat(20_000);
+    for one in ["listen = \":1\"\nupstream = \"nowhere\"", "listen = 1", "name = 1", ""] {
+        let started = std::time::Instant::now();
+        let problems = load_text("x", &streams(one), Format::Toml).unwrap_err();
+        assert!(problems.to_string().contains("there may be more problems"), "{one}");
+        assert_eq!(problems.list.len(), 100);
+        // With the square of the number of streams it takes minutes, built like this.
+        assert!(started.elapsed() < Duration::from_secs(20), "{one}: {:?}", started.elapsed());
+    }
+}
+
 /// A config to be damaged.
 const SEED: &str = include_str!("golden/full.toml");
 

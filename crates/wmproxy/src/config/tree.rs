@@ -1,6 +1,7 @@
 //! The one form that TOML, YAML and JSON are read into: values that know where they were written.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -115,6 +116,44 @@ impl fmt::Display for Path {
     }
 }
 
+/// A finished tree, and where in its lists those elements are that were not dropped. Each list is looked through once:
+/// once for each of its elements would take time with the square of its length.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    pub(super) root: &'a Node,
+    /// By the address of a list's first element.
+    alive: RefCell<HashMap<*const Node, Vec<usize>>>,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: &'a Node) -> Self {
+        Tree { root, alive: RefCell::default() }
+    }
+
+    /// Turns positions among the elements that count into positions among all of them.
+    pub(super) fn with_dropped(&self, path: &Path) -> Path {
+        let mut full = Path::default();
+        let mut node = Some(self.root);
+        for step in &path.0 {
+            let step = match (step, node.map(|node| &node.value)) {
+                (Step::Index(index), Some(Value::List(list))) => Step::Index(self.position(list, *index)),
+                _ => step.clone(),
+            };
+            node = node.and_then(|node| node.child(&step));
+            full.0.push(step);
+        }
+        full
+    }
+
+    fn position(&self, list: &[Node], index: usize) -> usize {
+        let mut lists = self.alive.borrow_mut();
+        let alive = lists.entry(list.as_ptr()).or_insert_with(|| {
+            list.iter().enumerate().filter(|(_, node)| !node.dropped).map(|(at, _)| at).collect()
+        });
+        alive.get(index).copied().unwrap_or(index)
+    }
+}
+
 impl Node {
     pub(super) fn new(value: Value, span: Span) -> Self {
         Node { value, span, dropped: false, expanded: false }
@@ -126,11 +165,15 @@ impl Node {
 
     /// The node at the end of `path`, dropped or not.
     pub(super) fn at(&self, path: &Path) -> Option<&Node> {
-        path.0.iter().try_fold(self, |node, step| match (&node.value, step) {
+        path.0.iter().try_fold(self, |node, step| node.child(step))
+    }
+
+    fn child(&self, step: &Step) -> Option<&Node> {
+        match (&self.value, step) {
             (Value::Table(table), Step::Key(key)) => table.get(key).map(|entry| &entry.node),
             (Value::List(list), Step::Index(index)) => list.get(*index),
             _ => None,
-        })
+        }
     }
 
     pub(super) fn at_mut(&mut self, path: &Path) -> Option<&mut Node> {
@@ -148,24 +191,6 @@ impl Node {
             Value::Table(table) => table.get(key).map(|entry| entry.key),
             _ => None,
         }
-    }
-
-    /// Turns positions among the elements that count into positions among all of them.
-    pub(super) fn with_dropped(&self, path: &Path) -> Path {
-        let mut full = Path::default();
-        for step in &path.0 {
-            let list = match (step, self.at(&full).map(|node| &node.value)) {
-                (Step::Index(index), Some(Value::List(list))) => Some((index, list)),
-                _ => None,
-            };
-            let Some((index, list)) = list else {
-                full.0.push(step.clone());
-                continue;
-            };
-            let alive = list.iter().enumerate().filter(|(_, node)| !node.dropped);
-            full.0.push(Step::Index(alive.map(|(at, _)| at).nth(*index).unwrap_or(*index)));
-        }
-        full
     }
 
     /// Whether something in here was dropped, so that what is missing may be no fault of the writer's.
