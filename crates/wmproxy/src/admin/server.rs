@@ -1,9 +1,11 @@
 //! The server of the admin API.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes, HttpBody as _};
@@ -13,11 +15,13 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::bind::{Bound, Stream};
@@ -32,8 +36,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// No request of this API comes near.
 const BODY_LIMIT: usize = 64 << 10;
 
-/// Some dashboards and scrapers, each with a connection that it keeps. Others wait in the system's queue.
-const MAX_CONNECTIONS: usize = 64;
+/// Some dashboards and scrapers, each with a connection that it keeps. When all are taken, the oldest one that has not
+/// asked anything yet makes room; where all have asked, others wait in the system's queue.
+pub(super) const MAX_CONNECTIONS: usize = 64;
 
 /// After this a connection is closed at its next answer, so that one that never reads does not stay for good.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -54,6 +59,35 @@ struct App {
     guard: Guard,
 }
 
+/// A connection whose first request's head is still to come.
+struct Silent {
+    handle: AbortHandle,
+    asked: Arc<AtomicBool>,
+}
+
+impl Silent {
+    fn is_over(&self) -> bool {
+        self.handle.is_finished() || self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// The routes for one connection; notes that it has asked.
+struct Routes {
+    router: TowerToHyperService<Router>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Service<hyper::Request<Incoming>> for Routes {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <TowerToHyperService<Router> as Service<hyper::Request<Incoming>>>::Future;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        self.router.call(request)
+    }
+}
+
 impl Bound {
     /// Answers until `shutdown` resolves, then lets the answers in flight end, which takes a second at most.
     pub(crate) async fn serve(self, control: Arc<dyn Control>, shutdown: impl Future<Output = ()>) {
@@ -62,19 +96,28 @@ impl Bound {
         http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(HEAD_BYTES);
         let (stop, stopped) = watch::channel(());
         let mut conns = JoinSet::new();
+        // The oldest first.
+        let mut silent: VecDeque<Silent> = VecDeque::new();
         let mut shutdown = pin!(shutdown);
         // One line each time it begins, not one each try.
         let mut failing = false;
         loop {
+            silent.retain(|conn| !conn.is_over());
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = conns.join_next() => {}
-                accepted = self.listener.accept(), if conns.len() < MAX_CONNECTIONS => match accepted {
+                accepted = self.listener.accept(), if conns.len() < MAX_CONNECTIONS || !silent.is_empty() => match accepted {
                     Ok(stream) => {
                         failing = false;
-                        let service = TowerToHyperService::new(router.clone());
-                        let conn = http.serve_connection(TokioIo::new(stream), service);
-                        conns.spawn(connection(conn, stopped.clone()));
+                        if conns.len() >= MAX_CONNECTIONS && let Some(oldest) = silent.pop_front() {
+                            oldest.handle.abort();
+                        }
+                        let asked = Arc::new(AtomicBool::new(false));
+                        let router = TowerToHyperService::new(router.clone());
+                        let routes = Routes { router, asked: asked.clone() };
+                        let conn = http.serve_connection(TokioIo::new(stream), routes);
+                        let handle = conns.spawn(connection(conn, stopped.clone()));
+                        silent.push_back(Silent { handle, asked });
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut failing, true) {
@@ -106,7 +149,7 @@ async fn connection(conn: Conn, mut stopped: watch::Receiver<()>) {
     }
 }
 
-type Conn = http1::Connection<TokioIo<Box<dyn Stream>>, TowerToHyperService<Router>>;
+type Conn = http1::Connection<TokioIo<Box<dyn Stream>>, Routes>;
 
 async fn finish(mut conn: Pin<&mut Conn>) -> hyper::Result<()> {
     conn.as_mut().graceful_shutdown();

@@ -17,6 +17,7 @@ use wmproxy_wire::units::Secret;
 use super::bind::Bound;
 use super::client::{Client, ClientError};
 use super::command::{Action, wait_for_end};
+use super::server::MAX_CONNECTIONS;
 use super::status::Status;
 use super::{Control, ReloadFailure, Reloaded, STATUS_PATH};
 use crate::config::{self, Format};
@@ -357,4 +358,30 @@ fn clients_that_say_nothing_leave_room_for_others() {
     let mut rest = Vec::new();
     let _ = half.read_to_end(&mut rest);
     assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 4"), "{}", rest.escape_ascii());
+}
+
+#[test]
+fn silent_clients_on_every_place_make_room_and_those_that_asked_stay() {
+    let server = Running::start_with("127.0.0.1:0", Fake::default(), Duration::from_secs(600));
+    let mut kept = server.connect();
+    let mut ask_kept = || {
+        kept.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut start = [0; 12];
+        kept.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        // The rest of the answer ends with the closing brace of its object.
+        let mut text = String::from_utf8_lossy(&start).into_owned();
+        while !text.ends_with("]}") {
+            let mut more = [0; 4096];
+            let n = kept.read(&mut more).unwrap();
+            assert!(n > 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&more[..n]));
+        }
+    };
+    ask_kept();
+    let silent: Vec<_> = (0..2 * MAX_CONNECTIONS).map(|_| server.connect()).collect();
+    assert_eq!(server.ask("GET /api/v1/status", "").0, 200);
+    ask_kept();
+    let mut byte = [0];
+    assert!(matches!((&silent[0]).read(&mut byte), Ok(0) | Err(_)), "the oldest one is closed");
 }
