@@ -191,6 +191,10 @@ pub struct ListenerBlock {
     pub udp_batch_in: Log2Histogram,
     /// Datagrams in one send to a client.
     pub udp_batch_out: Log2Histogram,
+    /// Datagrams in one send to a peer.
+    pub udp_batch_to_peer: Log2Histogram,
+    /// Datagrams in one receive from a peer.
+    pub udp_batch_from_peer: Log2Histogram,
     /// Failures of accept by kind.
     pub accept_errors: [Counter; AcceptErrorKind::ALL.len()],
     /// How often accepting was paused for lack of resources, and how often it went on; the difference is who waits now.

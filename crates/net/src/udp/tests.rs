@@ -1,7 +1,6 @@
 use std::net::UdpSocket as Plain;
 
 use super::*;
-use crate::sys::datagram::Route;
 use wmproxy_runtime::counter::Log2Histogram;
 
 fn on_local_runtime<F: Future>(test: F) -> F::Output {
@@ -31,7 +30,7 @@ fn a_train_of_mixed_sizes_arrives_whole_and_in_order() {
         let sizes = Log2Histogram::default();
         let lens = [100, 100, 100, 60, 100, 0, 0, 1, 1472, 1472, 1472, 1473, 65507, 9000, 9000];
         let data: Vec<Vec<u8>> = lens.iter().enumerate().map(|(i, &len)| vec![i as u8; len]).collect();
-        let mut train = Train::new(&near, Route::default(), Some(&sizes));
+        let mut train = Train::to_peer(&near, &sizes);
         for datagram in &data {
             train.push(datagram, 0);
         }
@@ -48,11 +47,12 @@ fn a_train_of_mixed_sizes_arrives_whole_and_in_order() {
 #[test]
 fn without_gso_the_same_arrives_one_by_one() {
     on_local_runtime(async {
+        let sizes = Log2Histogram::default();
         let (near, far) = pair();
         near.gso_limit.set(0);
         let data: Vec<[u8; 200]> = (0..10).map(|i| [i; 200]).collect();
         let joined = data.concat();
-        let mut train = Train::to_peer(&near);
+        let mut train = Train::to_peer(&near, &sizes);
         train.push(&joined, 200);
         assert_eq!(train.finish().datagrams, 10);
         for datagram in &data {
@@ -64,6 +64,7 @@ fn without_gso_the_same_arrives_one_by_one() {
 #[test]
 fn a_batch_can_be_sent_on_in_parts() {
     on_local_runtime(async {
+        let sizes = Log2Histogram::default();
         let ((near, far), (out, target)) = (pair(), pair());
         for i in 0..20u8 {
             far.send(&[i; 50]).unwrap();
@@ -72,7 +73,7 @@ fn a_batch_can_be_sent_on_in_parts() {
             .receive(|mut batch| {
                 let messages: Vec<_> = (0..batch.len()).map(|i| batch.take(i)).collect();
                 for range in [0..7, 7..messages.len()] {
-                    let mut train = Train::to_peer(&out);
+                    let mut train = Train::to_peer(&out, &sizes);
                     for message in &messages[range] {
                         batch.load(message, 0, message.count(), &mut train);
                     }
@@ -92,9 +93,10 @@ fn a_batch_can_be_sent_on_in_parts() {
 #[test]
 fn a_closed_port_is_an_error_of_the_connected_socket() {
     on_local_runtime(async {
+        let sizes = Log2Histogram::default();
         let (near, far) = pair();
         drop(far);
-        let mut train = Train::to_peer(&near);
+        let mut train = Train::to_peer(&near, &sizes);
         train.push(b"anybody?", 0);
         assert_eq!(train.finish().datagrams, 1);
         let error = near.receive(|_| ()).await.unwrap_err();
@@ -105,10 +107,11 @@ fn a_closed_port_is_an_error_of_the_connected_socket() {
 #[test]
 fn a_datagram_that_can_not_be_sent_stops_no_other() {
     on_local_runtime(async {
+        let sizes = Log2Histogram::default();
         let (near, far) = pair();
         // As one over IPv6 may be, and IPv4 has no room for.
         let data: Vec<Vec<u8>> = [10, 65_520, 20].iter().map(|&len| vec![1; len]).collect();
-        let mut train = Train::to_peer(&near);
+        let mut train = Train::to_peer(&near, &sizes);
         data.iter().for_each(|datagram| train.push(datagram, 0));
         let sent = train.finish();
         assert_eq!((sent.datagrams, sent.unfit, sent.settled()), (2, 1, 3), "{:?}", sent.error);

@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 65_535 - 48;
 pub struct Train<'a> {
     socket: &'a UdpSocket,
     route: Route,
-    sizes: Option<&'a Log2Histogram>,
+    sizes: &'a Log2Histogram,
     cars: [IoSlice<'a>; MAX_SEGMENTS],
     len: usize,
     segment: usize,
@@ -57,9 +57,9 @@ impl Sent {
 }
 
 impl<'a> Train<'a> {
-    /// A train to the peer that `socket` is connected to.
-    pub fn to_peer(socket: &'a UdpSocket) -> Train<'a> {
-        Train::new(socket, Route::default(), None)
+    /// A train to the peer that `socket` is connected to. Counts the size of each call in `sizes`.
+    pub fn to_peer(socket: &'a UdpSocket, sizes: &'a Log2Histogram) -> Train<'a> {
+        Train::new(socket, Route::default(), sizes)
     }
 
     /// A train to a client, from the address of ours that it reached. Counts the size of each call in `sizes`.
@@ -69,10 +69,10 @@ impl<'a> Train<'a> {
         from: Option<IpAddr>,
         sizes: &'a Log2Histogram,
     ) -> Train<'a> {
-        Train::new(socket, Route { to: Some(client), from }, Some(sizes))
+        Train::new(socket, Route { to: Some(client), from }, sizes)
     }
 
-    pub(super) fn new(socket: &'a UdpSocket, route: Route, sizes: Option<&'a Log2Histogram>) -> Train<'a> {
+    pub(super) fn new(socket: &'a UdpSocket, route: Route, sizes: &'a Log2Histogram) -> Train<'a> {
         Train {
             socket,
             route,
@@ -140,9 +140,7 @@ impl<'a> Train<'a> {
             Ok(()) => {
                 self.sent.datagrams += segments;
                 self.sent.bytes += bytes;
-                if let Some(sizes) = self.sizes {
-                    sizes.record(segments as u64);
-                }
+                self.sizes.record(segments as u64);
             }
             Err(error) if is_full(&error) => self.sent.dropped += segments,
             Err(error) if segments == 1 && is_unfit(&error) => self.sent.unfit += 1,
@@ -173,7 +171,7 @@ impl<'a> Train<'a> {
         sent: &mut Sent,
         socket: &UdpSocket,
         route: Route,
-        sizes: Option<&Log2Histogram>,
+        sizes: &Log2Histogram,
         cars: &[IoSlice<'_>],
         segment: usize,
     ) {
@@ -182,9 +180,7 @@ impl<'a> Train<'a> {
                 Ok(()) => {
                     sent.datagrams += 1;
                     sent.bytes += datagram.len();
-                    if let Some(sizes) = sizes {
-                        sizes.record(1);
-                    }
+                    sizes.record(1);
                 }
                 Err(error) if is_full(&error) => sent.dropped += 1,
                 Err(error) if is_unfit(&error) => sent.unfit += 1,

@@ -101,7 +101,8 @@ impl Inner {
         let mut table = self.table.borrow_mut();
         let pass = table.on_request(now(), id, (total - done) as u64) as usize;
         let Some(flow) = table.get_mut(id) else { return Ok(0) };
-        let mut train = Train::to_peer(&flow.socket);
+        let metrics = flow.record.metrics().clone();
+        let mut train = Train::to_peer(&flow.socket, &metrics.blocks.local().udp_batch_to_peer);
         load(batch, messages, done, pass, &mut train);
         let sent = train.finish();
         flow.record.add_datagrams_in(sent.datagrams as u64, sent.bytes as u64);

@@ -50,6 +50,7 @@ impl Inner {
             *slot = Some(message);
         }
         let metrics = self.listener.borrow().metrics.clone();
+        metrics.blocks.local().udp_batch_from_peer.record(total as u64);
         let mut table = self.table.borrow_mut();
         let responses = table.on_response(now(), id, total as u64);
         let mut train = Train::to_client(&self.socket, client, local, &metrics.blocks.local().udp_batch_out);

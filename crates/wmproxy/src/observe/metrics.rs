@@ -248,9 +248,13 @@ fn encode_datagrams(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -
         },
     )?;
     type Field = fn(&ListenerBlock) -> &Log2Histogram;
-    let batches: [(&str, &str, Field); 2] = [
+    let batches: [(&str, &str, Field); 4] = [
         ("wmproxy_udp_batch_in_datagrams", "Datagrams in one receive from clients", |b| &b.udp_batch_in),
         ("wmproxy_udp_batch_out_datagrams", "Datagrams in one send to a client", |b| &b.udp_batch_out),
+        ("wmproxy_udp_batch_to_peer_datagrams", "Datagrams in one send to a peer", |b| &b.udp_batch_to_peer),
+        ("wmproxy_udp_batch_from_peer_datagrams", "Datagrams in one receive from a peer", |b| {
+            &b.udp_batch_from_peer
+        }),
     ];
     for (name, help, field) in batches {
         family(out, (name, help), MetricType::Histogram, |m| {
