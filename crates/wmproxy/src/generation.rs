@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_net::addr::{Address, AddressSpec, Protocol};
 use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Bound, Listener};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
@@ -131,7 +131,7 @@ impl House {
             let mode = Mode::new(&wanted.mode, wanted.protocol, group, log);
             let (active, running) = match heirs.remove(&index) {
                 Some(parts) => (self.inherit(wanted, &parts), true),
-                None => (self.bind(wanted)?, false),
+                None => (self.bind(wanted).map_err(|error| name_own(error, wanted, old))?, false),
             };
             listeners.push((active, mode, running));
             limits.push((spec.max_connections, spec.per_client_connections));
@@ -353,6 +353,26 @@ fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inheri
         }
     }
     heirs
+}
+
+/// Says so when the address that is taken is taken by this very process: sockets can't be widened or narrowed, and the
+/// old ones are in use until the new are there.
+fn name_own(error: anyhow::Error, wanted: &ListenerPlan, old: &Generation) -> anyhow::Error {
+    let is_taken = error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);
+    let port = wanted.address.ports().map(|ports| *ports.start());
+    let overlaps = |listener: &&Arc<ListenerMetrics>| match listener.address {
+        Address::Inet(bound) => listener.protocol == wanted.protocol && Some(bound.port()) == port,
+        Address::Unix(_) => false,
+    };
+    match old.in_service().find(overlaps).filter(|_| is_taken) {
+        Some(own) => error.context(format!(
+            "`{}` listens on {} now; to change the form of its address, remove it with one reload and add it with the next",
+            own.name, own.address
+        )),
+        None => error,
+    }
 }
 
 /// Asks for the addresses of all names at once. What does not come in time is asked for again later.

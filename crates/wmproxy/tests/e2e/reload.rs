@@ -328,3 +328,16 @@ fn a_stop_goes_past_a_reload_that_waits_for_names() {
     assert_eq!(proxy.wait(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn an_address_that_is_our_own_in_another_form_is_named() {
+    let backend = Backend::echo();
+    let proxy = start(&tcp(backend.addr(), ""));
+    proxy.expect_warn("reload");
+    let port = proxy.tcp("t").port();
+    // First to a port that the config names, then to all addresses of it.
+    proxy.reload_with(&stream("t", &format!("127.0.0.2:{port}"), backend.addr(), ""));
+    let refused = proxy.reload_refused(&stream("t", &format!("0.0.0.0:{port}"), backend.addr(), ""));
+    assert!(refused.contains("`t` listens on 127.0.0.2"), "{refused}");
+    assert!(refused.contains("in use"), "{refused}");
+}
