@@ -12,6 +12,8 @@ const SLOT: usize = 65_536;
 const STRIDE: usize = SLOT + 19 * 64;
 /// Room for the ancillary data of one message: a segment size and a packet info of either family.
 const CONTROL: usize = 128;
+/// Room for the sender's address of one message.
+const NAME: libc::socklen_t = size_of::<libc::sockaddr_storage>() as _;
 
 /// Messages as recvmmsg(2) fills them. Owned by one thread and used for one socket after the other.
 pub(crate) struct Inbox {
@@ -21,6 +23,8 @@ pub(crate) struct Inbox {
     names: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
     _vectors: Box<[libc::iovec]>,
+    /// Whether the headers point to the names now.
+    with_names: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -60,7 +64,7 @@ impl Inbox {
                 // SAFETY: all-zero bytes are a valid mmsghdr: null pointers and zero lengths.
                 let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
                 header.msg_hdr.msg_name = (&raw mut names[i]).cast();
-                header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as _;
+                header.msg_hdr.msg_namelen = NAME;
                 header.msg_hdr.msg_iov = &raw mut vectors[i];
                 header.msg_hdr.msg_iovlen = 1;
                 header.msg_hdr.msg_control = controls[i].0.as_mut_ptr().cast();
@@ -68,11 +72,19 @@ impl Inbox {
                 header
             })
             .collect();
-        Inbox { headers, buffers, names, controls, _vectors: vectors }
+        Inbox { headers, buffers, names, controls, _vectors: vectors, with_names: true }
     }
 
-    /// Receives what is there without waiting, and says how many messages that was.
-    pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    /// Receives what is there without waiting, and says how many messages that was. Senders are told only `with_names`:
+    /// on a connected socket there is but one, and the kernel need not write it down each time.
+    pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>, with_names: bool) -> io::Result<usize> {
+        if self.with_names != with_names {
+            self.with_names = with_names;
+            for (header, name) in self.headers.iter_mut().zip(&mut self.names) {
+                header.msg_hdr.msg_name = if with_names { (&raw mut *name).cast() } else { ptr::null_mut() };
+                header.msg_hdr.msg_namelen = if with_names { NAME } else { 0 };
+            }
+        }
         let count = self.headers.len() as libc::c_uint;
         // SAFETY: every header points to a buffer, a name and a control block of the stated lengths, all of which this
         // inbox owns and nobody borrows during the call.
@@ -93,9 +105,9 @@ impl Inbox {
         let header = &mut self.headers[i];
         let len = (header.msg_len as usize).min(SLOT);
         let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        let from = socket_addr(&self.names[i]);
+        let from = if self.with_names { socket_addr(&self.names[i]) } else { None };
         let (segment, local) = ancillary(&header.msg_hdr);
-        header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as _;
+        header.msg_hdr.msg_namelen = if self.with_names { NAME } else { 0 };
         header.msg_hdr.msg_controllen = self.controls[i].0.len() as _;
         header.msg_hdr.msg_flags = 0;
         let data = &self.buffers[i * STRIDE..i * STRIDE + len];
@@ -275,7 +287,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn receive_all(inbox: &mut Inbox, socket: &UdpSocket) -> Vec<(Vec<u8>, usize, Option<IpAddr>)> {
-        let n = inbox.receive(socket.as_fd()).unwrap();
+        let n = inbox.receive(socket.as_fd(), true).unwrap();
         (0..n)
             .map(|i| {
                 let message = inbox.take(i);
@@ -319,7 +331,7 @@ mod tests {
         let (a, b) = ([1; 300], [2; 150]);
         send(sender.as_fd(), route, &[IoSlice::new(&a), IoSlice::new(&b)], Some(100)).unwrap();
         let mut inbox = Inbox::new(8);
-        let n = inbox.receive(here.as_fd()).unwrap();
+        let n = inbox.receive(here.as_fd(), true).unwrap();
         assert_eq!(n, 1);
         let message = inbox.take(0);
         assert_eq!((message.data, message.segment), (&[&a[..], &b[..]].concat()[..], 100));
@@ -342,6 +354,6 @@ mod tests {
             let bytes: Vec<_> = got.into_iter().map(|(data, _, _)| data).collect();
             assert_eq!(bytes, (0..5).map(|i| vec![round, i]).collect::<Vec<_>>());
         }
-        assert_eq!(inbox.receive(here.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(inbox.receive(here.as_fd(), true).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -43,6 +43,7 @@ pub struct UdpSocket {
     fd: AsyncFd<Arc<OwnedFd>>,
     /// The largest segment that GSO took no offence at; 0 when it is not to be had.
     gso_limit: Cell<u16>,
+    connected: bool,
 }
 
 /// What one receive brought. Lives in the worker's buffers, so it is dealt with before anything is awaited.
@@ -57,7 +58,7 @@ pub struct Message {
     index: usize,
     len: usize,
     segment: usize,
-    /// Who sent it; none if the address made no sense.
+    /// Who sent it; none if the address made no sense, and on a connected socket.
     pub from: Option<SocketAddr>,
     /// The address of ours that it came to, where the socket reports it.
     pub local: Option<IpAddr>,
@@ -125,8 +126,12 @@ impl UdpSocket {
     /// # Errors
     /// The worker's event queue takes no more.
     pub fn new(fd: Arc<OwnedFd>) -> io::Result<UdpSocket> {
+        UdpSocket::watch(fd, false)
+    }
+
+    fn watch(fd: Arc<OwnedFd>, connected: bool) -> io::Result<UdpSocket> {
         let fd = sys::watch(fd, Interest::READABLE | Interest::ERROR)?;
-        Ok(UdpSocket { fd, gso_limit: Cell::new(u16::MAX) })
+        Ok(UdpSocket { fd, gso_limit: Cell::new(u16::MAX), connected })
     }
 
     /// A socket that sends to `peer` and hears nobody else.
@@ -141,7 +146,7 @@ impl UdpSocket {
             enable_gro(&socket);
             allow_fragments(&socket, peer.ip())?;
             socket.connect(&SockAddr::from(peer))?;
-            UdpSocket::new(Arc::new(socket.into()))
+            UdpSocket::watch(Arc::new(socket.into()), true)
         };
         open().inspect_err(pressure::note)
     }
@@ -155,7 +160,7 @@ impl UdpSocket {
         loop {
             // An ICMP error makes a socket neither readable nor closed, only erroneous.
             let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
-            let received = INBOX.with_borrow_mut(|inbox| inbox.receive(self.fd.as_fd()));
+            let received = INBOX.with_borrow_mut(|inbox| inbox.receive(self.fd.as_fd(), !self.connected));
             match received {
                 Ok(messages) => {
                     if messages < BATCH {

@@ -38,10 +38,11 @@ impl Inner {
             };
         }
         self.listener.borrow().metrics.blocks.local().udp_batch_in.record(datagrams as u64);
+        let mut together = Vec::with_capacity(count);
         for first in 0..count {
             let Some((key, message)) = messages[first].take() else { continue };
-            let mut together = Vec::new();
             let local = message.local;
+            together.clear();
             together.push(message);
             for later in &mut messages[first + 1..count] {
                 if later.as_ref().is_some_and(|(other, _)| *other == key) {
