@@ -121,7 +121,7 @@ impl Installed {
             .replace("@BACKEND@", &backend.to_string())
             .replace("@DIR@", &dir.display().to_string())
             .replace("@LOAD_MODULE@", &self.load_module)
-            .replace("@UDP@", if spec.is_udp() { " udp" } else { "" })
+            .replace("@UDP@", if spec.is_udp() { " udp rcvbuf=4m" } else { "" })
             .replace("@SCHEME@", if spec.is_udp() { "udp://" } else { "" })
             .replace("@SPLICE@", if spec.kind.is_bulk() { "option splice-auto" } else { "" });
         let file = dir.join(name);

@@ -132,7 +132,7 @@ const SPECS: [Spec; 7] = [
         scenario: Scenario::Udp1200,
         slug: "udp-1200",
         title: "UDP, 1200-byte datagrams",
-        what: "8 client sockets keep up to 8 datagrams each in flight, sent in bursts of 4 or more, to a UDP echo \
+        what: "8 client sockets keep up to 20 datagrams each in flight, sent in bursts of 10 or more, to a UDP echo \
                backend; an echo is two datagrams for the proxy. Client and backend use one syscall a datagram.",
         figure: "CPU per datagram, µs",
         unit: "datagram",

@@ -14,11 +14,11 @@ use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::pattern::{message, seq_of, stamp};
 
-/// Datagrams a socket keeps in flight.
-const WINDOW: u64 = 8;
+/// Datagrams a socket keeps in flight: two bursts.
+const WINDOW: u64 = 20;
 
-/// A socket sends when it may send so many: those who send much send in bursts (QUIC paces by ten packets and more),
-/// and a client that woke for each echo would be slower than the proxies it is to load.
+/// A socket sends when it may send so many: those who send much send in bursts (QUIC in bursts of ten packets, RFC 9002
+/// section 7.7), and a client that woke for each echo would be slower than the proxies it is to load.
 const BURST: u64 = WINDOW / 2;
 
 /// What has not come back when nothing at all has come for so long is lost.
