@@ -46,7 +46,7 @@ fn every_thread_becomes_the_user_and_keeps_the_privileged_port() {
     };
     let proxy = start(&config(""));
     // Nobody may not remove a file from root's folder.
-    proxy.expect_warn("the admin socket's file stays behind");
+    proxy.expect_warn("a socket's file stays behind");
     let nobody = run_in("/".as_ref(), "id", &["-u", "nobody"]).success().stdout.trim().to_owned();
     let group = run_in("/".as_ref(), "id", &["-g", "nobody"]).success().stdout.trim().to_owned();
     // Real, effective, saved and for files.
