@@ -43,42 +43,23 @@ impl Stream {
     /// on unix sockets at descriptors that were sent along.
     #[inline]
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()) {
-                Ok((n, _)) => {
-                    if n > 0 && n < buffer.len() && self.inet && !self.is_urgent() {
-                        ready.clear_ready();
-                    }
-                    return Poll::Ready(Ok(n));
-                }
-                Err(Errno::AGAIN) => {
+        let room = buffer.len();
+        let receive = |fd: BorrowedFd<'_>| match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()) {
+            Ok((n, _)) => Ok(n),
+            Err(error) => {
+                if error == Errno::AGAIN {
                     self.forget_urgent();
-                    ready.clear_ready();
                 }
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
+                Err(error)
             }
-        }
+        };
+        self.poll_reading(cx, receive, |n| n > 0 && n < room && self.inet && !self.is_urgent())
     }
 
     /// Writes as much as the socket takes, at least one byte.
     #[inline]
     pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut ready = ready!(self.fd.poll_write_ready(cx))?;
-            match rustix::net::send(&self.fd, data, SendFlags::NOSIGNAL) {
-                Ok(n) => {
-                    if n < data.len() {
-                        ready.clear_ready();
-                    }
-                    return Poll::Ready(Ok(n));
-                }
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
+        self.poll_writing(cx, |fd| rustix::net::send(fd, data, SendFlags::NOSIGNAL), |n| n < data.len())
     }
 
     /// Whether urgent data (RFC 9293 section 3.8.5) may have come since the socket was last drained. It is passed on as
@@ -92,16 +73,24 @@ impl Stream {
         let _ = self.fd.try_io(Interest::PRIORITY, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 
-    /// Reads by another call than `recv`, one that says EAGAIN when nothing is there.
-    pub(crate) fn poll_read_with(
+    /// Reads by a call that says EAGAIN when nothing is there. `is_drained` tells by its answer that nothing is left, which
+    /// spares the call that would say so.
+    #[inline]
+    pub(crate) fn poll_reading(
         &self,
         cx: &mut Context<'_>,
         mut read: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+        is_drained: impl FnOnce(usize) -> bool,
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.fd.poll_read_ready(cx))?;
             match read(self.fd.as_fd()) {
-                Ok(n) => return Poll::Ready(Ok(n)),
+                Ok(n) => {
+                    if is_drained(n) {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -109,16 +98,23 @@ impl Stream {
         }
     }
 
-    /// Writes by another call than `send`, one that says EAGAIN when there is no room.
-    pub(crate) fn poll_write_with(
+    /// Writes by a call that says EAGAIN when there is no room. `is_full` tells by its answer that no room is left.
+    #[inline]
+    pub(crate) fn poll_writing(
         &self,
         cx: &mut Context<'_>,
         mut write: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+        is_full: impl FnOnce(usize) -> bool,
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.fd.poll_write_ready(cx))?;
             match write(self.fd.as_fd()) {
-                Ok(n) => return Poll::Ready(Ok(n)),
+                Ok(n) => {
+                    if is_full(n) {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),

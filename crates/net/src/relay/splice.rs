@@ -91,9 +91,13 @@ impl Pipe {
     /// Fills the empty pipe from a stream. 0 is the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
         // EAGAIN can only be the stream's, for the pipe has room.
-        let n = ready!(from.poll_read_with(cx, |fd| {
-            splice(fd, None, &self.inward, None, CAPACITY, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
-        }))?;
+        let n = ready!(from.poll_reading(
+            cx,
+            |fd| {
+                splice(fd, None, &self.inward, None, CAPACITY, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+            },
+            |_| false
+        ))?;
         self.held += n;
         Poll::Ready(Ok(n))
     }
@@ -101,9 +105,11 @@ impl Pipe {
     /// Passes what it holds on to a stream, as much as that takes.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
         let held = self.held;
-        let n = ready!(to.poll_write_with(cx, |fd| {
-            splice(&self.out, None, fd, None, held, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
-        }))?;
+        let n = ready!(to.poll_writing(
+            cx,
+            |fd| { splice(&self.out, None, fd, None, held, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) },
+            |_| false
+        ))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

@@ -72,11 +72,6 @@ impl Message {
         if self.segment == 0 { 1 } else { self.len.div_ceil(self.segment).max(1) }
     }
 
-    /// All of their bytes.
-    pub fn bytes(&self) -> usize {
-        self.len
-    }
-
     /// How many bytes its first `datagrams` take.
     fn range(&self, datagrams: usize) -> usize {
         if self.segment == 0 {

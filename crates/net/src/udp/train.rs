@@ -117,75 +117,57 @@ impl<'a> Train<'a> {
     }
 
     fn flush(&mut self) {
-        let (cars, segments) = (&self.cars[..self.len], self.segments);
+        let len = std::mem::take(&mut self.len);
+        let segments = std::mem::take(&mut self.segments);
         let bytes = std::mem::take(&mut self.bytes);
-        self.len = 0;
-        self.segments = 0;
         if segments == 0 || self.sent.error.is_some() {
             return;
         }
         let limit = self.socket.gso_limit.get();
         let segment = u16::try_from(self.segment).ok().filter(|s| segments > 1 && *s <= limit);
         if segments > 1 && segment.is_none() {
-            return Self::send_singly(
-                &mut self.sent,
-                self.socket,
-                self.route,
-                self.sizes,
-                cars,
-                self.segment,
-            );
+            return self.send_singly(len);
         }
-        match send(self.socket.as_fd(), self.route, cars, segment) {
-            Ok(()) => {
-                self.sent.datagrams += segments;
-                self.sent.bytes += bytes;
-                self.sizes.record(segments as u64);
-            }
-            Err(error) if is_full(&error) => self.sent.dropped += segments,
-            Err(error) if segments == 1 && is_unfit(&error) => self.sent.unfit += 1,
-            Err(error) => match (segment, gso_limit_after(&error, self.segment)) {
-                (Some(_), Some(lower)) => {
-                    let before = self.sent.datagrams;
-                    Self::send_singly(
-                        &mut self.sent,
-                        self.socket,
-                        self.route,
-                        self.sizes,
-                        cars,
-                        self.segment,
-                    );
-                    // Only if it was the joining that failed, and not, say, the receiver's address; and towards clients
-                    // only if the device can't do it, for one of them with a narrow way says nothing of the others.
-                    if self.sent.datagrams > before && (self.route.to.is_none() || lower == 0) {
-                        tracing::debug!(%error, limit = lower, "sending datagrams one by one from here on");
-                        self.socket.gso_limit.set(lower);
-                    }
-                }
-                _ => self.sent.error = Some(error),
-            },
+        let result = send(self.socket.as_fd(), self.route, &self.cars[..len], segment);
+        let failed = result.as_ref().err().filter(|_| segment.is_some());
+        let Some(lower) = failed.and_then(|error| gso_limit_after(error, self.segment)) else {
+            return self.note(result, segments, bytes);
+        };
+        let before = self.sent.datagrams;
+        self.send_singly(len);
+        // Only if it was the joining that failed, and not, say, the receiver's address; and towards clients only if the
+        // device can't do it, for one of them with a narrow way says nothing of the others.
+        if self.sent.datagrams > before && (self.route.to.is_none() || lower == 0) {
+            tracing::debug!(?result, limit = lower, "sending datagrams one by one from here on");
+            self.socket.gso_limit.set(lower);
         }
     }
 
-    fn send_singly(
-        sent: &mut Sent,
-        socket: &UdpSocket,
-        route: Route,
-        sizes: &Log2Histogram,
-        cars: &[IoSlice<'_>],
-        segment: usize,
-    ) {
-        for datagram in cars.iter().flat_map(|car| car.chunks(segment.max(1))) {
-            match send(socket.as_fd(), route, &[IoSlice::new(datagram)], None) {
-                Ok(()) => {
-                    sent.datagrams += 1;
-                    sent.bytes += datagram.len();
-                    sizes.record(1);
+    /// Sends what is in the first `len` cars, each datagram by itself.
+    fn send_singly(&mut self, len: usize) {
+        for at in 0..len {
+            let car = self.cars[at];
+            for datagram in car.chunks(self.segment.max(1)) {
+                let result = send(self.socket.as_fd(), self.route, &[IoSlice::new(datagram)], None);
+                self.note(result, 1, datagram.len());
+                if self.sent.error.is_some() {
+                    return;
                 }
-                Err(error) if is_full(&error) => sent.dropped += 1,
-                Err(error) if is_unfit(&error) => sent.unfit += 1,
-                Err(error) => return sent.error = Some(error),
             }
+        }
+    }
+
+    /// Accounts for one call.
+    fn note(&mut self, result: io::Result<()>, datagrams: usize, bytes: usize) {
+        match result {
+            Ok(()) => {
+                self.sent.datagrams += datagrams;
+                self.sent.bytes += bytes;
+                self.sizes.record(datagrams as u64);
+            }
+            Err(error) if is_full(&error) => self.sent.dropped += datagrams,
+            Err(error) if datagrams == 1 && is_unfit(&error) => self.sent.unfit += 1,
+            Err(error) => self.sent.error = Some(error),
         }
     }
 }
