@@ -68,7 +68,7 @@ impl TcpService {
 
     /// Dials. When this machine has no descriptor to give, it waits for one as long as for a peer to answer.
     async fn dial(&self, record: &Record) -> Result<Dialed, DialError> {
-        let key = LeaseKey { client: record.client };
+        let key = LeaseKey::of_client(record.client);
         let options = tcp_options(&self.spec);
         let give_up = Instant::now() + self.group.spec().connect_timeout;
         let mut wait = RESOURCE_RETRY;

@@ -12,6 +12,7 @@ use wmproxy_net::addr::{Address, TargetSpec};
 use crate::names::Name;
 use crate::options::GroupSpec;
 use crate::peer::{EjectPolicy, FailKind, Peer};
+use crate::random;
 use crate::registry::Shared;
 use crate::set::{PeerSet, Place, Request};
 
@@ -32,6 +33,32 @@ pub struct Group {
 pub struct LeaseKey {
     /// Who came; none for a unix socket.
     pub client: Option<SocketAddr>,
+    /// The hash of the server name that the client asks for; see [`with_sni`](LeaseKey::with_sni).
+    pub sni: Option<u64>,
+    /// The hash of the first destination connection id of a QUIC client; see
+    /// [`with_quic_cid`](LeaseKey::with_quic_cid).
+    pub quic_cid: Option<u64>,
+}
+
+impl LeaseKey {
+    /// The key of a client of whom the address is known, if that; none for a unix socket.
+    pub fn of_client(client: Option<SocketAddr>) -> LeaseKey {
+        LeaseKey { client, ..LeaseKey::default() }
+    }
+
+    /// With the server name that the client asks for. Names that differ in case only are one, and so are those with
+    /// and without a dot at the end.
+    pub fn with_sni(mut self, name: &str) -> LeaseKey {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        self.sni = Some(random::hash(name.bytes().map(|byte| byte.to_ascii_lowercase())));
+        self
+    }
+
+    /// With the destination connection id of a QUIC client's first Initial.
+    pub fn with_quic_cid(mut self, id: &[u8]) -> LeaseKey {
+        self.quic_cid = Some(random::hash(id.iter().copied()));
+        self
+    }
 }
 
 /// Why a group has no peer to give.
@@ -88,7 +115,7 @@ impl Group {
     /// # Errors
     /// When there is no peer to give; an error says nothing about later.
     pub fn lease(&self, key: &LeaseKey, tried: &[Arc<Peer>], now_ms: u64) -> Result<Lease, NoPeer> {
-        let request = Request { client: key.client, tried, now: now_ms, policy: &self.policy };
+        let request = Request { key, tried, now: now_ms, policy: &self.policy };
         self.set.load().lease(&request)
     }
 

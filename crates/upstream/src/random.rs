@@ -42,6 +42,18 @@ pub(crate) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// FNV-1a of 64 bits: short, stable over processes and machines, and well enough spread for what `mix` follows.
+pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// A hash of which every bit is spread, the same in every process.
+pub(crate) fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    mix(fnv1a(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,12 @@
 //! The peers of a group at one moment: immutable, replaced as a whole when a name's addresses change.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wmproxy_net::addr::Address;
 
 use crate::balance::{Balancer, Members};
-use crate::group::{Lease, NoPeer};
+use crate::group::{Lease, LeaseKey, NoPeer};
 use crate::options::GroupSpec;
 use crate::peer::{EjectPolicy, Gate, Peer};
 
@@ -51,7 +50,7 @@ pub(crate) struct PeerSet {
 
 /// What a lease is asked for.
 pub(crate) struct Request<'a> {
-    pub(crate) client: Option<SocketAddr>,
+    pub(crate) key: &'a LeaseKey,
     pub(crate) tried: &'a [Arc<Peer>],
     pub(crate) now: u64,
     pub(crate) policy: &'a Arc<EjectPolicy>,
@@ -133,7 +132,7 @@ impl Tier {
         let mut lost = vec![];
         loop {
             let candidates = Candidates { slots: &self.slots, request, despite_ejection, lost: &lost };
-            let i = self.balancer.pick(&candidates, request.client)?;
+            let i = self.balancer.pick(&candidates, request.key)?;
             if let Some(lease) = self.slots[i].claim(request, despite_ejection) {
                 return Some(lease);
             }

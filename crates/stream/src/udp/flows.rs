@@ -139,7 +139,7 @@ impl Inner {
 
     /// A peer and a socket to it.
     fn lease(&self, group: &wmproxy_upstream::Group, key: FlowKey) -> Result<(UdpSocket, Lease), UdpDrop> {
-        let lease_key = LeaseKey { client: Some(key.client()) };
+        let lease_key = LeaseKey::of_client(Some(key.client()));
         let mut tried = self.shunned.borrow_mut().take(&key);
         let mut shunning = !tried.is_empty();
         let mut attempts_left = group.spec().retries.saturating_add(1);

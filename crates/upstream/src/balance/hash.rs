@@ -6,7 +6,7 @@
 //! machine sends a client to the same peer.
 
 use super::Members;
-use crate::random::mix;
+use crate::random::{fnv1a, mix};
 
 /// Points for each unit of weight. With 160, as in libketama, shares lie within some 8 % of the ideal.
 const POINTS_PER_WEIGHT: u32 = 160;
@@ -27,7 +27,7 @@ impl Ring {
         let shift = wanted.div_ceil(MAX_POINTS).next_power_of_two().trailing_zeros();
         let mut points = Vec::new();
         for (member, (name, weight)) in (0u32..).zip(members) {
-            let seed = fnv1a(name.as_bytes());
+            let seed = fnv1a(name.bytes());
             let count = ((u64::from(*weight) * u64::from(POINTS_PER_WEIGHT)) >> shift).max(1);
             // Mixing twice takes apart the points of one member, whose seeds differ in a few bits only.
             points.extend((0..count).map(|n| (mix(seed ^ mix(n + 1)), member)));
@@ -58,25 +58,20 @@ impl Ring {
     }
 }
 
-/// FNV-1a of 64 bits: short, stable, and well enough spread for what `mix` follows.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::HashKey;
     use super::super::tests::Plain;
     use super::*;
+    use crate::LeaseKey;
 
     fn named(weights: &[u32]) -> Vec<(String, u32)> {
         weights.iter().enumerate().map(|(i, weight)| (format!("10.0.0.{}:80", i + 1), *weight)).collect()
     }
 
     fn client(n: u32) -> u64 {
-        HashKey::ClientIp.point(Some((std::net::Ipv4Addr::from(n + 0x0a00_0000), 1).into()))
+        let client = Some((std::net::Ipv4Addr::from(n + 0x0a00_0000), 1).into());
+        HashKey::ClientIp.point(&LeaseKey::of_client(client))
     }
 
     #[test]
@@ -120,7 +115,7 @@ mod tests {
         // Pinned: a change here sends every client of every installation to another peer.
         let ring = Ring::new(&named(&[1, 1, 1]));
         let picks: Vec<_> = (0..16).map(|n| ring.pick(&Plain::new(&[1, 1, 1]), client(n)).unwrap()).collect();
-        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8, "the published test vector");
+        assert_eq!(fnv1a(*b"foobar"), 0x8594_4171_f739_67e8, "the published test vector");
         assert_eq!(picks, PINNED);
     }
 

@@ -9,11 +9,12 @@ mod least_connections;
 mod random_two;
 mod round_robin;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use hash::Ring;
 use round_robin::RoundRobin;
 
+use crate::LeaseKey;
 use crate::random;
 
 /// How a group spreads connections over its peers.
@@ -49,23 +50,34 @@ pub enum HashKey {
     ClientIp,
     /// The client's IP address and port: each of its connections may go to another peer.
     ClientAddr,
+    /// The server name that the client asks for, in TLS or QUIC.
+    Sni,
+    /// The connection id that a QUIC client chose for its first Initial.
+    QuicCid,
 }
 
 impl HashKey {
     /// The point on the ring of a client. An IPv4 address counts the same when it came in over an IPv6
-    /// socket. Clients without an address, those of a unix socket, count as one client.
-    fn point(self, client: Option<SocketAddr>) -> u64 {
-        let Some(client) = client else { return 0 };
-        let ip = match client.ip().to_canonical() {
-            std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
-            std::net::IpAddr::V6(ip) => u128::from(ip),
-        };
-        let ip = random::mix((ip >> 64) as u64 ^ random::mix(ip as u64));
+    /// socket. Clients without an address, those of a unix socket, count as one client. Who did not send what
+    /// the key goes by is known by the IP address, rather than being one of many at the same point.
+    fn point(self, key: &LeaseKey) -> u64 {
         match self {
-            HashKey::ClientIp => ip,
-            HashKey::ClientAddr => random::mix(ip ^ u64::from(client.port())),
+            HashKey::Sni => key.sni.unwrap_or_else(|| HashKey::ClientIp.point(key)),
+            HashKey::QuicCid => key.quic_cid.unwrap_or_else(|| HashKey::ClientIp.point(key)),
+            HashKey::ClientIp => key.client.map_or(0, |client| ip_point(client.ip())),
+            HashKey::ClientAddr => {
+                key.client.map_or(0, |client| random::mix(ip_point(client.ip()) ^ u64::from(client.port())))
+            }
         }
     }
+}
+
+fn ip_point(ip: IpAddr) -> u64 {
+    let ip = match ip.to_canonical() {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip),
+    };
+    random::mix((ip >> 64) as u64 ^ random::mix(ip as u64))
 }
 
 /// The peers to choose from, numbered from zero.
@@ -108,7 +120,7 @@ impl Balancer {
     }
 
     /// Picks a usable member for a client.
-    pub(crate) fn pick(&self, members: &impl Members, client: Option<SocketAddr>) -> Option<usize> {
+    pub(crate) fn pick(&self, members: &impl Members, key: &LeaseKey) -> Option<usize> {
         if members.len() <= 1 {
             // The commonest group has one peer, and it needs neither a lock nor a ring.
             return (members.len() == 1 && members.usable(0)).then_some(0);
@@ -117,7 +129,7 @@ impl Balancer {
             Balancer::RoundRobin(turn) => turn.pick(members, |i| members.usable(i)),
             Balancer::LeastConnections(turn) => least_connections::pick(turn, members),
             Balancer::RandomTwo => random_two::pick(members, random::next),
-            Balancer::Hash(key, ring) => ring.pick(members, key.point(client)),
+            Balancer::Hash(by, ring) => ring.pick(members, by.point(key)),
         }
     }
 
@@ -167,12 +179,29 @@ mod tests {
         }
     }
 
-    const ALL: [Balance; 5] = [
+    #[test]
+    fn the_key_goes_by_what_the_client_sent_and_by_its_address_without() {
+        let client = LeaseKey::of_client(Some("192.0.2.1:1".parse().unwrap()));
+        let named = |name: &str| HashKey::Sni.point(&client.with_sni(name));
+        assert_eq!(named("Example.com"), named("example.com."));
+        assert_ne!(named("example.com"), named("example.org"));
+        let other = LeaseKey::of_client(Some("192.0.2.9:1".parse().unwrap()));
+        assert_eq!(named("example.com"), HashKey::Sni.point(&other.with_sni("example.com")));
+        let with_id = |id: &[u8]| HashKey::QuicCid.point(&client.with_quic_cid(id));
+        assert_ne!(with_id(&[1; 8]), with_id(&[2; 8]));
+        for by in [HashKey::Sni, HashKey::QuicCid] {
+            assert_eq!(by.point(&client), HashKey::ClientIp.point(&client));
+        }
+    }
+
+    const ALL: [Balance; 7] = [
         Balance::RoundRobin,
         Balance::LeastConnections,
         Balance::RandomTwo,
         Balance::Hash(HashKey::ClientIp),
         Balance::Hash(HashKey::ClientAddr),
+        Balance::Hash(HashKey::Sni),
+        Balance::Hash(HashKey::QuicCid),
     ];
 
     #[test]
@@ -185,19 +214,19 @@ mod tests {
                 for only in 0..names.len() {
                     let mut members = Plain::new(&weights);
                     members.unusable = (0..names.len()).filter(|&i| i != only).collect();
-                    let client = Some("192.0.2.1:5000".parse().unwrap());
-                    assert_eq!(balancer.pick(&members, client), Some(only), "{balance:?} of {count}");
+                    let key = LeaseKey::of_client(Some("192.0.2.1:5000".parse().unwrap()));
+                    assert_eq!(balancer.pick(&members, &key), Some(only), "{balance:?} of {count}");
                     members.unusable.push(only);
-                    assert_eq!(balancer.pick(&members, client), None, "{balance:?} of {count}");
+                    assert_eq!(balancer.pick(&members, &key), None, "{balance:?} of {count}");
                 }
             }
-            assert_eq!(Balancer::new(balance, &[]).pick(&Plain::default(), None), None);
+            assert_eq!(Balancer::new(balance, &[]).pick(&Plain::default(), &LeaseKey::default()), None);
         }
     }
 
     #[test]
     fn a_clients_point_ignores_what_its_key_leaves_out() {
-        let point = |key: HashKey, text: &str| key.point(Some(text.parse().unwrap()));
+        let point = |by: HashKey, text: &str| by.point(&LeaseKey::of_client(Some(text.parse().unwrap())));
         assert_eq!(point(HashKey::ClientIp, "192.0.2.1:1"), point(HashKey::ClientIp, "192.0.2.1:2"));
         assert_eq!(point(HashKey::ClientIp, "192.0.2.1:1"), point(HashKey::ClientIp, "[::ffff:192.0.2.1]:1"));
         assert_ne!(point(HashKey::ClientIp, "192.0.2.1:1"), point(HashKey::ClientIp, "192.0.2.2:1"));

@@ -124,7 +124,7 @@ fn full_peers_are_skipped_and_full_groups_say_so() {
 #[test]
 fn a_client_keeps_its_peer_under_hash() {
     let group = group(three(), |spec| spec.balance = Balance::Hash(HashKey::ClientIp));
-    let key = |n: u8, port: u16| LeaseKey { client: Some(([192, 0, 2, n], port).into()) };
+    let key = |n: u8, port: u16| LeaseKey::of_client(Some(([192, 0, 2, n], port).into()));
     let mut seen = std::collections::HashSet::new();
     for n in 0..50 {
         let first = group.lease(&key(n, 1), &[], 0).unwrap();
