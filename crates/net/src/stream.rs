@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,6 +26,20 @@ use crate::sys;
 pub struct Stream {
     fd: AsyncFd<OwnedFd>,
     inet: bool,
+    /// Whether there is a layer: all that a stream without one pays for it.
+    layered: AtomicBool,
+    /// What stands between the socket and who reads and writes here. Locked by one thread only, so never waited for;
+    /// a cell would do, were it not that the control runtime's tasks may hold streams, too.
+    layer: Mutex<Option<Box<Layer>>>,
+}
+
+/// What is read before the socket is.
+#[derive(Debug, Default)]
+struct Layer {
+    /// Bytes that were read but not consumed, in the order of arrival.
+    unread: Vec<u8>,
+    /// So many of them were read again.
+    consumed: usize,
 }
 
 impl Stream {
@@ -33,7 +49,33 @@ impl Stream {
     /// The worker's event queue takes no more.
     pub fn new(fd: OwnedFd, inet: bool) -> io::Result<Stream> {
         let all = Interest::READABLE | Interest::WRITABLE | Interest::ERROR | Interest::PRIORITY;
-        Ok(Stream { fd: sys::watch(fd, all)?, inet })
+        let fd = sys::watch(fd, all)?;
+        Ok(Stream { fd, inet, layered: AtomicBool::new(false), layer: Mutex::default() })
+    }
+
+    /// Gives back bytes that were read but not consumed: the next reads yield them before anything else.
+    pub fn unread(&self, mut bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut slot = self.layer();
+        let layer = slot.get_or_insert_default();
+        bytes.extend_from_slice(&layer.unread[layer.consumed..]);
+        bytes.shrink_to_fit();
+        layer.unread = bytes;
+        layer.consumed = 0;
+        self.layered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what passes here is the same as on the socket, so that the kernel may move it without us.
+    #[inline]
+    pub fn can_splice(&self) -> bool {
+        !self.layered.load(Ordering::Relaxed)
+    }
+
+    fn layer(&self) -> MutexGuard<'_, Option<Box<Layer>>> {
+        // No code of ours panics with it half changed.
+        self.layer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what is there, up to the buffer's length. 0 is the end of the stream.
@@ -43,6 +85,31 @@ impl Stream {
     /// on unix sockets at descriptors that were sent along.
     #[inline]
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.layered.load(Ordering::Relaxed) {
+            return self.poll_read_layer(cx, buffer);
+        }
+        self.poll_read_socket(cx, buffer)
+    }
+
+    #[cold]
+    fn poll_read_layer(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut slot = self.layer();
+        let Some(layer) = slot.as_mut() else {
+            return self.poll_read_socket(cx, buffer);
+        };
+        let rest = &layer.unread[layer.consumed..];
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        layer.consumed += n;
+        if layer.consumed == layer.unread.len() {
+            *slot = None;
+            self.layered.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    #[inline]
+    fn poll_read_socket(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let room = buffer.len();
         let receive = |fd: BorrowedFd<'_>| match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()) {
             Ok((n, _)) => Ok(n),
@@ -246,3 +313,6 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     // EADDRNOTAVAIL is what connect(2) says when no ephemeral port is free.
     pressure::is_exhaustion(error) || Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL)
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,7 +184,9 @@ impl Lane {
             0 => self.state = State::Ending,
             n => {
                 *moved = Moved { bytes: moved.bytes + n as u64, any: true };
-                self.pace = self.pace.after(n);
+                // Bytes that change on their way through us never are the kernel's to move.
+                let splices = from.can_splice() && to.can_splice();
+                self.pace = if splices { self.pace.after(n) } else { Pace::default() };
             }
         }
         Poll::Ready(Ok(()))
