@@ -12,5 +12,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client_hello;
 pub mod flow;
 pub mod units;
