@@ -7,11 +7,13 @@
 //! room be tested by tables, by random input and by a seeded simulation that plays hours in a millisecond.
 //!
 //! How traffic passes through: the configuration is read with [`units`]; a UDP worker asks
-//! [`flow`] for each batch of datagrams which flow it belongs to and whether it may pass. The sockets
-//! stay with the caller throughout.
+//! [`flow`] for each batch of datagrams which flow it belongs to and whether it may pass, a limit [`bucket`]
+//! and [`arrivals`]. The sockets stay with the caller throughout.
 
 #![forbid(unsafe_code)]
 
+pub mod arrivals;
+pub mod bucket;
 pub mod client_hello;
 pub mod flow;
 pub mod units;
