@@ -16,4 +16,5 @@ pub mod arrivals;
 pub mod bucket;
 pub mod client_hello;
 pub mod flow;
+pub mod quic_initial;
 pub mod units;
