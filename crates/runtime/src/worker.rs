@@ -11,6 +11,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::moderation;
+
 thread_local! {
     static SLOT: Cell<usize> = const { Cell::new(0) };
 }
@@ -118,11 +120,13 @@ impl Worker {
             if let Some(core) = core {
                 pin_to(core);
             }
-            let runtime =
-                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(ready.send(Err(error))),
-                };
+            moderation::prepare();
+            let mut builder = Builder::new_current_thread();
+            builder.enable_all().on_thread_park(moderation::rest);
+            let runtime = match builder.build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
             drop(ready.send(Ok(())));
             runtime.block_on(async {
                 while let Some(command) = inbox.recv().await {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use wmproxy_runtime::moderation;
 
 use crate::pressure;
 use crate::sys;
@@ -158,6 +159,7 @@ impl UdpSocket {
             let received = INBOX.with_borrow_mut(|inbox| inbox.receive(self.fd.as_fd(), !self.connected));
             match received {
                 Ok(messages) => {
+                    moderation::note(messages);
                     if messages < BATCH {
                         ready.clear_ready();
                     }
