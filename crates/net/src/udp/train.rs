@@ -131,7 +131,11 @@ impl<'a> Train<'a> {
         let result = send(self.socket.as_fd(), self.route, &self.cars[..len], segment);
         let failed = result.as_ref().err().filter(|_| segment.is_some());
         let Some(lower) = failed.and_then(|error| gso_limit_after(error, self.segment)) else {
-            return self.note(result, segments, bytes);
+            return match failed.is_some_and(is_unfit) {
+                // A firewall may mean but one of them, or none of that size.
+                true => self.send_singly(len),
+                false => self.note(result, segments, bytes),
+            };
         };
         let before = self.sent.datagrams;
         self.send_singly(len);
