@@ -75,14 +75,37 @@ outcomes! {
     ConnectTimeout = "connect_timeout", Upstream;
     /// Every peer is down, ejected, full or unresolved.
     NoPeer = "no_peer", Upstream;
+    /// Every peer that could be used is down by its health checks.
+    NoHealthyPeer = "no_healthy_peer", Upstream;
     /// Refused by `allow` or `deny`.
     Denied = "denied", Client;
+    /// The client left before it had said what the listener waits for: a PROXY header, a ClientHello.
+    ClientLeft = "client_left", Client;
+    /// What the client has to say first did not come within `preface_timeout`.
+    PrefaceTimeout = "preface_timeout", Client;
+    /// A proxy that is trusted did not begin with a whole and valid PROXY header.
+    BadProxyHeader = "bad_proxy_header", Client;
+    /// No TLS where the listener routes by it.
+    NotTls = "not_tls", Client;
+    /// A ClientHello that is broken, too large or cut off.
+    BadClientHello = "bad_client_hello", Client;
+    /// No route for the name that the client asks for, and no default.
+    NoRoute = "no_route", Client;
+    /// TLS with the client failed: no handshake was agreed on, a record was broken, or it was cut off without
+    /// close_notify. The debug log says which.
+    ClientTls = "client_tls", Client;
+    /// TLS with the peer failed, or its certificate was not accepted.
+    PeerTls = "peer_tls", Upstream;
     /// Refused: the client has `per_client_connections` already.
     ClientLimit = "client_limit", Client;
+    /// Refused: the client comes more often than `per_client_rate`.
+    RateLimited = "rate_limited", Client;
     /// The oldest idle flow, ended to make room for a new one.
     Evicted = "evicted", Us;
     /// Closed by force at the end of a drain.
     Drained = "drained", Us;
+    /// This machine can't connect to a peer as it is configured to: from that address, through that device.
+    NoWay = "no_way", Us;
     /// This machine ran out of descriptors, ports or memory.
     NoResources = "no_resources", Us;
     /// A defect of this program; the log has it.
@@ -96,6 +119,10 @@ pub enum UdpDrop {
     Denied,
     /// The client has `per_client_connections` flows already.
     ClientLimit,
+    /// The client begins flows more often than `per_client_rate`.
+    RateLimited,
+    /// More than `rate_limit` or `listener_rate_limit` lets pass.
+    OverRate,
     /// The listener is going: it begins no more flows.
     Draining,
     /// No peer, or no socket for a new flow.
@@ -117,6 +144,8 @@ impl UdpDrop {
     pub const ALL: &[UdpDrop] = &[
         UdpDrop::Denied,
         UdpDrop::ClientLimit,
+        UdpDrop::RateLimited,
+        UdpDrop::OverRate,
         UdpDrop::Draining,
         UdpDrop::NoFlow,
         UdpDrop::PeerFull,
@@ -131,6 +160,8 @@ impl UdpDrop {
         match self {
             UdpDrop::Denied => "denied",
             UdpDrop::ClientLimit => "client_limit",
+            UdpDrop::RateLimited => "rate_limited",
+            UdpDrop::OverRate => "over_rate",
             UdpDrop::Draining => "draining",
             UdpDrop::NoFlow => "no_flow",
             UdpDrop::PeerFull => "peer_full",
@@ -179,6 +210,8 @@ pub struct ListenerBlock {
     pub bytes_in: Counter,
     /// Bytes from peers to clients.
     pub bytes_out: Counter,
+    /// Those bytes of either direction that the kernel passed on without copying them.
+    pub bytes_spliced: Counter,
     /// Datagrams from clients to peers.
     pub datagrams_in: Counter,
     /// Datagrams from peers to clients.
@@ -238,6 +271,8 @@ pub struct ClosedRecord {
     pub listener: Arc<str>,
     /// Who came; none for a unix socket.
     pub client: Option<SocketAddr>,
+    /// What it told of itself before its data.
+    pub preface: Option<Box<Preface>>,
     /// The address of ours that the client reached.
     pub local: Address,
     /// The upstream group's name.
@@ -262,6 +297,21 @@ pub struct ClosedRecord {
     pub outcome: Outcome,
 }
 
+/// What a connection tells of itself before its data: in a PROXY header, in the ClientHello, in the TLS session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preface {
+    /// Who connected to us, where a PROXY header names somebody else as the client.
+    pub via: Option<SocketAddr>,
+    /// Where the client had connected to, as that header says.
+    pub destination: Option<SocketAddr>,
+    /// What else that header says, as `wmproxy_wire::proxy_protocol::Tlvs` reads it.
+    pub proxy_tlvs: Box<[u8]>,
+    /// The server name that the client asks for.
+    pub sni: Option<Box<str>>,
+    /// The application protocols that it offers, or the one that was agreed on: joined by commas.
+    pub alpn: Option<Box<str>>,
+}
+
 /// Where closed records go. Must return at once: it is called on a worker.
 pub trait AccessLog: Send + Sync {
     /// Takes one record.
@@ -275,6 +325,8 @@ pub struct Record {
     began: Instant,
     /// Who came; none for a unix socket.
     pub client: Option<SocketAddr>,
+    /// What it told of itself before its data, if anything; see [`Record::preface_mut`].
+    pub preface: Option<Box<Preface>>,
     /// The address of ours that the client reached, where the listener's own does not say it.
     pub local: Option<IpAddr>,
     /// The upstream group's name.
@@ -303,6 +355,7 @@ impl Record {
             log,
             began: Instant::now(),
             client,
+            preface: None,
             local: None,
             group: None,
             peer: None,
@@ -320,6 +373,11 @@ impl Record {
         &self.metrics
     }
 
+    /// To note what the client told of itself.
+    pub fn preface_mut(&mut self) -> &mut Preface {
+        self.preface.get_or_insert_default()
+    }
+
     /// Adds bytes from the client, and towards it.
     #[inline]
     pub fn add_bytes(&mut self, inward: u64, outward: u64) {
@@ -331,6 +389,14 @@ impl Record {
         if outward != 0 {
             self.bytes_out += outward;
             block.bytes_out.add(outward);
+        }
+    }
+
+    /// Says how many of the bytes were spliced.
+    #[inline]
+    pub fn add_spliced(&self, bytes: u64) {
+        if bytes != 0 {
+            self.metrics.blocks.local().bytes_spliced.add(bytes);
         }
     }
 
@@ -390,6 +456,7 @@ impl Drop for Record {
             protocol: self.metrics.protocol,
             listener: self.metrics.name.clone(),
             client: self.client,
+            preface: self.preface.take(),
             local: match (self.local, &self.metrics.address) {
                 (Some(ip), Address::Inet(bound)) => Address::Inet((ip, bound.port()).into()),
                 (_, bound) => bound.clone(),

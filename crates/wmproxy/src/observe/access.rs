@@ -117,6 +117,7 @@ impl Var {
             (Var::ClientIp, Some(client)) => f(Value::Safe(&client.ip())),
             (Var::ClientPort, Some(client)) => f(Value::Number(client.port().into())),
             (Var::ClientAddr | Var::ClientIp | Var::ClientPort, None) => f(Value::None),
+            (Var::Via | Var::Destination | Var::Sni | Var::Alpn, _) => self.of_preface(record, f),
             (Var::Local, _) => f(Value::Text(&record.local)),
             (Var::Group, _) => f(record.group.as_ref().map_or(Value::None, |group| Value::Text(group))),
             (Var::Peer, _) => f(record.peer.as_ref().map_or(Value::None, |peer| Value::Text(peer))),
@@ -128,6 +129,20 @@ impl Var {
             (Var::Duration, _) => f(Value::Seconds(record.duration)),
             (Var::Outcome, _) => f(Value::Safe(&record.outcome.as_str())),
             (Var::Fault, _) => f(Value::Safe(&record.outcome.fault().as_str())),
+        }
+    }
+}
+
+impl Var {
+    /// What the client told of itself before its data.
+    fn of_preface<R>(self, record: &ClosedRecord, f: impl FnOnce(Value<'_>) -> R) -> R {
+        let Some(preface) = record.preface.as_deref() else { return f(Value::None) };
+        match self {
+            Var::Via => f(preface.via.as_ref().map_or(Value::None, |via| Value::Safe(via))),
+            Var::Destination => f(preface.destination.as_ref().map_or(Value::None, |to| Value::Safe(to))),
+            Var::Sni => f(preface.sni.as_ref().map_or(Value::None, |name| Value::Text(name))),
+            Var::Alpn => f(preface.alpn.as_ref().map_or(Value::None, |names| Value::Text(names))),
+            _ => f(Value::None),
         }
     }
 }
@@ -178,7 +193,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use wmproxy_net::addr::Address;
-    use wmproxy_net::record::Outcome;
+    use wmproxy_net::record::{Outcome, Preface};
 
     use super::*;
     use crate::observe::scratch::Scratch;
@@ -189,6 +204,13 @@ mod tests {
             protocol: Protocol::Udp,
             listener: "dns".into(),
             client: Some("[::1]:4242".parse().unwrap()),
+            preface: Some(Box::new(Preface {
+                via: Some("10.0.0.1:99".parse().unwrap()),
+                destination: Some("[::2]:443".parse().unwrap()),
+                proxy_tlvs: [2, 0, 3, b'a', b'.', b'b'].into(),
+                sni: Some("x.example".into()),
+                alpn: Some("h2".into()),
+            })),
             local: Address::Inet("127.0.0.1:53".parse().unwrap()),
             group: Some("up".into()),
             peer: Some(Address::Inet("10.0.0.5:53".parse().unwrap())),
@@ -209,6 +231,7 @@ mod tests {
             protocol: Protocol::Tcp,
             listener: "we\"ird\n".into(),
             client: None,
+            preface: None,
             local: Address::Unix("/run/a\nb".into()),
             group: None,
             peer: None,
@@ -226,16 +249,16 @@ mod tests {
 
     #[test]
     fn a_template_gives_one_line_with_every_value() {
-        let text = "{protocol} {listener} {client_addr} {client_ip} {client_port} {local} {group} {peer} {bytes_in} \
+        let text = "{protocol} {listener} {client_addr} {client_ip} {client_port} {via} {destination} {local} {sni} {alpn} {group} {peer} {bytes_in} \
                     {bytes_out} {datagrams_in} {datagrams_out} {connect_time} {duration} {outcome} {fault}";
         let format = LineFormat::Template(compile(text).unwrap());
         assert_eq!(
             line(&format, &record()),
-            "udp dns [::1]:4242 ::1 4242 127.0.0.1:53 up 10.0.0.5:53 1 2 3 4 0.000042 0.012000 peer_reset upstream\n"
+            "udp dns [::1]:4242 ::1 4242 10.0.0.1:99 [::2]:443 127.0.0.1:53 x.example h2 up 10.0.0.5:53 1 2 3 4 0.000042 0.012000 peer_reset upstream\n"
         );
         assert_eq!(
             line(&format, &bare()),
-            "tcp we\"ird\\n - - - unix:/run/a\\nb - - 1 2 - - - 0.012000 denied client\n"
+            "tcp we\"ird\\n - - - - - unix:/run/a\\nb - - - - 1 2 - - - 0.012000 denied client\n"
         );
     }
 
@@ -256,9 +279,19 @@ mod tests {
         let bare = parse(&bare());
         assert_eq!(bare["listener"], "we\"ird\n");
         assert_eq!(bare["local"], "unix:/run/a\nb");
-        for missing in
-            ["client_addr", "client_ip", "client_port", "group", "peer", "connect_time", "datagrams_in"]
-        {
+        for missing in [
+            "client_addr",
+            "client_ip",
+            "client_port",
+            "via",
+            "destination",
+            "sni",
+            "alpn",
+            "group",
+            "peer",
+            "connect_time",
+            "datagrams_in",
+        ] {
             assert!(bare[missing].is_null(), "{missing}");
         }
     }

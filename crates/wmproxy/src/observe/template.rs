@@ -11,7 +11,11 @@ pub(super) enum Var {
     ClientAddr,
     ClientIp,
     ClientPort,
+    Via,
+    Destination,
     Local,
+    Sni,
+    Alpn,
     Group,
     Peer,
     BytesIn,
@@ -25,14 +29,18 @@ pub(super) enum Var {
 }
 
 /// Each variable and its name, in the order in which a JSON line has them.
-pub(super) const VARS: [(Var, &str); 17] = [
+pub(super) const VARS: [(Var, &str); 21] = [
     (Var::Time, "time"),
     (Var::Listener, "listener"),
     (Var::Protocol, "protocol"),
     (Var::ClientAddr, "client_addr"),
     (Var::ClientIp, "client_ip"),
     (Var::ClientPort, "client_port"),
+    (Var::Via, "via"),
+    (Var::Destination, "destination"),
     (Var::Local, "local"),
+    (Var::Sni, "sni"),
+    (Var::Alpn, "alpn"),
     (Var::Group, "group"),
     (Var::Peer, "peer"),
     (Var::BytesIn, "bytes_in"),
