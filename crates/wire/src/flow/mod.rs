@@ -36,6 +36,7 @@
 //! when most flows are gone (`slab.rs`). The maps move all entries when they grow, which at 100,000 flows
 //! takes 20 ms and at a million 250 ms: an owner that expects more than that gives each worker its own table.
 
+mod cids;
 mod list;
 mod slab;
 mod table;
@@ -45,6 +46,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+pub use cids::{CidMap, Claim};
 pub use table::FlowTable;
 
 /// A moment on the owner's monotonic clock, in milliseconds since any fixed point.

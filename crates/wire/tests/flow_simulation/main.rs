@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test; what is missing is the failure")]
 
+mod cids;
 mod model;
 mod operations;
 mod rng;
@@ -18,11 +19,21 @@ const SEEDS: u64 = 3_000;
 
 #[test]
 fn worlds_of_many_seeds() {
+    play(world::run);
+}
+
+#[test]
+fn worlds_of_connection_ids() {
+    play(cids::run);
+}
+
+/// Plays the worlds of all seeds, or of the one that is asked for.
+fn play(run: fn(u64)) {
     if let Ok(seed) = std::env::var("WMPROXY_SIM_SEED") {
-        return world::run(seed.parse().expect("WMPROXY_SIM_SEED is a number"));
+        return run(seed.parse().expect("WMPROXY_SIM_SEED is a number"));
     }
     for seed in 0..SEEDS {
-        if let Err(panic) = catch_unwind(|| world::run(seed)) {
+        if let Err(panic) = catch_unwind(|| run(seed)) {
             eprintln!("the world of seed {seed} failed; WMPROXY_SIM_SEED={seed} plays it again");
             resume_unwind(panic);
         }
