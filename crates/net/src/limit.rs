@@ -1,11 +1,36 @@
-//! How many connections and flows a listener lets in.
+//! What a listener lets in: how many connections and flows, of whom how often, and how fast their bytes.
 
-use std::collections::HashMap;
+mod clients;
+
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
+use wmproxy_runtime::clock;
+use wmproxy_wire::bucket::{Frequency, Pace, SharedBucket};
+use wmproxy_wire::units::ByteRate;
+
+use crate::eviction::Evictions;
+use crate::record::Outcome;
+use clients::{Arrivals, Open};
+
+/// What a [`Gate`] keeps to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most connections or flows at a time; 0 is no limit.
+    pub max: u32,
+    /// The most of one client; 0 is no limit.
+    pub max_per_client: u32,
+    /// How often one client may come.
+    pub per_client: Option<Frequency>,
+    /// How fast bytes pass from all clients together.
+    pub up: Option<ByteRate>,
+    /// How fast bytes pass to all clients together.
+    pub down: Option<ByteRate>,
+}
 
 /// Counts what one listener has let in, over all workers. The limits may change while it is in use.
 #[derive(Debug, Default)]
@@ -16,8 +41,29 @@ pub struct Gate {
     /// 0 is no limit.
     max_per_client: AtomicU32,
     freed: Notify,
-    /// Only clients that have something open, and only those that came while there was a limit.
-    clients: Mutex<HashMap<IpAddr, u32>>,
+    open: Open,
+    arrivals: ArcSwapOption<Arrivals>,
+    up: Meter,
+    down: Meter,
+    /// Who makes room where nobody waits for it.
+    evictions: Evictions,
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From clients to peers.
+    Up,
+    /// From peers to clients.
+    Down,
+}
+
+/// How fast the bytes of a listener pass in one direction, over all workers.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Bytes in a second; 0 is no limit.
+    rate: AtomicU64,
+    bucket: SharedBucket,
 }
 
 /// One place behind a [`Gate`], given back on drop.
@@ -28,18 +74,27 @@ pub struct Permit {
 }
 
 impl Gate {
-    /// A gate with limits; 0 is none.
+    /// A gate with limits on how many come in; 0 is none.
     pub fn new(max: u32, max_per_client: u32) -> Arc<Gate> {
         let gate = Gate::default();
-        gate.set(max, max_per_client);
+        gate.set(&Limits { max, max_per_client, ..Limits::default() });
         Arc::new(gate)
     }
 
     /// Changes the limits. Who is in stays in.
-    pub fn set(&self, max: u32, max_per_client: u32) {
-        self.max.store(max, Ordering::Relaxed);
-        self.max_per_client.store(max_per_client, Ordering::Relaxed);
+    pub fn set(&self, limits: &Limits) {
+        self.max.store(limits.max, Ordering::Relaxed);
+        self.max_per_client.store(limits.max_per_client, Ordering::Relaxed);
+        let known = self.arrivals.load_full();
+        self.arrivals.store(limits.per_client.map(|often| Arc::new(Arrivals::new(often, known.as_deref()))));
+        self.up.set(limits.up);
+        self.down.set(limits.down);
         self.freed.notify_waiters();
+    }
+
+    /// The tables of flows that this gate lets in.
+    pub fn evictions(&self) -> &Evictions {
+        &self.evictions
     }
 
     /// How many are in.
@@ -65,11 +120,22 @@ impl Gate {
     /// Whether a client has fewer places than it may have. Another thread may take the last one meanwhile.
     pub fn has_room_for(&self, client: IpAddr) -> bool {
         let max = self.max_per_client.load(Ordering::Relaxed);
-        max == 0 || self.clients().get(&client_of(client)).is_none_or(|count| *count < max)
+        max == 0 || self.open.count(client_of(client)) < max
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a client comes no more often than it may, and counts that it came if so. What memory there is for that,
+    /// [`wmproxy_wire::arrivals`] says.
+    pub fn admit(&self, client: IpAddr) -> bool {
+        let arrivals = self.arrivals.load();
+        arrivals.as_ref().is_none_or(|arrivals| arrivals.admit(client_of(client), clock::precise()))
+    }
+
+    /// The limit on the bytes of all connections or flows together.
+    pub fn meter(&self, direction: Direction) -> &Meter {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
     }
 
     /// Waits for a place.
@@ -90,21 +156,72 @@ impl Gate {
     }
 }
 
+impl Meter {
+    fn set(&self, rate: Option<ByteRate>) {
+        self.rate.store(rate.map_or(0, ByteRate::bytes_per_second), Ordering::Relaxed);
+    }
+
+    fn rate(&self) -> Option<ByteRate> {
+        NonZeroU64::new(self.rate.load(Ordering::Relaxed)).map(ByteRate::new)
+    }
+
+    /// Whether there is a limit.
+    pub fn is_limited(&self) -> bool {
+        self.rate().is_some()
+    }
+
+    /// How many bytes of a stream are to be asked for at a time; none without a limit.
+    pub(crate) fn piece(&self) -> Option<usize> {
+        self.rate().map(|rate| Pace::of_stream(rate).piece())
+    }
+
+    /// Takes bytes that are going to pass, and says from when on they may, by [`clock::precise`].
+    pub(crate) fn reserve(&self, now: u64, bytes: u64) -> u64 {
+        self.rate().map_or(now, |rate| self.bucket.reserve(&Pace::of_stream(rate), now, bytes))
+    }
+
+    /// Puts back what was taken and did not pass.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        if let Some(rate) = self.rate() {
+            self.bucket.give_back(&Pace::of_stream(rate), bytes);
+        }
+    }
+
+    /// Whether a datagram of so many bytes may pass at `now`, by [`clock::precise`], and takes them if so.
+    pub fn admit(&self, now: u64, bytes: u64) -> bool {
+        self.rate().is_none_or(|rate| self.bucket.admit(&Pace::of_datagrams(rate), now, bytes))
+    }
+}
+
 impl Permit {
+    /// The gate that it is of.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Lets its client in by name, once that is known: the address of the connection, or the one that a trusted PROXY
+    /// header says. To be called once for each connection.
+    ///
+    /// # Errors
+    /// The client comes too often, or has as many places as it may; the permit is then of no use, and the connection to
+    /// be reset with this outcome.
+    pub fn admit(&mut self, client: IpAddr) -> Result<(), Outcome> {
+        if !self.gate.admit(client) {
+            return Err(Outcome::RateLimited);
+        }
+        if self.claim(client) { Ok(()) } else { Err(Outcome::ClientLimit) }
+    }
+
     /// Names who holds it. False when that client has as many as it may; the permit is then of no use.
     pub fn claim(&mut self, client: IpAddr) -> bool {
         let max = self.gate.max_per_client.load(Ordering::Relaxed);
         if max == 0 {
             return true;
         }
-        let mut clients = self.gate.clients();
-        let count = clients.entry(client_of(client)).or_insert(0);
-        if *count >= max {
-            return false;
-        }
-        *count += 1;
-        self.client = Some(client_of(client));
-        true
+        let client = client_of(client);
+        let has_room = self.gate.open.add(client, max);
+        self.client = has_room.then_some(client);
+        has_room
     }
 }
 
@@ -119,17 +236,7 @@ fn client_of(address: IpAddr) -> IpAddr {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            let mut clients = self.gate.clients();
-            if let Some(count) = clients.get_mut(&client) {
-                *count -= 1;
-                if *count == 0 {
-                    clients.remove(&client);
-                }
-            }
-            // A storm of addresses must not leave its table behind.
-            if clients.len() * 4 < clients.capacity() && clients.capacity() > 1024 {
-                clients.shrink_to_fit();
-            }
+            self.gate.open.remove(client);
         }
         self.gate.active.fetch_sub(1, Ordering::AcqRel);
         if self.gate.max.load(Ordering::Relaxed) != 0 {
@@ -139,66 +246,4 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_more_than_the_limit_come_in() {
-        let gate = Gate::new(2, 0);
-        let (a, b) = (gate.try_enter(), gate.try_enter());
-        assert!(a.is_some() && b.is_some() && gate.try_enter().is_none());
-        drop(a);
-        assert!(gate.try_enter().is_some());
-        gate.set(0, 0);
-        let many: Vec<_> = (0..100).map(|_| gate.try_enter()).collect();
-        assert!(many.iter().all(Option::is_some));
-        drop((many, b));
-        assert_eq!(gate.active(), 0);
-    }
-
-    #[test]
-    fn a_client_has_its_own_limit_and_leaves_no_trace() {
-        let gate = Gate::new(0, 1);
-        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let (mut a, mut b, mut c) =
-            (gate.try_enter().unwrap(), gate.try_enter().unwrap(), gate.try_enter().unwrap());
-        assert!(a.claim(one) && !b.claim(one) && c.claim(other));
-        assert!(!b.claim("::ffff:10.0.0.1".parse().unwrap()), "the mapped form is the same client");
-        drop(a);
-        assert!(b.claim(one));
-        drop((b, c));
-        assert!(gate.clients.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn an_ipv6_client_has_one_limit_for_all_of_its_addresses() {
-        let gate = Gate::new(0, 1);
-        let (mut a, mut b, mut c) =
-            (gate.try_enter().unwrap(), gate.try_enter().unwrap(), gate.try_enter().unwrap());
-        assert!(a.claim("2001:db8::1".parse().unwrap()) && !b.claim("2001:db8::2".parse().unwrap()));
-        assert!(c.claim("2001:db8:0:1::1".parse().unwrap()));
-        drop((a, b, c));
-        assert!(gate.clients.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn who_waits_is_let_in_when_a_place_is_freed() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-        runtime.block_on(async {
-            let gate = Gate::new(1, 0);
-            let first = gate.enter().await;
-            let waiting: Vec<_> = (0..50)
-                .map(|_| {
-                    let gate = gate.clone();
-                    #[expect(clippy::disallowed_methods, reason = "a test")]
-                    tokio::spawn(async move { drop(gate.enter().await) })
-                })
-                .collect();
-            drop(first);
-            for task in waiting {
-                task.await.unwrap();
-            }
-            assert_eq!(gate.active(), 0);
-        });
-    }
-}
+mod tests;

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::is_gone;
+use super::brake::Brake;
 use super::splice::{self, Pipe};
+use super::{Splice, is_gone};
 use crate::stream::Stream;
 
 /// The worker's buffer, and with it the largest read. Smaller ones cost a call more for each piece of bulk; with
@@ -54,12 +55,14 @@ impl Broken {
 type Failure = (Broken, io::Error);
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     /// What the destination did not take yet. Nothing is read meanwhile.
     kept: Kept,
     state: State,
     pace: Pace,
+    splice: Splice,
+    brake: Option<Box<Brake>>,
 }
 
 /// What one turn of a lane moved.
@@ -67,8 +70,25 @@ pub(super) struct Lane {
 pub(super) struct Moved {
     /// Bytes that were read.
     pub(super) bytes: u64,
+    /// Those of them that went through a pipe.
+    pub(super) spliced: u64,
     /// Whether anything moved at all, were it only what was kept.
     pub(super) any: bool,
+}
+
+/// How much was read, and how.
+#[derive(Debug, Clone, Copy)]
+enum Passed {
+    Copied(usize),
+    Spliced(usize),
+}
+
+impl Passed {
+    fn bytes(self) -> usize {
+        match self {
+            Passed::Copied(n) | Passed::Spliced(n) => n,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -119,19 +139,29 @@ impl Pace {
 }
 
 impl Lane {
+    pub(super) fn new(splice: Splice, brake: Option<Box<Brake>>) -> Lane {
+        Lane { kept: Kept::default(), state: State::default(), pace: Pace::default(), splice, brake }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
     /// Whether the source is not being read from, so that its reset would go unnoticed.
     pub(super) fn is_deaf(&self) -> bool {
-        self.state != State::Open || !matches!(self.kept, Kept::Nothing)
+        self.state != State::Open || !matches!(self.kept, Kept::Nothing) || self.is_braked()
+    }
+
+    /// Whether there is something to read that its rate does not let pass yet.
+    pub(super) fn is_braked(&self) -> bool {
+        self.brake.as_ref().is_some_and(|brake| brake.is_waiting())
     }
 
     /// Nothing moves here any more.
     pub(super) fn abandon(&mut self) {
         self.kept = Kept::Nothing;
         self.state = State::Closed;
+        self.brake = None;
     }
 
     /// Moves what can be moved now. Ready when the lane is closed or broken; beside it what moved.
@@ -171,22 +201,51 @@ impl Lane {
             moved.any = true;
             return Poll::Ready(Ok(()));
         }
-        let read = match (self.state, self.pace) {
-            (State::Closed, _) => return Poll::Ready(Ok(())),
-            (State::Ending, _) => {
+        match self.state {
+            State::Open => self.pass(cx, from, to, moved),
+            State::Closed => Poll::Ready(Ok(())),
+            State::Ending => {
+                let ended = ready!(to.poll_shutdown_write(cx));
                 self.state = State::Closed;
-                return Poll::Ready(to.shutdown_write().map_err(|error| (Broken::Destination, error)));
+                Poll::Ready(ended.map_err(|error| (Broken::Destination, error)))
             }
-            (State::Open, Pace::Copying(_)) => ready!(self.copy(cx, from, to))?,
-            (State::Open, Pace::Splicing(_)) => ready!(self.splice(cx, from, to))?,
+        }
+    }
+
+    /// Reads once and passes it on.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        moved: &mut Moved,
+    ) -> Poll<Result<(), Failure>> {
+        let most = match &mut self.brake {
+            None => usize::MAX,
+            Some(brake) => ready!(brake.poll_allowance(cx, from)).map_err(|error| (Broken::Source, error))?,
         };
-        match read {
+        let passed = match self.pace {
+            Pace::Splicing(_) if self.splice == Splice::Auto && from.can_splice() && to.can_splice() => {
+                self.splice(cx, from, to, most)
+            }
+            _ => self.copy(cx, from, to, most).map_ok(Passed::Copied),
+        };
+        if let Some(brake) = &mut self.brake {
+            brake.used(match &passed {
+                Poll::Ready(Ok(passed)) => passed.bytes(),
+                _ => 0,
+            });
+        }
+        let passed = ready!(passed)?;
+        match passed.bytes() {
             0 => self.state = State::Ending,
             n => {
-                *moved = Moved { bytes: moved.bytes + n as u64, any: true };
-                // Bytes that change on their way through us never are the kernel's to move.
-                let splices = from.can_splice() && to.can_splice();
-                self.pace = if splices { self.pace.after(n) } else { Pace::default() };
+                moved.any = true;
+                moved.bytes += n as u64;
+                if let Passed::Spliced(n) = passed {
+                    moved.spliced += n as u64;
+                }
+                self.pace = self.pace.after(n);
             }
         }
         Poll::Ready(Ok(()))
@@ -219,8 +278,15 @@ impl Lane {
     }
 
     /// Reads once and writes it on; what does not go is kept. Answers how much was read.
-    fn copy(&mut self, cx: &mut Context<'_>, from: &Stream, to: &Stream) -> Poll<Result<usize, Failure>> {
+    fn copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        most: usize,
+    ) -> Poll<Result<usize, Failure>> {
         BUFFER.with_borrow_mut(|buffer| {
+            let buffer = &mut buffer[..most.min(SCRATCH)];
             let n = ready!(from.poll_read(cx, buffer)).map_err(|error| (Broken::Source, error))?;
             if n == 0 {
                 return Poll::Ready(Ok(0));
@@ -238,19 +304,25 @@ impl Lane {
 
     /// The same through a pipe, without the bytes passing through our memory. A connection holds a pipe only while
     /// there are bytes in it. Without a pipe to be had it copies.
-    fn splice(&mut self, cx: &mut Context<'_>, from: &Stream, to: &Stream) -> Poll<Result<usize, Failure>> {
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        most: usize,
+    ) -> Poll<Result<Passed, Failure>> {
         let Some(mut pipe) = splice::take() else {
             self.pace = Pace::default();
-            return self.copy(cx, from, to);
+            return self.copy(cx, from, to, most).map_ok(Passed::Copied);
         };
-        let n = match pipe.poll_fill(cx, from) {
+        let n = match pipe.poll_fill(cx, from, most) {
             Poll::Ready(Ok(n)) if n > 0 => n,
             nothing => {
                 splice::give_back(pipe);
                 return match nothing {
                     // At TCP's urgent mark splice(2) says 0, as at the end, or EAGAIN; recv(2) gets past it.
-                    Poll::Ready(Ok(_)) => self.copy(cx, from, to),
-                    Poll::Pending if from.is_urgent() => self.copy(cx, from, to),
+                    Poll::Ready(Ok(_)) => self.copy(cx, from, to, most).map_ok(Passed::Copied),
+                    Poll::Pending if from.is_urgent() => self.copy(cx, from, to, most).map_ok(Passed::Copied),
                     // A failure is told once, so nobody else is asked.
                     Poll::Ready(Err(error)) => Poll::Ready(Err((Broken::Source, error))),
                     Poll::Pending => Poll::Pending,
@@ -264,6 +336,6 @@ impl Lane {
             true => splice::give_back(pipe),
             false => self.kept = Kept::Piped(pipe),
         }
-        Poll::Ready(Ok(n))
+        Poll::Ready(Ok(Passed::Spliced(n)))
     }
 }

@@ -5,6 +5,7 @@
 //! once is kept, and nothing more is read until it has: that is the back-pressure. The end of one direction is passed
 //! on as such (half-close), a reset as a reset.
 
+mod brake;
 mod lane;
 mod splice;
 
@@ -14,6 +15,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::time::Sleep;
 use wmproxy_runtime::clock::{self, Ticks};
 
@@ -21,13 +24,52 @@ use crate::record::{Outcome, Record};
 use crate::stream::{ResetOnDrop, Stream};
 use lane::{Broken, Lane};
 
+pub use brake::Brake;
+
+/// How bytes are moved.
+#[derive(Debug)]
+pub struct Terms {
+    /// How long nothing may move in either direction. A connection that waits for its rate is not idle.
+    pub idle_timeout: Duration,
+    /// Whether bulk is spliced.
+    pub splice: Splice,
+    /// What keeps the bytes from the client to a rate.
+    pub up: Option<Box<Brake>>,
+    /// The same for those to it.
+    pub down: Option<Box<Brake>>,
+}
+
+/// Whether the kernel may pass bytes on without copying them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Splice {
+    /// Where they come in bulk, and both sides are plain sockets.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+impl Terms {
+    /// Without limits.
+    pub fn new(idle_timeout: Duration) -> Terms {
+        Terms { idle_timeout, splice: Splice::Auto, up: None, down: None }
+    }
+}
+
 /// Moves bytes between `client` and `peer` until both are done, and says how it ended.
 ///
 /// Both streams are then to be closed, which sends a FIN after an orderly end and else a RST, so that each side learns
-/// that the other did not finish. `idle_timeout` runs out when nothing moved in either direction for so long.
-pub async fn relay(client: &Stream, peer: &Stream, idle_timeout: Duration, record: &mut Record) -> Outcome {
-    let mut relay =
-        Relay { up: Lane::default(), down: Lane::default(), cut_by: None, last: clock::now(), armed: false };
+/// that the other did not finish.
+pub async fn relay(client: &Stream, peer: &Stream, terms: Terms, record: &mut Record) -> Outcome {
+    let Terms { idle_timeout, splice, up, down } = terms;
+    let mut relay = Relay {
+        up: Lane::new(splice, up),
+        down: Lane::new(splice, down),
+        cut_by: None,
+        last: clock::now(),
+        armed: false,
+    };
     let mut watch = None;
     let sleep = tokio::time::sleep(idle_timeout);
     tokio::pin!(sleep);
@@ -73,6 +115,7 @@ impl Relay {
         let (down, received) = self.down.pump(cx, peer, client);
         if sent.any || received.any {
             record.add_bytes(sent.bytes, received.bytes);
+            record.add_spliced(sent.spliced + received.spliced);
             self.last = clock::now();
         }
         if let Poll::Ready(Err(broken)) = up {
@@ -132,6 +175,9 @@ impl Relay {
             if sleep.as_mut().poll_elapsed(cx).is_pending() {
                 self.armed = true;
                 return Poll::Pending;
+            }
+            if self.up.is_braked() || self.down.is_braked() {
+                self.last = clock::now();
             }
             let quiet = clock::now().since(self.last);
             if quiet >= idle_timeout {

@@ -88,14 +88,18 @@ impl Pipe {
         self.held == 0
     }
 
-    /// Fills the empty pipe from a stream. 0 is the end of the stream.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
+    /// Fills the empty pipe from a stream, with so many bytes at most. 0 is the end of the stream.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let most = most.min(CAPACITY);
         // EAGAIN can only be the stream's, for the pipe has room.
         let n = ready!(from.poll_reading(
             cx,
-            |fd| {
-                splice(fd, None, &self.inward, None, CAPACITY, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
-            },
+            |fd| { splice(fd, None, &self.inward, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) },
             |_| false
         ))?;
         self.held += n;

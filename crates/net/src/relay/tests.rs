@@ -35,7 +35,7 @@ fn play(
     let answer = runtime.block_on(async {
         let mut record = record();
         let (client, peer) = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
-        let outcome = relay(&client, &peer, idle, &mut record).await;
+        let outcome = relay(&client, &peer, Terms::new(idle), &mut record).await;
         (outcome, record.metrics().clone())
     });
     thread.join().unwrap();
@@ -311,7 +311,7 @@ fn a_relay_that_is_dropped_resets_both_sides() {
     runtime.block_on(async {
         let mut record = record();
         let (near, far) = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
-        let relayed = relay(&near, &far, LONG, &mut record);
+        let relayed = relay(&near, &far, Terms::new(LONG), &mut record);
         let cut = tokio::time::timeout(Duration::from_millis(20), relayed).await;
         assert!(cut.is_err());
     });

@@ -1,0 +1,114 @@
+//! What keeps a lane to a rate.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use wmproxy_runtime::clock;
+use wmproxy_wire::bucket::{Bucket, Pace};
+use wmproxy_wire::units::ByteRate;
+
+use crate::limit::{Direction, Gate};
+use crate::stream::Stream;
+
+/// Says before each read of a lane how much may be read, and when: in pieces, so that a slow lane is slow evenly.
+///
+/// A piece is taken from the buckets only when there is something to read, for what an idle connection holds others
+/// can't have, and what was not read of it goes back.
+#[derive(Debug)]
+pub struct Brake {
+    own: Option<Bucket>,
+    listener: Option<(Arc<Gate>, Direction)>,
+    /// The piece that is taken and not yet used.
+    taken: Option<Taken>,
+    /// Made when it is first needed.
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// What `sleep` waits for.
+    due: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    bytes: usize,
+    /// From when on it may pass.
+    at: u64,
+}
+
+impl Brake {
+    /// For one direction of a connection with a rate of its own, or of a listener that has one for all; none without
+    /// either.
+    pub fn new(own: Option<ByteRate>, gate: &Arc<Gate>, direction: Direction) -> Option<Box<Brake>> {
+        let listener = gate.meter(direction).is_limited().then(|| (gate.clone(), direction));
+        if own.is_none() && listener.is_none() {
+            return None;
+        }
+        let own = own.map(|rate| Bucket::new(Pace::of_stream(rate)));
+        Some(Box::new(Brake { own, listener, taken: None, sleep: None, due: 0 }))
+    }
+
+    /// Whether there is something to read, but its time has not come. Such a connection is not idle.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// How many bytes may be read now.
+    pub(super) fn poll_allowance(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
+        let taken = match self.taken {
+            Some(taken) => taken,
+            None => {
+                ready!(from.poll_readable(cx))?;
+                let taken = self.take(clock::precise());
+                *self.taken.insert(taken)
+            }
+        };
+        let now = clock::precise();
+        if taken.at > now {
+            let due = Instant::now() + Duration::from_nanos(taken.at - now);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            // It may still be set for an earlier piece, whose time had come before it fired.
+            if std::mem::replace(&mut self.due, taken.at) != taken.at {
+                sleep.as_mut().reset(due);
+            }
+            ready!(sleep.as_mut().poll(cx));
+        }
+        Poll::Ready(Ok(taken.bytes))
+    }
+
+    /// Says how much was read of what was allowed.
+    pub(super) fn used(&mut self, bytes: usize) {
+        if let Some(taken) = self.taken.take() {
+            self.give_back(taken.bytes.saturating_sub(bytes));
+        }
+    }
+
+    fn take(&mut self, now: u64) -> Taken {
+        let meter = self.listener.as_ref().map(|(gate, direction)| gate.meter(*direction));
+        let pieces = [self.own.as_ref().map(|own| own.pace().piece()), meter.and_then(|meter| meter.piece())];
+        // Without either, which is when a reload takes the listener's limit away, anything goes.
+        let bytes = pieces.into_iter().flatten().min().unwrap_or(usize::MAX);
+        let own = self.own.as_mut().map_or(now, |own| own.reserve(now, bytes as u64));
+        let all = meter.map_or(now, |meter| meter.reserve(now, bytes as u64));
+        Taken { bytes, at: own.max(all) }
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        if let Some(own) = &mut self.own {
+            own.give_back(bytes as u64);
+        }
+        if let Some((gate, direction)) = &self.listener {
+            gate.meter(*direction).give_back(bytes as u64);
+        }
+    }
+}
+
+impl Drop for Brake {
+    fn drop(&mut self) {
+        self.used(0);
+    }
+}
