@@ -50,12 +50,15 @@ impl Brake {
     }
 
     /// Whether there is something to read, but its time has not come. Such a connection is not idle.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         self.taken.is_some()
     }
 
-    /// How many bytes may be read now.
-    pub(super) fn poll_allowance(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
+    /// How many bytes may be read now from the stream that it brakes; then [`Brake::used`] has to be told.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    pub fn poll_allowance(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
         let taken = match self.taken {
             Some(taken) => taken,
             None => {
@@ -78,7 +81,7 @@ impl Brake {
     }
 
     /// Says how much was read of what was allowed.
-    pub(super) fn used(&mut self, bytes: usize) {
+    pub fn used(&mut self, bytes: usize) {
         if let Some(taken) = self.taken.take() {
             self.give_back(taken.bytes.saturating_sub(bytes));
         }

@@ -25,6 +25,7 @@ use crate::stream::{ResetOnDrop, Stream};
 use lane::{Broken, Lane};
 
 pub use brake::Brake;
+pub use splice::pipes_open;
 
 /// How bytes are moved.
 #[derive(Debug)]
@@ -211,5 +212,7 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
+#[cfg(test)]
+mod rate_tests;
 #[cfg(test)]
 mod tests;

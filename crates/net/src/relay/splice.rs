@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
+use crate::pressure;
 use crate::stream::Stream;
 
 /// What a pipe holds. Measured with bulk over loopback: the default of 64 KiB takes three times the calls.
@@ -24,6 +26,14 @@ thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool { idle: Vec::new(), alive: 0 }) };
 }
 
+/// Pipes of all workers.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// How many pipes there are now, over all workers.
+pub fn pipes_open() -> u64 {
+    OPEN.load(Ordering::Relaxed)
+}
+
 struct Pool {
     idle: Vec<Pipe>,
     alive: usize,
@@ -38,12 +48,13 @@ pub(super) struct Pipe {
     _counted: Counted,
 }
 
-/// Takes its pipe off the worker's count.
+/// Takes its pipe off the counts.
 #[derive(Debug)]
 struct Counted;
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
         // At the end of the thread the pool may be gone first, and the count with it.
         let _ = POOL.try_with(|pool| {
             if let Ok(mut pool) = pool.try_borrow_mut() {
@@ -53,27 +64,31 @@ impl Drop for Counted {
     }
 }
 
-/// An empty pipe; none when the worker has as many as it may, or the system gives none.
+/// An empty pipe; none when the worker has as many as it may, the system gives none, or connections need the descriptors
+/// more.
 pub(super) fn take() -> Option<Pipe> {
     POOL.with_borrow_mut(|pool| {
         if let Some(pipe) = pool.idle.pop() {
             return Some(pipe);
         }
-        if pool.alive == IN_ALL {
+        if pool.alive == IN_ALL || pressure::is_high() {
             return None;
         }
         let (out, inward) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+        pressure::check(&out).and_then(|()| pressure::check(&inward)).ok()?;
         // Past the user's limit it stays at its default, which is slower but as good.
         let _ = fcntl_setpipe_size(&inward, CAPACITY);
         pool.alive += 1;
+        OPEN.fetch_add(1, Ordering::Relaxed);
         Some(Pipe { out, inward, held: 0, _counted: Counted })
     })
 }
 
-/// Puts a pipe back. One with bytes in it is closed, for they are another connection's.
+/// Puts a pipe back. One with bytes in it is closed, for they are another connection's; and so is any while descriptors
+/// are short.
 pub(super) fn give_back(pipe: Pipe) {
     let surplus = POOL.with_borrow_mut(|pool| {
-        if pipe.held > 0 || pool.idle.len() == POOLED {
+        if pipe.held > 0 || pool.idle.len() == POOLED || pressure::is_high() {
             return Some(pipe);
         }
         pool.idle.push(pipe);

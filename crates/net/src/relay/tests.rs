@@ -9,7 +9,7 @@ use crate::addr::{Address, Protocol};
 use crate::record::ListenerMetrics;
 
 /// A connected pair: the far end blocking, our end as a `Stream` of the running runtime.
-fn pair() -> (TcpStream, OwnedFd) {
+pub(super) fn pair() -> (TcpStream, OwnedFd) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let near = listener.accept().unwrap().0;
@@ -19,7 +19,7 @@ fn pair() -> (TcpStream, OwnedFd) {
     (far, near.into())
 }
 
-fn record() -> Record {
+pub(super) fn record() -> Record {
     let address = Address::Inet("127.0.0.1:1".parse().unwrap());
     Record::open(Arc::new(ListenerMetrics::new("test".into(), Protocol::Tcp, address, 1)), None, None)
 }
@@ -42,9 +42,9 @@ fn play(
     answer
 }
 
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 
-fn reset(stream: TcpStream) {
+pub(super) fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
@@ -176,7 +176,7 @@ fn noise(mut seed: u64) -> impl FnMut(&mut [u8]) {
 }
 
 /// Writes `total` bytes of noise in pieces that change from tiny to huge and back, and says that this was all.
-fn pour(mut to: &TcpStream, seed: u64, total: usize) {
+pub(super) fn pour(mut to: &TcpStream, seed: u64, total: usize) {
     let mut next = noise(seed);
     let mut buffer = vec![0; 1 << 20];
     let mut sent = 0;
@@ -192,7 +192,7 @@ fn pour(mut to: &TcpStream, seed: u64, total: usize) {
 }
 
 /// Reads to the end and compares, with a rest now and then.
-fn compare(mut from: &TcpStream, seed: u64, total: usize) {
+pub(super) fn compare(mut from: &TcpStream, seed: u64, total: usize) {
     let (mut expected, mut next) = (vec![0; 200_000], noise(seed));
     let mut buffer = vec![0; 200_000];
     let (mut got, mut rested) = (0, 0);

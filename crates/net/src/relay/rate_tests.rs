@@ -1,0 +1,189 @@
+//! Lanes under a limit. Time is measured by the tests themselves, and what a busy machine can break is not asserted: it
+//! may make a connection slower than its rate, but never faster.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wmproxy_wire::bucket::Pace;
+use wmproxy_wire::units::ByteRate;
+
+use super::tests::{LONG, compare, pair, pour, record, reset};
+use super::*;
+use crate::limit::{Direction, Gate, Limits};
+use crate::record::ListenerMetrics;
+
+fn rate(bytes_per_second: u64) -> ByteRate {
+    ByteRate::new(NonZeroU64::new(bytes_per_second).unwrap())
+}
+
+fn limited(gate: &Arc<Gate>, own: Option<u64>) -> Terms {
+    let brake = |direction| Brake::new(own.map(rate), gate, direction);
+    Terms { up: brake(Direction::Up), down: brake(Direction::Down), ..Terms::new(LONG) }
+}
+
+/// The most that may pass in a time at a rate, and the least time for so many bytes.
+fn most(rate_of: u64, took: Duration) -> u64 {
+    let pace = Pace::of_stream(rate(rate_of));
+    (took.as_secs_f64() * rate_of as f64) as u64 + pace.burst_bytes() + pace.piece() as u64
+}
+
+/// Relays on the terms between two far ends, which `script` plays on a thread of its own.
+fn play<T: Send + 'static>(
+    terms: Terms,
+    script: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
+) -> (Outcome, Arc<ListenerMetrics>, T) {
+    let ((client, near_client), (peer, near_peer)) = (pair(), pair());
+    let thread = std::thread::spawn(move || script(client, peer));
+    let runtime = tokio::runtime::LocalRuntime::new().unwrap();
+    let (outcome, metrics) = runtime.block_on(async {
+        let mut record = record();
+        let (client, peer) = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
+        (relay(&client, &peer, terms, &mut record).await, record.metrics().clone())
+    });
+    (outcome, metrics, thread.join().unwrap())
+}
+
+#[test]
+fn a_rate_holds_each_way_and_changes_no_byte() {
+    let (up, down) = (256 << 10, 8 << 20);
+    let gate = Gate::new(0, 0);
+    let terms = Terms {
+        up: Brake::new(Some(rate(up)), &gate, Direction::Up),
+        down: Brake::new(Some(rate(down)), &gate, Direction::Down),
+        ..Terms::new(LONG)
+    };
+    let (outcome, metrics, ()) = play(terms, move |client, peer| {
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| pour(&client, 1, 200_000));
+            scope.spawn(|| pour(&peer, 2, 6_000_000));
+            scope.spawn(|| {
+                compare(&peer, 1, 200_000);
+                assert!(200_000 <= most(up, began.elapsed()));
+            });
+            compare(&client, 2, 6_000_000);
+            assert!(6_000_000 <= most(down, began.elapsed()));
+        });
+    });
+    assert_eq!(outcome, Outcome::Done);
+    let moved = (metrics.blocks.sum(|b| &b.bytes_in), metrics.blocks.sum(|b| &b.bytes_out));
+    assert_eq!(moved, (200_000, 6_000_000));
+}
+
+#[test]
+fn slow_bytes_come_evenly() {
+    let of = 64 << 10;
+    let (outcome, ..) = play(limited(&Gate::new(0, 0), Some(of)), move |client, mut peer| {
+        let began = Instant::now();
+        let writer = std::thread::spawn(move || pour(&client, 1, 96 << 10));
+        let (mut got, mut buffer) = (0, vec![0; 1 << 20]);
+        loop {
+            // However late this thread is: at no moment has more come than is due.
+            let n = peer.read(&mut buffer).unwrap();
+            got += n as u64;
+            assert!(got <= most(of, began.elapsed()), "{got} bytes after {:?}", began.elapsed());
+            if n == 0 {
+                break;
+            }
+        }
+        assert_eq!(got, 96 << 10);
+        writer.join().unwrap();
+        drop(peer);
+    });
+    assert_eq!(outcome, Outcome::Done);
+}
+
+#[test]
+fn bulk_is_spliced_at_its_rate_unless_that_is_turned_off() {
+    let (of, total) = (64 << 20, 24 << 20);
+    for splice in [Splice::Auto, Splice::Off] {
+        let terms = Terms { splice, ..limited(&Gate::new(0, 0), Some(of)) };
+        let (outcome, metrics, ()) = play(terms, move |client, peer| {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                scope.spawn(|| pour(&client, 1, total));
+                compare(&peer, 1, total);
+            });
+            assert!(total as u64 <= most(of, began.elapsed()));
+        });
+        assert_eq!(outcome, Outcome::Done);
+        assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), total as u64);
+        let spliced = metrics.blocks.sum(|b| &b.bytes_spliced);
+        assert_eq!(spliced > 0, splice == Splice::Auto, "{spliced} bytes");
+    }
+}
+
+#[test]
+fn who_waits_for_its_rate_is_not_idle() {
+    // A piece every 62 ms; without the rate's account each of these pauses would be an idle timeout.
+    let terms = Terms { idle_timeout: Duration::from_millis(30), ..limited(&Gate::new(0, 0), Some(1000)) };
+    let (outcome, metrics, ()) = play(terms, |mut client, mut peer| {
+        client.write_all(&[1; 500]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        peer.read_exact(&mut [0; 500]).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), 500);
+}
+
+#[test]
+fn a_reset_is_seen_of_a_client_that_waits_for_its_rate() {
+    let (outcome, metrics, ()) = play(limited(&Gate::new(0, 0), Some(1000)), |mut client, mut peer| {
+        client.write_all(&[1; 100_000]).unwrap();
+        peer.read_exact(&mut [0]).unwrap();
+        reset(client);
+        // Far sooner than the hundred seconds that the rest would take; the far ends wait for twenty.
+        let end = io::copy(&mut peer, &mut io::sink()).map_err(|error| error.kind());
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+    });
+    assert_eq!(outcome, Outcome::ClientReset);
+    assert!(metrics.blocks.sum(|b| &b.bytes_in) < 50_000);
+}
+
+#[test]
+fn connections_share_what_their_listener_may_pass() {
+    let of = 1 << 20;
+    let gate = Gate::new(0, 0);
+    gate.set(&Limits { up: Some(rate(of)), ..Limits::default() });
+    let began = Instant::now();
+    let relays: Vec<_> = (0..4)
+        .map(|_| {
+            let terms = limited(&gate, None);
+            assert!(terms.up.is_some() && terms.down.is_none());
+            std::thread::spawn(move || {
+                play(terms, |client, peer| {
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| pour(&client, 1, 200_000));
+                        compare(&peer, 1, 200_000);
+                    });
+                })
+            })
+        })
+        .collect();
+    for relay in relays {
+        assert_eq!(relay.join().unwrap().0, Outcome::Done);
+    }
+    assert!(800_000 <= most(of, began.elapsed()));
+}
+
+#[test]
+fn a_limit_that_a_reload_takes_away_holds_nobody_up() {
+    let gate = Gate::new(0, 0);
+    gate.set(&Limits { up: Some(rate(64 << 10)), ..Limits::default() });
+    let (terms, other) = (limited(&gate, None), gate.clone());
+    let (outcome, ..) = play(terms, move |mut client, mut peer| {
+        client.write_all(&[1; 20_000]).unwrap();
+        peer.read_exact(&mut [0; 10_000]).unwrap();
+        other.set(&Limits::default());
+        // This would take minutes at the old rate.
+        let writer = std::thread::spawn(move || pour(&client, 1, 32 << 20));
+        assert_eq!(io::copy(&mut peer, &mut io::sink()).unwrap(), (32 << 20) + 10_000);
+        writer.join().unwrap();
+    });
+    assert_eq!(outcome, Outcome::Done);
+}
