@@ -1,7 +1,8 @@
 //! Sockets and streams: everything that touches a descriptor.
 //!
 //! What lives here: addresses ([`addr`], [`acl`]), listening sockets and the one accept loop of the program
-//! ([`listen`], [`socket_file`], [`accept`]), connected streams ([`stream`]), the TCP relay ([`relay`]), batched
+//! ([`listen`], [`socket_file`], [`accept`]), connected streams ([`stream`]), TLS inside
+//! them ([`tls`]), the TCP relay ([`relay`]), batched
 //! datagrams ([`udp`]), and the record that every connection leaves behind ([`record`]). `sys` is the only home of
 //! `unsafe`.
 //! What must not: protocols above TCP and UDP, upstream groups, the config's files.
@@ -14,15 +15,18 @@ pub mod accept;
 pub mod acl;
 pub mod addr;
 pub mod conn;
+pub mod eviction;
 pub mod limit;
 pub mod listen;
 pub mod options;
+pub mod preface;
 pub mod privileges;
 pub mod record;
 pub mod relay;
 pub mod socket_file;
 pub mod sockopt;
 pub mod stream;
+pub mod tls;
 pub mod udp;
 
 mod pressure;

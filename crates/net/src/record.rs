@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use wmproxy_runtime::counter::{Counter, Log2Histogram, Sharded};
+use wmproxy_runtime::counter::{Counter, Counters, Log2Histogram, Sharded};
 
 use crate::addr::{Address, Protocol};
 
@@ -77,6 +77,12 @@ outcomes! {
     NoPeer = "no_peer", Upstream;
     /// Every peer that could be used is down by its health checks.
     NoHealthyPeer = "no_healthy_peer", Upstream;
+    /// Every peer has its `max_connections`, and as many connections as may wait for one do.
+    QueueFull = "queue_full", Upstream;
+    /// No peer had room within the queue's `timeout`.
+    QueueTimeout = "queue_timeout", Upstream;
+    /// The client left while it waited in the queue.
+    QueueLeft = "queue_left", Client;
     /// Refused by `allow` or `deny`.
     Denied = "denied", Client;
     /// The client left before it had said what the listener waits for: a PROXY header, a ClientHello.
@@ -96,6 +102,22 @@ outcomes! {
     ClientTls = "client_tls", Client;
     /// TLS with the peer failed, or its certificate was not accepted.
     PeerTls = "peer_tls", Upstream;
+    /// The client did not ask properly for a WebSocket, or for another host or path than the listener's.
+    BadUpgrade = "bad_upgrade", Client;
+    /// The peer did not answer the request for a WebSocket by granting it.
+    UpgradeRefused = "upgrade_refused", Upstream;
+    /// The client broke the WebSocket protocol.
+    ClientWsViolation = "client_ws_violation", Client;
+    /// The peer broke the WebSocket protocol.
+    PeerWsViolation = "peer_ws_violation", Upstream;
+    /// The client closed its WebSocket with a code that says that something went wrong.
+    ClientWsClose = "client_ws_close", Client;
+    /// The peer closed its WebSocket with a code that says that something went wrong.
+    PeerWsClose = "peer_ws_close", Upstream;
+    /// The client's end of the WebSocket did not answer a ping.
+    ClientNoPong = "client_no_pong", Client;
+    /// The peer's end of the WebSocket did not answer a ping.
+    PeerNoPong = "peer_no_pong", Upstream;
     /// Refused: the client has `per_client_connections` already.
     ClientLimit = "client_limit", Client;
     /// Refused: the client comes more often than `per_client_rate`.
@@ -217,7 +239,7 @@ pub struct ListenerBlock {
     /// Datagrams from peers to clients.
     pub datagrams_out: Counter,
     /// Ends by outcome; the refusals among them are what was turned away.
-    pub outcomes: [Counter; Outcome::ALL.len()],
+    pub outcomes: Counters<{ Outcome::ALL.len() }>,
     /// Datagrams dropped by reason.
     pub udp_drops: [Counter; UdpDrop::ALL.len()],
     /// Datagrams in one receive from clients.
@@ -373,6 +395,14 @@ impl Record {
         &self.metrics
     }
 
+    /// The address of ours that the client reached.
+    pub fn local_address(&self) -> Address {
+        match (self.local, &self.metrics.address) {
+            (Some(ip), Address::Inet(bound)) => Address::Inet((ip, bound.port()).into()),
+            (_, bound) => bound.clone(),
+        }
+    }
+
     /// To note what the client told of itself.
     pub fn preface_mut(&mut self) -> &mut Preface {
         self.preface.get_or_insert_default()
@@ -457,10 +487,7 @@ impl Drop for Record {
             listener: self.metrics.name.clone(),
             client: self.client,
             preface: self.preface.take(),
-            local: match (self.local, &self.metrics.address) {
-                (Some(ip), Address::Inet(bound)) => Address::Inet((ip, bound.port()).into()),
-                (_, bound) => bound.clone(),
-            },
+            local: self.local_address(),
             group: self.group.take(),
             peer: self.peer.take(),
             started: SystemTime::now() - duration,

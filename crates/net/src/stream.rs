@@ -1,6 +1,9 @@
-//! A connected byte stream: a TCP connection or a unix socket.
+//! A connected byte stream: a TCP connection or a unix socket, with TLS or without.
+
+mod gone;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,8 +12,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, ipproto,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, socket_with,
+    sockopt,
 };
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -18,8 +21,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::addr::Address;
 use crate::pressure;
-use crate::sockopt::TcpOptions;
+use crate::sockopt::PeerSocket;
 use crate::sys;
+use crate::tls::Session;
 
 /// A connected stream that belongs to the worker it was made on.
 #[derive(Debug)]
@@ -33,13 +37,15 @@ pub struct Stream {
     layer: Mutex<Option<Box<Layer>>>,
 }
 
-/// What is read before the socket is.
+/// What is between a socket and its reader and writer.
 #[derive(Debug, Default)]
 struct Layer {
     /// Bytes that were read but not consumed, in the order of arrival.
     unread: Vec<u8>,
     /// So many of them were read again.
     consumed: usize,
+    /// What decrypts and encrypts.
+    session: Option<Box<Session>>,
 }
 
 impl Stream {
@@ -73,6 +79,30 @@ impl Stream {
         !self.layered.load(Ordering::Relaxed)
     }
 
+    /// Takes back what was unread, to consume it otherwise.
+    pub(crate) fn take_unread(&self) -> Vec<u8> {
+        let mut slot = self.layer();
+        let Some(layer) = slot.as_mut() else { return Vec::new() };
+        let mut unread = std::mem::take(&mut layer.unread);
+        unread.drain(..std::mem::take(&mut layer.consumed));
+        self.settle(&mut slot);
+        unread
+    }
+
+    /// Puts a TLS session between the socket and who reads and writes from now on.
+    pub(crate) fn set_session(&self, session: Box<Session>) {
+        self.layer().get_or_insert_default().session = Some(session);
+        self.layered.store(true, Ordering::Relaxed);
+    }
+
+    /// Drops a layer that has nothing left to do.
+    fn settle(&self, slot: &mut Option<Box<Layer>>) {
+        if slot.as_ref().is_some_and(|layer| layer.unread.is_empty() && layer.session.is_none()) {
+            *slot = None;
+            self.layered.store(false, Ordering::Relaxed);
+        }
+    }
+
     fn layer(&self) -> MutexGuard<'_, Option<Box<Layer>>> {
         // No code of ours panics with it half changed.
         self.layer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,25 +121,45 @@ impl Stream {
         self.poll_read_socket(cx, buffer)
     }
 
-    #[cold]
+    /// Whether a read would have something to say. It may still find nothing, but not say so twice in a row.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.layered.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        self.fd.poll_read_ready(cx).map_ok(drop)
+    }
+
+    #[inline(never)]
     fn poll_read_layer(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut slot = self.layer();
         let Some(layer) = slot.as_mut() else {
             return self.poll_read_socket(cx, buffer);
         };
+        if layer.unread.is_empty() {
+            return match &mut layer.session {
+                Some(session) => session.poll_read(cx, self, buffer),
+                None => self.poll_read_socket(cx, buffer),
+            };
+        }
         let rest = &layer.unread[layer.consumed..];
         let n = rest.len().min(buffer.len());
         buffer[..n].copy_from_slice(&rest[..n]);
         layer.consumed += n;
         if layer.consumed == layer.unread.len() {
-            *slot = None;
-            self.layered.store(false, Ordering::Relaxed);
+            layer.unread = Vec::new();
+            layer.consumed = 0;
+            self.settle(&mut slot);
         }
         Poll::Ready(Ok(n))
     }
 
+    /// Reads what the socket has, past any layer.
     #[inline]
-    fn poll_read_socket(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read_socket(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let room = buffer.len();
         let receive = |fd: BorrowedFd<'_>| match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()) {
             Ok((n, _)) => Ok(n),
@@ -123,9 +173,27 @@ impl Stream {
         self.poll_reading(cx, receive, |n| n > 0 && n < room && self.inet && !self.is_urgent())
     }
 
-    /// Writes as much as the socket takes, at least one byte.
+    /// Writes as much as is taken, at least one byte. While it is pending it may have begun with the data, so the next
+    /// call has to come with the same, or with more behind it.
     #[inline]
     pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.layered.load(Ordering::Relaxed) {
+            return self.poll_write_layer(cx, data);
+        }
+        self.poll_write_socket(cx, data)
+    }
+
+    #[inline(never)]
+    fn poll_write_layer(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.layer().as_mut().and_then(|layer| layer.session.as_mut()) {
+            Some(session) => session.poll_write(cx, self, data),
+            None => self.poll_write_socket(cx, data),
+        }
+    }
+
+    /// Writes to the socket, past any layer.
+    #[inline]
+    pub(crate) fn poll_write_socket(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_writing(cx, |fd| rustix::net::send(fd, data, SendFlags::NOSIGNAL), |n| n < data.len())
     }
 
@@ -195,11 +263,22 @@ impl Stream {
         let _ = self.fd.ready(Interest::ERROR).await;
     }
 
-    /// Says that nothing more will be written: a FIN.
+    /// Says that nothing more will be written: a FIN, and before it what TLS has to say. Until that is sent it is
+    /// pending.
     ///
     /// # Errors
     /// The connection is gone already.
-    pub fn shutdown_write(&self) -> io::Result<()> {
+    pub fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.layered.load(Ordering::Relaxed)
+            && let Some(session) = self.layer().as_mut().and_then(|layer| layer.session.as_mut())
+        {
+            return session.poll_shutdown_write(cx, self);
+        }
+        Poll::Ready(self.shutdown_socket())
+    }
+
+    /// Sends a FIN.
+    pub(crate) fn shutdown_socket(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.fd, Shutdown::Write)?)
     }
 
@@ -263,27 +342,30 @@ pub(crate) fn address_of(addr: socket2::SockAddr) -> io::Result<Address> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "neither an internet nor a unix socket"))
 }
 
-/// Connects. Sets no deadline of its own: drop the future to give up.
+/// Connects, for `client` where the peer is to see its address. Sets no deadline of its own: drop the future to give up.
 ///
 /// # Errors
-/// As connect(2) says; see [`is_exhaustion`] for those that are this machine's own.
-pub async fn connect(address: &Address, options: &TcpOptions) -> io::Result<Stream> {
-    let connected = connect_inner(address, options).await;
+/// As connect(2) says; see [`is_exhaustion`] and [`NoWay`](crate::sockopt::NoWay) for those that are this machine's own.
+pub async fn connect(address: &Address, options: &PeerSocket, client: Option<IpAddr>) -> io::Result<Stream> {
+    let connected = connect_inner(address, options, client).await;
     if let Err(error) = &connected {
         pressure::note(error);
     }
     connected
 }
 
-async fn connect_inner(address: &Address, options: &TcpOptions) -> io::Result<Stream> {
+async fn connect_inner(
+    address: &Address,
+    options: &PeerSocket,
+    client: Option<IpAddr>,
+) -> io::Result<Stream> {
     let inet = matches!(address, Address::Inet(_));
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (fd, begun) = match address {
         Address::Inet(to) => {
-            let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+            let fd = OwnedFd::from(options.open_tcp(*to)?);
             pressure::check(&fd)?;
-            options.apply_to_new(&fd)?;
+            options.prepare_tcp(&fd, *to, client)?;
             let begun = rustix::net::connect(&fd, to);
             (fd, begun)
         }

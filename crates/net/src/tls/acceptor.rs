@@ -1,0 +1,206 @@
+//! The server's side of TLS: what a listener needs to take handshakes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+
+use super::certificate::CertificateInfo;
+use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::resolver::Resolver;
+use super::self_signed;
+use super::watch::Watched;
+
+/// Sessions of TLS 1.2 clients without tickets that are remembered, a few hundred bytes each. Such clients are few.
+const SESSIONS: usize = 1024;
+
+/// What a listener's TLS is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AcceptorSpec {
+    /// The certificates, of which the client gets one by the name it asks for, or else the first. At least one.
+    pub certs: Vec<CertSpec>,
+    /// Clients need a certificate that comes from one of these.
+    pub client_ca: Option<PathBuf>,
+    /// The protocols that clients may choose from, the preferred first; none to leave that out.
+    pub alpn: Vec<String>,
+    /// Whether clients that ask for no name of any certificate are refused.
+    pub strict_sni: bool,
+}
+
+/// Takes TLS handshakes as a listener's options say, on every worker. Follows its files when they change.
+#[derive(Debug)]
+pub struct Acceptor {
+    spec: AcceptorSpec,
+    loaded: ArcSwap<Loaded>,
+    /// What the files were when they were last loaded, or tried to be.
+    watched: Mutex<Watched>,
+}
+
+/// What the files came to.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    resolver: Arc<Resolver>,
+    certificates: Vec<CertificateInfo>,
+    sessions: Sessions,
+}
+
+/// What lets a client come back without a whole handshake.
+#[derive(Debug, Clone)]
+struct Sessions {
+    tickets: Arc<dyn ProducesTickets>,
+    cache: Arc<dyn StoresServerSessions>,
+    /// Whom they were given to: a ticket must not outlive the trust that it came from.
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Acceptor {
+    /// Loads the files that `spec` names. Beside it what is odd about them.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn load(spec: AcceptorSpec) -> Result<(Acceptor, Vec<Fault>), Fault> {
+        let watched = Watched::new(stamp(&spec));
+        let (loaded, odd) = Loaded::load(&spec, None)?;
+        Ok((Acceptor { spec, loaded: ArcSwap::from_pointee(loaded), watched: Mutex::new(watched) }, odd))
+    }
+
+    /// Looks whether [`Acceptor::load`] would do, and writes nothing.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(spec: &AcceptorSpec) -> Result<Vec<Fault>, Fault> {
+        let mut spec = spec.clone();
+        spec.certs.retain(|cert| matches!(cert, CertSpec::Files { .. }));
+        if spec.certs.is_empty() {
+            return spec
+                .client_ca
+                .as_deref()
+                .map_or(Ok(()), |file| files::load_roots(file).map(drop))
+                .map(|()| vec![]);
+        }
+        Loaded::load(&spec, None).map(|(_, odd)| odd)
+    }
+
+    /// What it was made of.
+    pub fn spec(&self) -> &AcceptorSpec {
+        &self.spec
+    }
+
+    /// The certificates in use, in the order of the config.
+    pub fn certificates(&self) -> Vec<CertificateInfo> {
+        self.loaded.load().certificates.clone()
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.loaded.load().config.clone()
+    }
+
+    /// Whether it has no certificate for clients that ask for `name`.
+    pub(super) fn refuses(&self, name: Option<&str>) -> bool {
+        self.loaded.load().resolver.refuses(name)
+    }
+
+    /// Loads the files anew if they have changed and change no more. Reads files, so it is nothing for a worker.
+    ///
+    /// # Errors
+    /// What is wrong with them now: what was loaded before stays in use.
+    pub fn follow(&self) -> Result<bool, Fault> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_settled(stamp(&self.spec)) {
+            return Ok(false);
+        }
+        self.reload()
+    }
+
+    /// Loads the files anew if they have changed, were it this moment.
+    ///
+    /// # Errors
+    /// As [`Acceptor::follow`].
+    pub(super) fn follow_now(&self) -> Result<bool, Fault> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_changed(stamp(&self.spec)) {
+            return Ok(false);
+        }
+        self.reload()
+    }
+
+    fn reload(&self) -> Result<bool, Fault> {
+        let sessions = self.loaded.load().sessions.clone();
+        let (loaded, _) = Loaded::load(&self.spec, Some(sessions))?;
+        self.loaded.store(Arc::new(loaded));
+        Ok(true)
+    }
+}
+
+fn stamp(spec: &AcceptorSpec) -> Stamp {
+    let certs = spec.certs.iter().flat_map(|cert| match cert {
+        CertSpec::Files { cert, key } => [cert.clone(), key.clone()],
+        CertSpec::SelfSigned { directory } => self_signed::paths(directory).into(),
+    });
+    let files: Vec<PathBuf> = certs.chain(spec.client_ca.clone()).collect();
+    Stamp::of(files.iter().map(PathBuf::as_path))
+}
+
+impl Loaded {
+    fn load(spec: &AcceptorSpec, sessions: Option<Sessions>) -> Result<(Loaded, Vec<Fault>), Fault> {
+        let mut odd = Vec::new();
+        let mut pairs = Vec::new();
+        for (index, cert) in spec.certs.iter().enumerate() {
+            let (pair, found) = files::load_pair(cert, index)?;
+            let fault = |message| Fault::new(Field::Cert(index), message);
+            let info = CertificateInfo::read(pair.end_entity_cert().map_err(|e| fault(e.to_string()))?)
+                .map_err(fault)?;
+            if info.not_after < std::time::SystemTime::now() {
+                odd.push(Fault::warning(Field::Cert(index), "this certificate has expired"));
+            }
+            odd.extend(found);
+            pairs.push((Arc::new(pair), info));
+        }
+        let certificates = pairs.iter().map(|(_, info)| info.clone()).collect();
+        let resolver = Arc::new(Resolver::new(pairs, spec.strict_sni));
+        let sessions = Sessions::new(spec.client_ca.as_deref(), sessions)?;
+        let config = Arc::new(server_config(spec, resolver.clone(), &sessions)?);
+        Ok((Loaded { config, resolver, certificates, sessions }, odd))
+    }
+}
+
+impl Sessions {
+    /// Goes on with those of before unless other clients are trusted now.
+    fn new(client_ca: Option<&Path>, before: Option<Sessions>) -> Result<Sessions, Fault> {
+        let client_ca =
+            client_ca.map(std::fs::read).transpose().map_err(|error| Fault::new(Field::Ca, error))?;
+        if let Some(before) = before.filter(|before| before.client_ca == client_ca) {
+            return Ok(before);
+        }
+        let tickets = Ticketer::new().map_err(|error| Fault::new(Field::Cert(0), error))?;
+        Ok(Sessions { tickets, cache: ServerSessionMemoryCache::new(SESSIONS), client_ca })
+    }
+}
+
+fn server_config(
+    spec: &AcceptorSpec,
+    resolver: Arc<Resolver>,
+    sessions: &Sessions,
+) -> Result<ServerConfig, Fault> {
+    let provider = files::provider();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault::new(Field::Cert(0), error))?;
+    let builder = match &spec.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let roots = files::load_roots(file)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| Fault::new(Field::Ca, error))?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(resolver);
+    config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
+    config.ticketer = sessions.tickets.clone();
+    config.session_storage = sessions.cache.clone();
+    Ok(config)
+}

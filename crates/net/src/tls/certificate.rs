@@ -1,0 +1,72 @@
+//! What is written in certificates.
+
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest;
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A client's certificate, which was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Whom it names, as in `CN=alice, O=Example`.
+    pub subject: String,
+    /// SHA-256 of the whole certificate in hexadecimal.
+    pub fingerprint: String,
+}
+
+impl ClientCertificate {
+    pub(super) fn new(certificate: &CertificateDer<'_>) -> ClientCertificate {
+        let subject = X509Certificate::from_der(certificate).map(|(_, parsed)| parsed.subject().to_string());
+        ClientCertificate { subject: subject.unwrap_or_default(), fingerprint: fingerprint(certificate) }
+    }
+}
+
+/// A certificate in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// The names it is for, in lower case; `*.` stands for one label.
+    pub names: Vec<String>,
+    /// From when on it is not valid any more.
+    pub not_after: SystemTime,
+    /// SHA-256 of it in hexadecimal.
+    pub fingerprint: String,
+}
+
+impl CertificateInfo {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<CertificateInfo, String> {
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|error| format!("a broken certificate: {error}"))?;
+        let names = parsed
+            .subject_alternative_name()
+            .ok()
+            .flatten()
+            .map(|extension| {
+                let names = extension.value.general_names.iter();
+                names
+                    .filter_map(|name| match name {
+                        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+                        _ => None,
+                    })
+                    .collect()
+            })
+            .unwrap_or_default();
+        let not_after = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        Ok(CertificateInfo {
+            names,
+            not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(not_after),
+            fingerprint: fingerprint(certificate),
+        })
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub(super) fn fingerprint(bytes: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

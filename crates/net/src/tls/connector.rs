@@ -1,0 +1,181 @@
+//! The client's side of TLS: what an upstream group needs to make handshakes.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+
+use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::watch::Watched;
+
+/// What an upstream's TLS is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ConnectorSpec {
+    /// The name that peers have to prove, if it is not that of the server.
+    pub server_name: Option<String>,
+    /// Whom their certificates have to come from; by default those whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// What to prove to them, where they ask.
+    pub cert: Option<CertSpec>,
+    /// The protocols to offer, the preferred first.
+    pub alpn: Vec<String>,
+    /// Whether anybody is believed.
+    pub insecure_skip_verify: bool,
+}
+
+/// Makes TLS handshakes as an upstream's options say, on every worker. Follows its files when they change.
+#[derive(Debug)]
+pub struct Connector {
+    spec: ConnectorSpec,
+    name: Option<ServerName<'static>>,
+    config: ArcSwap<ClientConfig>,
+    watched: Mutex<Watched>,
+}
+
+impl Connector {
+    /// Loads the files that `spec` names. Beside it what is odd about them.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn load(spec: ConnectorSpec) -> Result<(Connector, Vec<Fault>), Fault> {
+        let name = spec.server_name.as_deref().map(parse_name).transpose()?;
+        let watched = Watched::new(stamp(&spec));
+        let (config, odd) = client_config(&spec)?;
+        Ok((
+            Connector { spec, name, config: ArcSwap::from_pointee(config), watched: Mutex::new(watched) },
+            odd,
+        ))
+    }
+
+    /// What it was made of.
+    pub fn spec(&self) -> &ConnectorSpec {
+        &self.spec
+    }
+
+    /// The name that a peer has to prove which is reached under `host`, a name or an IP address.
+    ///
+    /// # Errors
+    /// That is no name, and none is set.
+    pub fn name_for(&self, host: &str) -> Result<ServerName<'static>, Fault> {
+        match &self.name {
+            Some(name) => Ok(name.clone()),
+            None => parse_name(host),
+        }
+    }
+
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
+        self.config.load_full()
+    }
+
+    /// Loads the files anew if they have changed and change no more. Reads files, so it is nothing for a worker.
+    ///
+    /// # Errors
+    /// What is wrong with them now: what was loaded before stays in use.
+    pub fn follow(&self) -> Result<bool, Fault> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_settled(stamp(&self.spec)) {
+            return Ok(false);
+        }
+        self.reload()
+    }
+
+    /// Loads the files anew if they have changed, were it this moment.
+    ///
+    /// # Errors
+    /// As [`Connector::follow`].
+    pub(super) fn follow_now(&self) -> Result<bool, Fault> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_changed(stamp(&self.spec)) {
+            return Ok(false);
+        }
+        self.reload()
+    }
+
+    fn reload(&self) -> Result<bool, Fault> {
+        self.config.store(Arc::new(client_config(&self.spec)?.0));
+        Ok(true)
+    }
+}
+
+fn parse_name(text: &str) -> Result<ServerName<'static>, Fault> {
+    let hint = "a certificate is for a host name or an IP address";
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| Fault::new(Field::ServerName, format!("`{text}` is no name to verify: {hint}")))
+}
+
+fn stamp(spec: &ConnectorSpec) -> Stamp {
+    let mut files: Vec<&std::path::Path> = spec.ca.iter().map(PathBuf::as_path).collect();
+    if let Some(CertSpec::Files { cert, key }) = &spec.cert {
+        files.extend([cert.as_path(), key.as_path()]);
+    }
+    Stamp::of(files)
+}
+
+fn client_config(spec: &ConnectorSpec) -> Result<(ClientConfig, Vec<Fault>), Fault> {
+    let provider = files::provider();
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Fault::new(Field::Ca, error))?;
+    let verifier: Arc<dyn ServerCertVerifier> = if spec.insecure_skip_verify {
+        Arc::new(Anybody(provider.clone()))
+    } else {
+        let roots = spec.ca.as_deref().map_or_else(files::system_roots, files::load_roots)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+        verifier.map_err(|error| Fault::new(Field::Ca, error))?
+    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let (mut config, odd) = match &spec.cert {
+        None => (builder.with_no_client_auth(), vec![]),
+        Some(cert) => {
+            let (pair, odd) = files::load_pair(cert, 0)?;
+            let resolver = rustls::sign::SingleCertAndKey::from(pair);
+            (builder.with_client_cert_resolver(Arc::new(resolver)), odd)
+        }
+    };
+    config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
+    Ok((config, odd))
+}
+
+/// Takes every certificate for good. That its owner is there is still seen: the signatures have to fit it.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

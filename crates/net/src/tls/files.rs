@@ -1,0 +1,194 @@
+//! Certificates, keys and trusted roots as they lie in files, and what is wrong with them.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::self_signed;
+
+/// A file of certificates is a few kilobytes, one with all roots of the world a quarter of a megabyte.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Where a certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CertSpec {
+    /// In PEM files.
+    Files {
+        /// The certificate, and behind it those that lead to a root.
+        cert: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// Made by ourselves, and kept in this directory.
+    SelfSigned {
+        /// The directory.
+        directory: PathBuf,
+    },
+}
+
+/// The setting that a [`Fault`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The certificate with this index.
+    Cert(usize),
+    /// The key with this index.
+    Key(usize),
+    /// Those whom the other side's certificate has to come from.
+    Ca,
+    /// The name that the other side has to prove.
+    ServerName,
+}
+
+/// Something wrong with the files of a setting. Does not quote what is in them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// Which setting.
+    pub field: Field,
+    /// What is wrong, with the file's name.
+    pub message: String,
+    /// Whether it can be used nonetheless.
+    pub is_warning: bool,
+}
+
+impl Fault {
+    pub(super) fn new(field: Field, message: impl fmt::Display) -> Fault {
+        Fault { field, message: message.to_string(), is_warning: false }
+    }
+
+    pub(super) fn warning(field: Field, message: impl fmt::Display) -> Fault {
+        Fault { is_warning: true, ..Fault::new(field, message) }
+    }
+}
+
+/// What tells one state of a set of files from another without reading them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Stamp(Vec<Option<(u64, u64, i64, i64, u64)>>);
+
+impl Stamp {
+    pub(super) fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Stamp {
+        let one = |meta: Metadata| (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size());
+        Stamp(files.into_iter().map(|file| std::fs::metadata(file).ok().map(one)).collect())
+    }
+}
+
+/// What does the mathematics.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+/// Loads certificate number `index`. Beside it what is odd about it.
+pub(super) fn load_pair(spec: &CertSpec, index: usize) -> Result<(CertifiedKey, Vec<Fault>), Fault> {
+    let (cert, key) = match spec {
+        CertSpec::Files { cert, key } => (cert.clone(), key.clone()),
+        CertSpec::SelfSigned { directory } => {
+            self_signed::ensure(directory).map_err(|message| Fault::new(Field::Cert(index), message))?
+        }
+    };
+    let chain = certificates(&cert).map_err(|message| Fault::new(Field::Cert(index), message))?;
+    let (private, warning) = private_key(&key).map_err(|message| Fault::new(Field::Key(index), message))?;
+    let provider = provider();
+    let signing = provider.key_provider.load_private_key(private).map_err(|_| {
+        Fault::new(Field::Key(index), format!("{}: a key of a kind that is not supported", key.display()))
+    })?;
+    let pair = CertifiedKey::new(chain, signing);
+    match pair.keys_match() {
+        // Of a kind that does not tell: then a handshake would.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            let message = format!("{} is not the key of {}", key.display(), cert.display());
+            return Err(Fault::new(Field::Key(index), message));
+        }
+        Err(error) => return Err(Fault::new(Field::Cert(index), format!("{}: {error}", cert.display()))),
+    }
+    Ok((pair, warning.map(|message| Fault::warning(Field::Key(index), message)).into_iter().collect()))
+}
+
+/// The roots in a file.
+pub(super) fn load_roots(file: &Path) -> Result<Arc<RootCertStore>, Fault> {
+    let fault = |message: String| Fault::new(Field::Ca, message);
+    let mut roots = RootCertStore::empty();
+    for root in certificates(file).map_err(fault)? {
+        roots.add(root).map_err(|error| fault(format!("{}: {error}", file.display())))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The roots that this system trusts, as its administrator has them: kept up to date by its distribution, and with the
+/// administrator's own. A list built into this program would be neither.
+pub(super) fn system_roots() -> Result<Arc<RootCertStore>, Fault> {
+    // Over a hundred certificates, which all upstreams share.
+    static SHARED: Mutex<Weak<RootCertStore>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(roots) = shared.upgrade() {
+        return Ok(roots);
+    }
+    let mut roots = RootCertStore::empty();
+    let loaded = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(loaded.certs);
+    if roots.is_empty() {
+        let why = loaded.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        let message = format!(
+            "this system trusts nobody{why}: install ca-certificates, or say in `ca` whom to trust for this upstream"
+        );
+        return Err(Fault::new(Field::Ca, message));
+    }
+    let roots = Arc::new(roots);
+    *shared = Arc::downgrade(&roots);
+    Ok(roots)
+}
+
+/// All certificates of a PEM file, of which there is at least one.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let (text, _) = read(file)?;
+    let chain = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("{} is no PEM file: {error}", file.display()))?;
+    if chain.is_empty() {
+        return Err(format!("no certificate in {} (expected PEM: BEGIN CERTIFICATE)", file.display()));
+    }
+    Ok(chain)
+}
+
+/// The first key of a PEM file, and what is odd about the file.
+fn private_key(file: &Path) -> Result<(PrivateKeyDer<'static>, Option<String>), String> {
+    let (text, meta) = read(file)?;
+    let has = |word: &str| text.windows(word.len()).any(|part| part == word.as_bytes());
+    if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") {
+        let name = file.display();
+        return Err(format!("{name} is encrypted: write it in the clear with `openssl pkey -in {name}`"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|_| format!("no private key in {} (expected PEM: BEGIN PRIVATE KEY)", file.display()))?;
+    let open = meta.mode() & 0o004 != 0;
+    Ok((key, open.then(|| format!("everybody on this machine may read {}; say chmod 600", file.display()))))
+}
+
+fn read(file: &Path) -> Result<(Vec<u8>, Metadata), String> {
+    let attempt = || {
+        // Asked before it is opened: opening a pipe waits for who writes it.
+        if !std::fs::metadata(file)?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let opened = File::open(file)?;
+        let meta = opened.metadata()?;
+        if meta.size() > MAX_FILE {
+            return Err(io::Error::other("too large for what it should be"));
+        }
+        let mut text = Vec::new();
+        opened.take(MAX_FILE).read_to_end(&mut text)?;
+        Ok((text, meta))
+    };
+    attempt().map_err(|error| format!("can't read {}: {error}", file.display()))
+}

@@ -1,0 +1,511 @@
+//! A TLS session over a stream's socket: rustls's unbuffered interface, and the buffers around it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::task::{Context, Poll, ready};
+
+use rustls::CommonState;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+
+use super::{TlsError, resolver};
+use crate::stream::Stream;
+
+/// A record at its largest: five bytes of header, 16 KiB, and what TLS 1.2 allows encryption to add (RFC 5246
+/// section 6.2.3).
+const RECORD: usize = 5 + 16 * 1024 + 2048;
+
+/// The most that one write encrypts: four records in one call. It is the size of the relay's reads.
+const WRITE: usize = 64 * 1024;
+
+/// What four records need besides their content: header, explicit nonce, content type and tag are under 64 bytes each.
+const SEALED: usize = WRITE + 4 * 64;
+
+/// The most that one read asks of the socket, as above.
+const READ: usize = 64 * 1024;
+
+/// Room for the one message that may span records, a certificate chain that rustls takes up to 64 KiB of, with a read
+/// behind it.
+const OPENED: usize = 64 * 1024 + RECORD + READ;
+
+/// What may wait for a full socket besides data: answers to the other side's messages. It is far more than any
+/// handshake needs, and ends one who asks without ever reading.
+const CONTROL: usize = 256 * 1024;
+
+/// A fatal alert, unrecognized_name (RFC 6066 section 3), before anything is encrypted.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        incoming: vec![0; OPENED].into_boxed_slice(),
+        outgoing: vec![0; SEALED].into_boxed_slice(),
+    });
+}
+
+/// A worker's buffers of ciphertext.
+struct Scratch {
+    incoming: Box<[u8]>,
+    outgoing: Box<[u8]>,
+}
+
+/// One side of a TLS connection.
+pub(crate) struct Session {
+    engine: Engine,
+    /// Ciphertext that was read and can't be opened yet.
+    incoming: Vec<u8>,
+    /// Ciphertext that the socket did not take yet, and how much of it it has taken.
+    outgoing: Vec<u8>,
+    sent: usize,
+    /// What `outgoing` stands for of the data that is being written.
+    claimed: usize,
+    /// What was opened and not read, and how much of it was.
+    opened: Vec<u8>,
+    taken: usize,
+    /// The other side has said that it is done.
+    ended: bool,
+    /// We have.
+    closed: bool,
+    /// No record can be trusted any more.
+    failed: bool,
+}
+
+enum Engine {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// What is wanted of rustls once it is ready for it.
+enum Want<'a> {
+    /// To open what came.
+    Open,
+    /// To encrypt data into a buffer.
+    Seal(&'a [u8], &'a mut [u8]),
+    /// To say that nothing more will be sent.
+    Close,
+}
+
+/// What a step of rustls came to.
+enum Step {
+    /// There is more to do with what is there.
+    Again,
+    /// So many bytes of ciphertext for the wanted data.
+    Sealed(usize),
+    /// The other side has said that it is done.
+    Ended,
+    /// Nothing more can be done before more comes.
+    Starved,
+}
+
+/// Where opened data goes: to the reader's buffer first.
+struct Sink<'a> {
+    buffer: &'a mut [u8],
+    filled: usize,
+}
+
+impl Session {
+    /// The server's side, to which `received` has come already.
+    pub(super) fn server(server: UnbufferedServerConnection, received: Vec<u8>) -> Session {
+        Session::new(Engine::Server(server), received)
+    }
+
+    /// The client's side.
+    pub(super) fn client(client: UnbufferedClientConnection, received: Vec<u8>) -> Session {
+        Session::new(Engine::Client(client), received)
+    }
+
+    fn new(engine: Engine, incoming: Vec<u8>) -> Session {
+        Session {
+            engine,
+            incoming,
+            outgoing: Vec::new(),
+            sent: 0,
+            claimed: 0,
+            opened: Vec::new(),
+            taken: 0,
+            ended: false,
+            closed: false,
+            failed: false,
+        }
+    }
+
+    /// How many bytes of buffers it holds.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.incoming.capacity() + self.outgoing.capacity() + self.opened.capacity()
+    }
+
+    pub(super) fn state(&self) -> &CommonState {
+        match &self.engine {
+            Engine::Server(server) => server,
+            Engine::Client(client) => client,
+        }
+    }
+
+    /// Goes through the handshake, to where everything that belongs to it is sent. The name that the client asks for is
+    /// written to `asked` as soon as it is known.
+    pub(super) async fn handshake(
+        &mut self,
+        stream: &Stream,
+        asked: &mut Option<String>,
+    ) -> Result<(), TlsError> {
+        // What came before, or for a client nothing, gives the first thing to say.
+        let begun = self.open_kept();
+        *asked = resolver::take_asked();
+        begun?;
+        poll_fn(|cx| self.poll_handshake(cx, stream, asked)).await
+    }
+
+    fn poll_handshake(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        asked: &mut Option<String>,
+    ) -> Poll<Result<(), TlsError>> {
+        loop {
+            ready!(self.poll_flush(cx, stream)).map_err(TlsError::Io)?;
+            if !self.state().is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended {
+                return Poll::Ready(Err(TlsError::Unfinished));
+            }
+            // What comes behind the handshake waits for its reader.
+            let came = ready!(self.poll_fill(cx, stream, &mut Sink { buffer: &mut [], filled: 0 }));
+            if let Some(name) = resolver::take_asked() {
+                *asked = Some(name);
+            }
+            came.map_err(|error| match error {
+                TlsError::Truncated => TlsError::Unfinished,
+                error => error,
+            })?;
+        }
+    }
+
+    /// Tries to tell the other side by an alert what went wrong.
+    pub(super) fn send_alert(&mut self, stream: &Stream) {
+        let mut kept = mem::take(&mut self.incoming);
+        let mut used = 0;
+        // No further than that: rustls would look at what it has failed on once more.
+        while self.state().wants_write() {
+            let mut nowhere = Sink { buffer: &mut [], filled: 0 };
+            if self.step(&mut kept, &mut used, &mut nowhere, Want::Open).is_err() {
+                break;
+            }
+        }
+        // Whoever does not take it learns nothing from it.
+        let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), stream);
+    }
+
+    /// Tries to tell a client that there is no certificate for the name it asks for.
+    pub(super) fn send_unrecognized_name(&mut self, stream: &Stream) {
+        self.outgoing = UNRECOGNIZED_NAME.to_vec();
+        self.sent = 0;
+        let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), stream);
+    }
+
+    /// Reads what was encrypted; 0 is an end that the other side has declared.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.opened.is_empty() {
+            return Poll::Ready(Ok(self.take_opened(buffer)));
+        }
+        if self.outgoing.len() > self.sent
+            && let Poll::Ready(Err(error)) = self.poll_flush(cx, stream)
+        {
+            return Poll::Ready(Err(error));
+        }
+        let mut sink = Sink { buffer, filled: 0 };
+        while sink.filled == 0 && !self.ended {
+            ready!(self.poll_fill(cx, stream, &mut sink)).map_err(|error| {
+                self.failed = true;
+                if matches!(error, TlsError::Protocol(_)) {
+                    self.send_alert(stream);
+                }
+                error.into_io()
+            })?;
+        }
+        Poll::Ready(Ok(sink.filled))
+    }
+
+    fn take_opened(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = &self.opened[self.taken..];
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        self.taken += n;
+        if self.taken == self.opened.len() {
+            self.opened = Vec::new();
+            self.taken = 0;
+        }
+        n
+    }
+
+    /// Reads from the socket once and opens what has come whole.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        sink: &mut Sink<'_>,
+    ) -> Poll<Result<(), TlsError>> {
+        SCRATCH.with_borrow_mut(|Scratch { incoming, .. }| {
+            let kept = self.incoming.len();
+            // What is opened is shorter than what came, so that it fits the reader's buffer if this does.
+            let limit = sink.buffer.len().min(READ).max(RECORD).max(kept + RECORD).min(incoming.len());
+            if kept == limit {
+                return Poll::Ready(Err(rustls::Error::PeerSentOversizedRecord.into()));
+            }
+            let read =
+                ready!(stream.poll_read_socket(cx, &mut incoming[kept..limit])).map_err(TlsError::Io)?;
+            if read == 0 {
+                return Poll::Ready(Err(TlsError::Truncated));
+            }
+            incoming[..kept].copy_from_slice(&self.incoming);
+            let came = &mut incoming[..kept + read];
+            let mut used = 0;
+            let opened = self.open(came, &mut used, sink);
+            // Where all came whole nothing is kept, not even the room for it.
+            self.incoming = came[used..].to_vec();
+            Poll::Ready(opened)
+        })
+    }
+
+    /// Opens what is kept, for nothing has to come for that.
+    fn open_kept(&mut self) -> Result<(), TlsError> {
+        let mut kept = mem::take(&mut self.incoming);
+        let mut used = 0;
+        let opened = self.open(&mut kept, &mut used, &mut Sink { buffer: &mut [], filled: 0 });
+        kept.drain(..used);
+        self.incoming = kept;
+        opened
+    }
+
+    /// Opens the records that lie whole in `came`, and counts what of it is done with.
+    fn open(&mut self, came: &mut [u8], used: &mut usize, sink: &mut Sink<'_>) -> Result<(), TlsError> {
+        loop {
+            match self.step(came, used, sink, Want::Open)? {
+                Step::Again => {}
+                Step::Ended => self.ended = true,
+                Step::Starved | Step::Sealed(_) => return Ok(()),
+            }
+            if self.outgoing.len() - self.sent > CONTROL {
+                return Err(rustls::Error::General("too many questions, and no answer is read".into()).into());
+            }
+        }
+    }
+
+    /// One step of rustls over what came behind the first `used` bytes, and counts what that uses.
+    fn step(
+        &mut self,
+        came: &mut [u8],
+        used: &mut usize,
+        sink: &mut Sink<'_>,
+        want: Want<'_>,
+    ) -> Result<Step, TlsError> {
+        let (outgoing, opened) = (&mut self.outgoing, &mut self.opened);
+        let input = &mut came[*used..];
+        let (discard, step) = match &mut self.engine {
+            Engine::Server(server) => handle(server.process_tls_records(input), outgoing, opened, sink, want),
+            Engine::Client(client) => handle(client.process_tls_records(input), outgoing, opened, sink, want),
+        };
+        *used += discard;
+        step
+    }
+
+    /// Encrypts data and sends it. As long as the socket has not taken all of it this is pending, and the next call has
+    /// to come with the same data.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.failed || self.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        ready!(self.poll_flush(cx, stream))?;
+        let claimed = mem::take(&mut self.claimed);
+        if claimed > 0 {
+            debug_assert!(claimed <= data.len(), "other data than was begun with");
+            return Poll::Ready(Ok(claimed.min(data.len())));
+        }
+        let data = &data[..data.len().min(WRITE)];
+        SCRATCH.with_borrow_mut(|Scratch { outgoing, .. }| {
+            let sealed = self.seal(data, outgoing).map_err(TlsError::into_io)?;
+            let mut sent = 0;
+            // A message of rustls's own comes before the data.
+            while self.outgoing.is_empty() && sent < sealed {
+                match stream.poll_write_socket(cx, &outgoing[sent..sealed]) {
+                    Poll::Ready(written) => sent += written?,
+                    Poll::Pending => break,
+                }
+            }
+            if sent == sealed {
+                return Poll::Ready(Ok(data.len()));
+            }
+            self.outgoing.extend_from_slice(&outgoing[sent..sealed]);
+            self.claimed = data.len();
+            ready!(self.poll_flush(cx, stream))?;
+            Poll::Ready(Ok(mem::take(&mut self.claimed)))
+        })
+    }
+
+    fn seal(&mut self, data: &[u8], into: &mut [u8]) -> Result<usize, TlsError> {
+        let mut kept = mem::take(&mut self.incoming);
+        let mut used = 0;
+        let sealed = loop {
+            let mut nowhere = Sink { buffer: &mut [], filled: 0 };
+            match self.step(&mut kept, &mut used, &mut nowhere, Want::Seal(data, &mut *into)) {
+                Ok(Step::Sealed(bytes)) => break Ok(bytes),
+                Ok(Step::Again) => {}
+                Ok(Step::Ended) => self.ended = true,
+                Ok(Step::Starved) => break Err(rustls::Error::HandshakeNotComplete.into()),
+                Err(error) => break Err(error),
+            }
+        };
+        kept.drain(..used);
+        self.incoming = kept;
+        sealed
+    }
+
+    /// Says that nothing more will be written: close_notify, then a FIN once everything is sent.
+    pub(crate) fn poll_shutdown_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+    ) -> Poll<io::Result<()>> {
+        if self.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !self.closed {
+            self.closed = true;
+            self.close().map_err(TlsError::into_io)?;
+        }
+        ready!(self.poll_flush(cx, stream))?;
+        Poll::Ready(stream.shutdown_socket())
+    }
+
+    fn close(&mut self) -> Result<(), TlsError> {
+        let mut kept = mem::take(&mut self.incoming);
+        let mut used = 0;
+        let closed = loop {
+            let mut nowhere = Sink { buffer: &mut [], filled: 0 };
+            match self.step(&mut kept, &mut used, &mut nowhere, Want::Close) {
+                Ok(Step::Again) => {}
+                Ok(Step::Ended) => self.ended = true,
+                Ok(Step::Sealed(_) | Step::Starved) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        kept.drain(..used);
+        self.incoming = kept;
+        closed
+    }
+
+    /// Sends what waits for the socket.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<io::Result<()>> {
+        while self.sent < self.outgoing.len() {
+            self.sent += ready!(stream.poll_write_socket(cx, &self.outgoing[self.sent..]))?;
+        }
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Does what rustls asks for, and once it asks for nothing, what is wanted. Beside it how much of the input is done
+/// with.
+fn handle<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    outgoing: &mut Vec<u8>,
+    opened: &mut Vec<u8>,
+    sink: &mut Sink<'_>,
+    want: Want<'_>,
+) -> (usize, Result<Step, TlsError>) {
+    let mut discard = status.discard;
+    let state = match status.state {
+        Ok(state) => state,
+        Err(error) => return (discard, Err(error.into())),
+    };
+    let step = match state {
+        ConnectionState::ReadTraffic(mut traffic) => loop {
+            match traffic.next_record() {
+                Some(Ok(record)) => {
+                    discard += record.discard;
+                    sink.put(record.payload, opened);
+                }
+                Some(Err(error)) => break Err(error.into()),
+                None => break Ok(Step::Again),
+            }
+        },
+        ConnectionState::EncodeTlsData(mut message) => encode(outgoing, |room| match message.encode(room) {
+            Ok(bytes) => Ok(bytes),
+            Err(EncodeError::InsufficientSize(needed)) => Err(Some(needed.required_size)),
+            Err(EncodeError::AlreadyEncoded) => Err(None),
+        })
+        .map(|_| Step::Again),
+        ConnectionState::TransmitTlsData(message) => {
+            // It is ours now, and is sent before anything else.
+            message.done();
+            Ok(Step::Again)
+        }
+        ConnectionState::WriteTraffic(mut traffic) => match want {
+            Want::Open => Ok(Step::Starved),
+            Want::Seal(data, into) => traffic.encrypt(data, into).map(Step::Sealed).map_err(exhausted),
+            Want::Close => encode(outgoing, |room| {
+                traffic.queue_close_notify(room).map_err(|error| match error {
+                    EncryptError::InsufficientSize(needed) => Some(needed.required_size),
+                    EncryptError::EncryptExhausted => None,
+                })
+            })
+            .map(Step::Sealed),
+        },
+        ConnectionState::PeerClosed => Ok(Step::Ended),
+        // No early data is ever asked for: it could be replayed.
+        _ => Ok(Step::Starved),
+    };
+    (discard, step)
+}
+
+/// Appends a message to what is to be sent. `encode` says how much room it needs if there is too little.
+fn encode(
+    outgoing: &mut Vec<u8>,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) -> Result<usize, TlsError> {
+    let at = outgoing.len();
+    let encoded = encode(&mut []).or_else(|needed| {
+        outgoing.resize(at + needed.unwrap_or_default(), 0);
+        encode(&mut outgoing[at..])
+    });
+    outgoing.truncate(at + encoded.as_ref().map_or(0, |bytes| *bytes));
+    encoded.map_err(|_| rustls::Error::EncryptError.into())
+}
+
+fn exhausted(_: EncryptError) -> TlsError {
+    rustls::Error::EncryptError.into()
+}
+
+impl Sink<'_> {
+    /// Takes data: what the reader's buffer has no room for is kept for the next read.
+    fn put(&mut self, data: &[u8], kept: &mut Vec<u8>) {
+        let room = &mut self.buffer[self.filled..];
+        let n = if kept.is_empty() { data.len().min(room.len()) } else { 0 };
+        room[..n].copy_from_slice(&data[..n]);
+        self.filled += n;
+        kept.extend_from_slice(&data[n..]);
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("ended", &self.ended)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

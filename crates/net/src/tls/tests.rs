@@ -1,0 +1,559 @@
+//! Handshakes and sessions between two of our own streams on one runtime, over loopback.
+
+use std::future::poll_fn;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::sign::CertifiedKey;
+
+use super::*;
+
+/// A directory of a test, removed with it.
+pub(super) struct Directory(PathBuf);
+
+impl Directory {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.0.join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn directory(name: &str) -> Directory {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("wmproxy-tls-{name}-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    Directory(path)
+}
+
+/// A pair for these names, signed by itself.
+pub(super) fn certified(names: &[&str]) -> CertifiedKey {
+    let directory = directory("certified");
+    let key = KeyPair::generate().unwrap();
+    let cert = params(names).self_signed(&key).unwrap();
+    let spec = CertSpec::Files {
+        cert: directory.write("c.pem", &cert.pem()),
+        key: directory.write("k.pem", &key.serialize_pem()),
+    };
+    files::load_pair(&spec, 0).unwrap().0
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+}
+
+/// A root that signs what a test needs, in a directory of its own.
+struct Authority {
+    directory: Directory,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = params(&[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let directory = directory("authority");
+        let name = directory.path().file_name().unwrap().to_str().unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        directory.write("ca.pem", &issuer.pem());
+        Authority { directory, issuer }
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    fn issue(&self, file: &str, names: &[&str]) -> CertSpec {
+        let key = KeyPair::generate().unwrap();
+        let cert = params(names).signed_by(&key, &self.issuer).unwrap();
+        CertSpec::Files {
+            cert: self.directory.write(&format!("{file}.pem"), &cert.pem()),
+            key: self.directory.write(&format!("{file}.key"), &key.serialize_pem()),
+        }
+    }
+
+    fn accepts(&self, names: &[&str]) -> AcceptorSpec {
+        AcceptorSpec {
+            certs: vec![self.issue("server", names)],
+            client_ca: None,
+            alpn: vec![],
+            strict_sni: false,
+        }
+    }
+
+    fn connects(&self) -> ConnectorSpec {
+        ConnectorSpec { ca: Some(self.ca()), ..ConnectorSpec::default() }
+    }
+}
+
+fn acceptor(spec: AcceptorSpec) -> Acceptor {
+    Acceptor::load(spec).unwrap().0
+}
+
+fn connector(spec: ConnectorSpec) -> Connector {
+    Connector::load(spec).unwrap().0
+}
+
+/// Two ends of a connection.
+fn pair() -> (Stream, Stream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = listener.accept().unwrap().0;
+    let stream = |socket: TcpStream| {
+        socket.set_nonblocking(true).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Stream::new(socket.into(), true).unwrap()
+    };
+    (stream(far), stream(near))
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let limit = std::time::Duration::from_secs(30);
+    tokio::runtime::LocalRuntime::new()
+        .unwrap()
+        .block_on(async { tokio::time::timeout(limit, test).await.expect("in time") })
+}
+
+/// A handshake between the two.
+async fn shake(
+    acceptor: &Acceptor,
+    connector: &Connector,
+    host: &str,
+) -> (Stream, Stream, Result<TlsInfo, TlsError>, Result<TlsInfo, TlsError>) {
+    let (client, server) = pair();
+    let name = connector.name_for(host).unwrap();
+    let (accepted, connected) = tokio::join!(accept(&server, acceptor), connect(&client, connector, name));
+    (client, server, accepted, connected)
+}
+
+async fn read(stream: &Stream, room: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; room];
+    let n = poll_fn(|cx| stream.poll_read(cx, &mut buffer)).await?;
+    buffer.truncate(n);
+    Ok(buffer)
+}
+
+async fn read_exactly(stream: &Stream, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut all = vec![];
+    while all.len() < bytes {
+        let part = read(stream, bytes - all.len()).await?;
+        assert!(!part.is_empty(), "the end after {} of {bytes}", all.len());
+        all.extend(part);
+    }
+    Ok(all)
+}
+
+async fn write(stream: &Stream, mut data: &[u8]) {
+    while !data.is_empty() {
+        let n = poll_fn(|cx| stream.poll_write(cx, data)).await.unwrap();
+        data = &data[n..];
+    }
+}
+
+async fn finish(stream: &Stream) {
+    poll_fn(|cx| stream.poll_shutdown_write(cx)).await.unwrap();
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+#[test]
+fn what_is_written_is_read_and_each_side_ends_by_itself() {
+    let authority = Authority::new();
+    run(async {
+        let acceptor =
+            acceptor(AcceptorSpec { alpn: vec!["h2".into(), "x".into()], ..authority.accepts(&["a.test"]) });
+        let connector = connector(ConnectorSpec { alpn: vec!["x".into()], ..authority.connects() });
+        let (client, server, accepted, connected) = shake(&acceptor, &connector, "A.test").await;
+        let accepted = accepted.unwrap();
+        assert_eq!(accepted.sni.as_deref(), Some("a.test"));
+        assert_eq!(accepted.alpn.as_deref(), Some(&b"x"[..]));
+        assert_eq!(accepted.version, "TLSv1.3");
+        assert_eq!(accepted.client, None);
+        assert_eq!(connected.unwrap().alpn.as_deref(), Some(&b"x"[..]));
+        assert!(!client.can_splice() && !server.can_splice());
+        write(&client, b"question").await;
+        finish(&client).await;
+        assert_eq!(read(&server, 100).await.unwrap(), b"question");
+        assert_eq!(read(&server, 100).await.unwrap(), b"", "the end that was declared");
+        write(&server, b"answer").await;
+        finish(&server).await;
+        assert_eq!(read(&client, 100).await.unwrap(), b"answer");
+        assert_eq!(read(&client, 100).await.unwrap(), b"");
+    });
+}
+
+#[test]
+fn megabytes_pass_both_ways_at_once_through_any_buffer() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        for room in [7, 1000, 16 * 1024, 64 * 1024, 200_000] {
+            let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
+            accepted.unwrap();
+            let data = noise(if room < 100 { 50_000 } else { 8_000_000 });
+            let pass = async |from: &Stream, to: &Stream| {
+                let send = async {
+                    write(from, &data).await;
+                    finish(from).await;
+                };
+                let receive = async {
+                    let mut got = vec![];
+                    loop {
+                        match read(to, room).await.unwrap() {
+                            part if part.is_empty() => return got,
+                            part => got.extend(part),
+                        }
+                    }
+                };
+                let ((), got) = tokio::join!(send, receive);
+                assert!(got == data, "room for {room}");
+            };
+            tokio::join!(pass(&client, &server), pass(&server, &client));
+        }
+    });
+}
+
+#[test]
+fn an_idle_session_holds_no_buffer() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        let (client, server) = pair();
+        let unbuffered = UnbufferedServerConnection::new(acceptor.config()).unwrap();
+        let mut session = Session::server(unbuffered, vec![]);
+        let name = connector.name_for("a.test").unwrap();
+        let mut sni = None;
+        let (shaken, _) =
+            tokio::join!(session.handshake(&server, &mut sni), connect(&client, &connector, name));
+        shaken.unwrap();
+        assert_eq!(session.buffered(), 0, "after the handshake");
+        write(&client, &noise(1_000_000)[..200_000]).await;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut got = 0;
+        while got < 200_000 {
+            got += poll_fn(|cx| session.poll_read(cx, &server, &mut buffer)).await.unwrap();
+        }
+        assert_eq!(session.buffered(), 0, "after bulk");
+    });
+}
+
+#[test]
+fn a_reader_that_stops_stops_the_writer() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
+        accepted.unwrap();
+        let data = noise(64 * 1024);
+        let mut taken = 0_usize;
+        poll_fn(|cx| {
+            loop {
+                match server.poll_write(cx, &data) {
+                    std::task::Poll::Ready(n) => taken += n.unwrap(),
+                    std::task::Poll::Pending => return std::task::Poll::Ready(()),
+                }
+                assert!(taken < 64 << 20, "nobody reads this");
+            }
+        })
+        .await;
+        // What is pending goes on with the same data and is whole.
+        let whole: Vec<u8> = data.iter().copied().cycle().take(taken + data.len()).collect();
+        let (_, got) = tokio::join!(write(&server, &data), read_exactly(&client, whole.len()));
+        assert!(got.unwrap() == whole);
+    });
+}
+
+#[test]
+fn an_end_without_close_notify_is_a_truncation() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
+        accepted.unwrap();
+        write(&client, b"half of it").await;
+        client.shutdown_socket().unwrap();
+        assert_eq!(read(&server, 100).await.unwrap(), b"half of it");
+        let error = read(&server, 100).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(is_failure(&error), "{error}");
+    });
+}
+
+#[test]
+fn a_record_that_was_tampered_with_ends_the_session_with_an_alert() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
+        accepted.unwrap();
+        let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
+        poll_fn(|cx| client.poll_write_socket(cx, &forged)).await.unwrap();
+        let error = read(&server, 100).await.unwrap_err();
+        assert!(is_failure(&error), "{error}");
+        assert!(poll_fn(|cx| server.poll_write(cx, b"x")).await.is_err());
+        let told = read(&client, 100).await.unwrap_err();
+        assert!(told.to_string().contains("BadRecordMac"), "{told}");
+    });
+}
+
+#[test]
+fn garbage_where_a_handshake_should_be_is_refused() {
+    let authority = Authority::new();
+    run(async {
+        let acceptor = acceptor(authority.accepts(&["a.test"]));
+        let (client, server) = pair();
+        write(&client, b"GET / HTTP/1.1\r\n\r\n").await;
+        let error = accept(&server, &acceptor).await.unwrap_err();
+        assert!(matches!(error, TlsError::Protocol(_)), "{error}");
+        assert_eq!(error.client_outcome(), Outcome::ClientTls);
+        let alert = read(&client, 100).await.unwrap();
+        assert_eq!(&alert[..3], &[21, 3, 3], "an alert");
+        let (client, server) = pair();
+        drop(client);
+        let error = accept(&server, &acceptor).await.unwrap_err();
+        assert!(matches!(error, TlsError::Unfinished), "{error}");
+    });
+}
+
+#[test]
+fn unread_bytes_belong_to_the_handshake() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        let (client, server) = pair();
+        let taking = async {
+            let hello = read(&server, 4096).await.unwrap();
+            // A part of it, as of a preface that reads on.
+            server.unread(hello[..5].to_vec());
+            let _ = read(&server, 2).await.unwrap();
+            server.unread(hello[..2].to_vec());
+            let start = server.take_unread();
+            assert_eq!(start, hello[..5]);
+            server.unread(hello);
+            accept(&server, &acceptor).await.unwrap();
+        };
+        let name = connector.name_for("a.test").unwrap();
+        tokio::join!(taking, async { connect(&client, &connector, name).await.unwrap() });
+        write(&client, b"hello").await;
+        let opened = read(&server, 2).await.unwrap();
+        server.unread(opened);
+        assert_eq!(read_exactly(&server, 5).await.unwrap(), b"hello", "what was opened can be unread, too");
+    });
+}
+
+#[test]
+fn a_server_has_to_be_who_it_should() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    run(async {
+        let acceptor = acceptor(authority.accepts(&["a.test", "127.0.0.1"]));
+        for (spec, host, reason) in [
+            (authority.connects(), "a.test", None),
+            (authority.connects(), "127.0.0.1", None),
+            (authority.connects(), "b.test", Some("not valid for name \"b.test\"")),
+            (other.connects(), "a.test", Some("UnknownIssuer")),
+            (ConnectorSpec { insecure_skip_verify: true, ..other.connects() }, "b.test", None),
+            (ConnectorSpec { server_name: Some("a.test".into()), ..authority.connects() }, "b.test", None),
+        ] {
+            let connector = connector(spec);
+            let (_, _, accepted, connected) = shake(&acceptor, &connector, host).await;
+            match reason {
+                None => drop(connected.unwrap()),
+                Some(reason) => {
+                    let error = connected.unwrap_err();
+                    assert!(error.is_untrusted() && error.to_string().contains(reason), "{error}");
+                    // It was told why.
+                    assert!(accepted.unwrap_err().to_string().contains("fatal alert"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn clients_prove_who_they_are_where_that_is_asked() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    run(async {
+        let acceptor =
+            acceptor(AcceptorSpec { client_ca: Some(authority.ca()), ..authority.accepts(&["a.test"]) });
+        let with = |cert| connector(ConnectorSpec { cert, ..authority.connects() });
+        let alice = with(Some(authority.issue("alice", &["alice"])));
+        let (_, _, accepted, _) = shake(&acceptor, &alice, "a.test").await;
+        let client = accepted.unwrap().client.unwrap();
+        assert_eq!(client.fingerprint.len(), 64);
+        assert!(client.subject.contains("CN="), "{client:?}");
+        for stranger in [with(None), with(Some(other.issue("mallory", &["alice"])))] {
+            let (_, _, accepted, _) = shake(&acceptor, &stranger, "a.test").await;
+            let error = accepted.unwrap_err();
+            assert_eq!(error.client_outcome(), Outcome::ClientTls, "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_strict_server_says_that_it_does_not_know_a_name() {
+    let authority = Authority::new();
+    run(async {
+        let acceptor = acceptor(AcceptorSpec { strict_sni: true, ..authority.accepts(&["a.test"]) });
+        let connector = connector(ConnectorSpec { insecure_skip_verify: true, ..authority.connects() });
+        let (.., accepted, connected) = shake(&acceptor, &connector, "a.test").await;
+        assert!(accepted.is_ok() && connected.is_ok());
+        let (.., connected) = shake(&acceptor, &connector, "b.test").await;
+        let told = connected.unwrap_err().to_string();
+        assert!(told.contains("UnrecognisedName"), "{told}");
+    });
+}
+
+#[test]
+fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
+    let authority = Authority::new();
+    run(async {
+        let spec = authority.accepts(&["a.test"]);
+        let store = Store::new();
+        let acceptor = store.acceptor(&spec).unwrap();
+        let connector = connector(authority.connects());
+        let kind = async |acceptor: &Acceptor| {
+            let (client, server) = pair();
+            let name = connector.name_for("a.test").unwrap();
+            let unbuffered = UnbufferedServerConnection::new(acceptor.config()).unwrap();
+            let mut session = Session::server(unbuffered, vec![]);
+            let mut sni = None;
+            let taking = async {
+                session.handshake(&server, &mut sni).await.unwrap();
+                poll_fn(|cx| session.poll_write(cx, &server, b"x")).await.unwrap();
+            };
+            let making = async {
+                connect(&client, &connector, name).await.unwrap();
+                // The tickets come before the data.
+                read_exactly(&client, 1).await.unwrap();
+            };
+            tokio::join!(taking, making);
+            session.state().handshake_kind()
+        };
+        assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Full));
+        assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Resumed));
+        assert!(Arc::ptr_eq(&store.acceptor(&spec).unwrap(), &acceptor), "the same for the same options");
+        let before = acceptor.certificates();
+        authority.issue("server", &["a.test"]);
+        assert!(Arc::ptr_eq(&store.acceptor(&spec).unwrap(), &acceptor));
+        assert_ne!(acceptor.certificates(), before, "a new certificate");
+        assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Resumed));
+    });
+}
+
+#[test]
+fn files_are_followed_once_they_fit() {
+    let authority = Authority::new();
+    let spec = authority.accepts(&["a.test"]);
+    let acceptor = acceptor(spec);
+    let first = acceptor.certificates();
+    assert_eq!(acceptor.follow(), Ok(false), "nothing has changed");
+    let key = std::fs::read_to_string(authority.directory.path().join("server.key")).unwrap();
+    authority.issue("server", &["b.test"]);
+    let next = std::fs::read_to_string(authority.directory.path().join("server.key")).unwrap();
+    // The certificate is there already, its key is not.
+    authority.directory.write("server.key", &key);
+    assert_eq!(acceptor.follow(), Ok(false), "it may change further");
+    let fault = acceptor.follow().unwrap_err();
+    assert!(fault.message.contains("is not the key of"), "{fault}");
+    assert_eq!(acceptor.follow(), Ok(false), "and is told once");
+    assert_eq!(acceptor.certificates(), first, "what was loaded stays");
+    authority.directory.write("server.key", &next);
+    assert_eq!(acceptor.follow(), Ok(false));
+    assert_eq!(acceptor.follow(), Ok(true));
+    assert_eq!(acceptor.certificates()[0].names, ["b.test"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_with_its_name() {
+    let authority = Authority::new();
+    let good = authority.issue("good", &["a.test"]);
+    let CertSpec::Files { cert, key } = good.clone() else { unreachable!() };
+    let file = |name: &str, text: &str| authority.directory.write(name, text);
+    let (empty, noise) = (file("empty.pem", ""), file("noise.pem", "-----BEGIN CERTIFICATE-----\n!\n"));
+    let sealed = file(
+        "sealed.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let CertSpec::Files { key: other, .. } = authority.issue("other", &["a.test"]) else { unreachable!() };
+    for (cert, key, field, message) in [
+        (&PathBuf::from("/nowhere"), &key, Field::Cert(0), "can't read /nowhere: No such file"),
+        (&authority.directory.path().to_owned(), &key, Field::Cert(0), "not a regular file"),
+        (&empty, &key, Field::Cert(0), "no certificate in"),
+        (&noise, &key, Field::Cert(0), "is no PEM file"),
+        (&key, &key, Field::Cert(0), "no certificate in"),
+        (&cert, &cert, Field::Key(0), "no private key in"),
+        (&cert, &sealed, Field::Key(0), "is encrypted: write it in the clear"),
+        (&cert, &other, Field::Key(0), "is not the key of"),
+    ] {
+        let spec = CertSpec::Files { cert: cert.clone(), key: key.clone() };
+        let spec = AcceptorSpec { certs: vec![spec], client_ca: None, alpn: vec![], strict_sni: false };
+        let fault = Acceptor::load(spec.clone()).map(drop).unwrap_err();
+        assert!(fault.field == field && fault.message.contains(message), "{fault:?}");
+        assert_eq!(Acceptor::check(&spec), Err(fault));
+    }
+    let spec = AcceptorSpec { client_ca: Some(empty), ..authority.accepts(&["a.test"]) };
+    assert_eq!(Acceptor::check(&spec).unwrap_err().field, Field::Ca);
+}
+
+#[test]
+fn a_key_that_everybody_may_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let authority = Authority::new();
+    let spec = authority.accepts(&["a.test"]);
+    let key = authority.directory.path().join("server.key");
+    let mode = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o600);
+    assert_eq!(Acceptor::check(&spec), Ok(vec![]));
+    mode(0o644);
+    let odd = Acceptor::check(&spec).unwrap();
+    assert!(odd[0].is_warning && odd[0].field == Field::Key(0), "{odd:?}");
+}
+
+#[test]
+fn a_blocking_peer_that_knows_nothing_of_tls_gets_an_alert_and_an_end() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let plain = std::thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        socket.write_all(b"SSH-2.0-server\r\n").unwrap();
+        let mut got = vec![];
+        let _ = socket.read_to_end(&mut got);
+        got
+    });
+    run(async {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let stream = Stream::new(socket.into(), true).unwrap();
+        let connector = connector(authority.connects());
+        let error = connect(&stream, &connector, connector.name_for("a.test").unwrap()).await.unwrap_err();
+        assert!(matches!(error, TlsError::Protocol(_)), "{error}");
+    });
+    let got = plain.join().unwrap();
+    assert_eq!(got[0], 22, "a ClientHello, and nothing in the clear");
+    assert!(got.windows(5).any(|part| part[..3] == [21, 3, 3] || part[..3] == [21, 3, 1]), "an alert");
+}

@@ -1,0 +1,109 @@
+//! What is kept of TLS from one generation to the next, and the watch over its files.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::acceptor::{Acceptor, AcceptorSpec};
+use super::connector::{Connector, ConnectorSpec};
+use super::files::{Fault, Stamp};
+
+/// What is known of files that may change.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// As they were when they were last loaded, or when that was tried in vain.
+    tried: Stamp,
+    /// As they were when they were last looked at, if that was different.
+    seen: Option<Stamp>,
+}
+
+impl Watched {
+    pub(super) fn new(now: Stamp) -> Watched {
+        Watched { tried: now, seen: None }
+    }
+
+    /// Whether they are other files than were tried last. From now on these are.
+    pub(super) fn has_changed(&mut self, now: Stamp) -> bool {
+        self.seen = None;
+        let changed = self.tried != now;
+        self.tried = now;
+        changed
+    }
+
+    /// The same once they are as they were at the look before: a certificate and its key are replaced one by one, and
+    /// in between they do not fit.
+    pub(super) fn has_settled(&mut self, now: Stamp) -> bool {
+        if self.tried == now {
+            self.seen = None;
+            return false;
+        }
+        if self.seen.as_ref() != Some(&now) {
+            self.seen = Some(now);
+            return false;
+        }
+        self.has_changed(now)
+    }
+}
+
+/// The acceptors and connectors in use. A new generation gets those of the old one where its options are the same, so
+/// that tickets and sessions outlive a reload.
+#[derive(Debug, Default)]
+pub struct Store {
+    acceptors: Mutex<Vec<Weak<Acceptor>>>,
+    connectors: Mutex<Vec<Weak<Connector>>>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new() -> Store {
+        Store::default()
+    }
+
+    /// The acceptor of a spec, with its files as they are now. What is odd about them is logged.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn acceptor(&self, spec: &AcceptorSpec) -> Result<Arc<Acceptor>, Fault> {
+        let mut kept = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|old| old.strong_count() > 0);
+        if let Some(old) = kept.iter().filter_map(Weak::upgrade).find(|old| old.spec() == spec) {
+            old.follow_now()?;
+            return Ok(old);
+        }
+        let (new, odd) = Acceptor::load(spec.clone())?;
+        odd.iter().for_each(|odd| tracing::warn!("{odd}"));
+        let new = Arc::new(new);
+        kept.push(Arc::downgrade(&new));
+        Ok(new)
+    }
+
+    /// The connector of a spec, with its files as they are now. What is odd about them is logged.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn connector(&self, spec: &ConnectorSpec) -> Result<Arc<Connector>, Fault> {
+        let mut kept = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|old| old.strong_count() > 0);
+        if let Some(old) = kept.iter().filter_map(Weak::upgrade).find(|old| old.spec() == spec) {
+            old.follow_now()?;
+            return Ok(old);
+        }
+        let (new, odd) = Connector::load(spec.clone())?;
+        odd.iter().for_each(|odd| tracing::warn!("{odd}"));
+        let new = Arc::new(new);
+        kept.push(Arc::downgrade(&new));
+        Ok(new)
+    }
+
+    /// Loads anew what has changed on disk; to be called every second or so, and not on a worker. What is broken now
+    /// is logged once, and what was in use before stays so.
+    pub fn follow(&self) {
+        let live = |result: Result<bool, Fault>| match result {
+            Ok(true) => tracing::info!("certificates were loaded anew"),
+            Ok(false) => {}
+            Err(fault) => tracing::error!("{fault}; the certificates loaded before stay in use"),
+        };
+        let acceptors = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        acceptors.iter().filter_map(Weak::upgrade).for_each(|acceptor| live(acceptor.follow()));
+        let connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        connectors.iter().filter_map(Weak::upgrade).for_each(|connector| live(connector.follow()));
+    }
+}
