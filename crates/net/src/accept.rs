@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use wmproxy_runtime::scope::{Leash, Scope};
@@ -24,7 +23,6 @@ use crate::limit::Permit;
 use crate::listen::{BACKLOG, Listener};
 use crate::pressure;
 use crate::record::{AcceptErrorKind, AccessLog, Outcome, Record};
-use crate::sockopt::TcpOptions;
 use crate::stream::Stream;
 use crate::sys;
 
@@ -38,8 +36,6 @@ pub struct Service {
     pub serve: Arc<dyn Serve>,
     /// Where records go.
     pub log: Option<Arc<dyn AccessLog>>,
-    /// What the clients' connections have from the listening socket (tcp(7)), which spares a call for each of them.
-    pub tcp: TcpOptions,
 }
 
 /// A listener at work on this worker. Dropping it stops it and throws away what waits in the queue; see
@@ -65,21 +61,11 @@ enum Accepted {
     Dead(io::Error),
 }
 
-impl Service {
-    fn set_options(&self, socket: &AsyncFd<Arc<OwnedFd>>) -> io::Result<()> {
-        let socket = socket.get_ref();
-        match SockRef::from(socket).domain()? {
-            Domain::UNIX => Ok(()),
-            _ => self.tcp.apply(socket),
-        }
-    }
-}
-
 impl Accepting {
     /// Begins to accept on this worker. Connections are tasks of `connections`; the loop itself of `listeners`.
     ///
     /// # Errors
-    /// The worker's event queue takes no more, or the socket not the options.
+    /// The worker's event queue takes no more.
     pub fn start(
         listener: Arc<Listener>,
         worker: usize,
@@ -88,7 +74,6 @@ impl Accepting {
         listeners: &Scope,
     ) -> io::Result<Accepting> {
         let socket = sys::watch(listener.bound.socket(worker), Interest::READABLE)?;
-        service.set_options(&socket)?;
         let acceptor = Rc::new(Acceptor {
             socket,
             listener: RefCell::new(listener),
@@ -101,11 +86,7 @@ impl Accepting {
 
     /// Serves connections from now on with something else, and counts them in `listener`, which has the same sockets.
     /// Those that are open keep what they have.
-    ///
-    /// # Errors
-    /// The socket does not take the options.
-    pub fn replace(&self, listener: Arc<Listener>, service: Service) -> io::Result<()> {
-        service.set_options(&self.acceptor.socket)?;
+    pub fn replace(&self, listener: Arc<Listener>, service: Service) {
         self.acceptor.listener.replace(listener);
         self.acceptor.service.replace(service);
         Ok(())
@@ -185,7 +166,7 @@ impl Acceptor {
         }
     }
 
-    fn begin(&self, fd: OwnedFd, client: Option<SocketAddr>, mut permit: Permit) {
+    fn begin(&self, fd: OwnedFd, client: Option<SocketAddr>, permit: Permit) {
         let Service { serve, log, .. } = self.service.borrow().clone();
         let listener = self.listener.borrow();
         let mut record = Record::open(listener.metrics.clone(), log, client);
@@ -201,8 +182,8 @@ impl Acceptor {
             return stream.reset_on_close();
         }
         // Known beforehand, unless the listener has several addresses.
-        if listener.bound.is_wildcard()
-            && let Ok(Address::Inet(local)) = stream.local_address()
+        if listener.bound.has_many_addresses()
+            && let Ok(Address::Inet(local)) = conn.stream.local_address()
         {
             record.local = Some(local.ip());
         }

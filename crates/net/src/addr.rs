@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What is spoken on a listener's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -309,16 +309,17 @@ impl fmt::Display for TargetSpec {
     }
 }
 
+/// Reads and writes a type as the text that its `FromStr` and `Display` know.
 macro_rules! text_serde {
     ($ty:ty, $title:literal, $pattern_doc:literal) => {
-        impl<'de> Deserialize<'de> for $ty {
+        impl<'de> serde::Deserialize<'de> for $ty {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let text: std::borrow::Cow<'de, str> = serde::Deserialize::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
 
-        impl Serialize for $ty {
+        impl serde::Serialize for $ty {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
@@ -339,6 +340,8 @@ macro_rules! text_serde {
         }
     };
 }
+
+pub(crate) use text_serde;
 
 text_serde!(
     ListenSpec,

@@ -3,22 +3,25 @@
 //! The kernel spreads connections and datagrams over sockets that share a port (SO_REUSEPORT, socket(7)). That option
 //! would also let a second instance of this program in beside the first, to take half of its traffic in silence.
 //! So the first socket of an address is bound *without* it, which fails if anybody else is there; only then is the
-//! option set, for our own further sockets to join.
+//! option set, for our own further sockets to join. Among these are those that take the place of others of ours: on a
+//! wider or narrower address, or of another kind ([`bind_beside`]).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::addr::{Address, AddressSpec, Host, Protocol};
 use crate::limit::Gate;
 use crate::record::ListenerMetrics;
 use crate::socket_file::SocketFile;
+use crate::sockopt::ListenSocket;
 use crate::udp;
 
 /// Connections that wait for `accept`; the kernel lowers it to net.core.somaxconn.
@@ -37,6 +40,10 @@ pub struct Bound {
     /// A unix socket's file goes when its socket goes: just before it, as long as no other file can have its inode.
     _file: Option<SocketFile>,
     sockets: Vec<Arc<OwnedFd>>,
+    /// What is set on them.
+    options: Mutex<ListenSocket>,
+    /// Whether clients may reach it at more than one address.
+    many_addresses: AtomicBool,
 }
 
 /// A bound address at work: its sockets, its counters and its limits. It outlives the configurations that name it.
@@ -65,8 +72,39 @@ impl Bound {
     }
 
     /// Whether clients may reach it at more than one address.
-    pub fn is_wildcard(&self) -> bool {
-        self.address.ip().is_some_and(|ip| ip.is_unspecified())
+    pub fn has_many_addresses(&self) -> bool {
+        self.many_addresses.load(Ordering::Relaxed)
+    }
+
+    /// What is set on the sockets.
+    pub fn options(&self) -> ListenSocket {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets options on the sockets in use. Connections that are open keep what they have.
+    ///
+    /// # Errors
+    /// The system refuses one, though [`ListenSocket::probe`] had shown that it would not.
+    pub fn apply(&self, options: &ListenSocket) -> io::Result<()> {
+        let mut now = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ip) = self.address.ip().filter(|_| *now != *options) else { return Ok(()) };
+        for socket in &self.sockets {
+            prepare(self.protocol, &SockRef::from(socket), ip, options)?;
+        }
+        self.many_addresses.store(has_many_addresses(ip, options), Ordering::Relaxed);
+        *now = options.clone();
+        Ok(())
+    }
+
+    /// Lets clients in on sockets that [`bind_beside`] bound; on others nothing happens.
+    ///
+    /// # Errors
+    /// The address was taken meanwhile.
+    pub fn open(&self) -> io::Result<()> {
+        let listens = |socket: &&Arc<OwnedFd>| SockRef::from(*socket).is_listener().unwrap_or(true);
+        let mut closed =
+            self.sockets.iter().filter(|socket| self.protocol == Protocol::Tcp && !listens(socket));
+        closed.try_for_each(|socket| SockRef::from(socket).listen(BACKLOG))
     }
 }
 
@@ -74,7 +112,27 @@ impl Bound {
 ///
 /// # Errors
 /// The first address that could not be bound; nothing stays bound then. The text names it.
-pub fn bind(protocol: Protocol, spec: &AddressSpec, workers: usize) -> io::Result<Vec<Bound>> {
+pub fn bind(
+    protocol: Protocol,
+    spec: &AddressSpec,
+    workers: usize,
+    options: &ListenSocket,
+) -> io::Result<Vec<Bound>> {
+    bind_beside(&[], protocol, spec, workers, options)
+}
+
+/// The same on a TCP port where sockets of ours, `old`, are in the way: the new ones join them (SO_REUSEPORT), and let
+/// nobody in before [`Bound::open`]. As long as both are open, the kernel prefers the narrower address.
+///
+/// # Errors
+/// As above. Whoever has become another user since can't join what it bound before.
+pub fn bind_beside(
+    old: &[Arc<Bound>],
+    protocol: Protocol,
+    spec: &AddressSpec,
+    workers: usize,
+    options: &ListenSocket,
+) -> io::Result<Vec<Bound>> {
     let explain = |address: &dyn std::fmt::Display, error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::AddrInUse => "the address is in use".to_owned(),
@@ -96,37 +154,109 @@ pub fn bind(protocol: Protocol, spec: &AddressSpec, workers: usize) -> io::Resul
     let mut tries = if port == 0 { PICKS } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(protocol, &ips, port, workers, !matches!(host, Host::Ip(_))) {
+        let binding = Binding { protocol, workers, options, old };
+        match binding.bind_all(&ips, port, !matches!(host, Host::Ip(_))) {
             Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             done => return done.map_err(|(addr, error)| explain(&addr, error)),
         }
     }
 }
 
-/// Binds every address, or none; with port 0 the first one picks and the others follow.
-fn bind_all(
+/// What all sockets of a listener have in common.
+struct Binding<'a> {
     protocol: Protocol,
-    ips: &[IpAddr],
-    port: u16,
     workers: usize,
-    some_will_do: bool,
-) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
-    let mut all: Vec<Bound> = Vec::new();
-    for &ip in ips {
-        let port = match all.first() {
-            Some(Bound { address: Address::Inet(first), .. }) => first.port(),
-            _ => port,
-        };
-        let addr = SocketAddr::new(ip, port);
-        match bind_inet(protocol, addr, workers) {
-            Ok(bound) => all.push(bound),
-            // A machine without IPv6 has no `::`, though its `localhost` may have one; all addresses then means all that
-            // there are.
-            Err(error) if some_will_do && !all.is_empty() && is_no_ipv6(&error) => {}
-            Err(error) => return Err((addr, error)),
+    options: &'a ListenSocket,
+    /// Sockets to join.
+    old: &'a [Arc<Bound>],
+}
+
+impl Binding<'_> {
+    /// Binds every address, or none; with port 0 the first one picks and the others follow.
+    fn bind_all(
+        &self,
+        ips: &[IpAddr],
+        port: u16,
+        some_will_do: bool,
+    ) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
+        let mut all: Vec<Bound> = Vec::new();
+        for &ip in ips {
+            let port = match all.first() {
+                Some(Bound { address: Address::Inet(first), .. }) => first.port(),
+                _ => port,
+            };
+            let addr = SocketAddr::new(ip, port);
+            match self.bind(addr) {
+                Ok(bound) => all.push(bound),
+                // A machine without IPv6 has no `::`, though its `localhost` may have one; all addresses then means all
+                // that there are.
+                Err(error) if some_will_do && !all.is_empty() && is_no_ipv6(&error) => {}
+                Err(error) => return Err((addr, error)),
+            }
         }
+        Ok(all)
     }
-    Ok(all)
+
+    /// Binds one address for every worker.
+    fn bind(&self, addr: SocketAddr) -> io::Result<Bound> {
+        let joins = !self.old.is_empty();
+        for socket in self.old.iter().flat_map(|bound| &bound.sockets) {
+            SockRef::from(socket).set_reuse_port(true)?;
+        }
+        let first = self.bind_one(addr, joins)?;
+        let addr = first.local_addr()?.as_socket().unwrap_or(addr);
+        let mut sockets = vec![first];
+        if self.workers > 1 {
+            sockets[0].set_reuse_port(true)?;
+        }
+        for _ in 1..self.workers {
+            sockets.push(self.bind_one(addr, true)?);
+        }
+        let sockets = sockets.into_iter().map(|socket| Arc::new(OwnedFd::from(socket))).collect();
+        Ok(Bound {
+            protocol: self.protocol,
+            address: Address::Inet(addr),
+            _file: None,
+            sockets,
+            options: Mutex::new(self.options.clone()),
+            many_addresses: has_many_addresses(addr.ip(), self.options).into(),
+        })
+    }
+
+    fn bind_one(&self, addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+        let socket = self.options.open(self.protocol, Domain::for_address(addr))?;
+        if addr.is_ipv6() {
+            // `0.0.0.0` has a socket of its own, so that an IPv4 client is never shown as `::ffff:…`.
+            socket.set_only_v6(true)?;
+        }
+        if reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        prepare(self.protocol, &socket, addr.ip(), self.options)?;
+        if self.protocol == Protocol::Tcp {
+            // Connections of an earlier run in TIME_WAIT must not stop this one. For UDP the same option would let
+            // strangers share the port.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&SockAddr::from(addr))?;
+        if self.protocol == Protocol::Tcp && self.old.is_empty() {
+            socket.listen(BACKLOG)?;
+        }
+        Ok(socket)
+    }
+}
+
+/// Sets the options of a listener's socket, new or in use.
+fn prepare(protocol: Protocol, socket: &Socket, ip: IpAddr, options: &ListenSocket) -> io::Result<()> {
+    options.apply(socket, protocol, ip.is_ipv4())?;
+    match protocol {
+        Protocol::Tcp => Ok(()),
+        Protocol::Udp => udp::prepare_listener(socket, ip, has_many_addresses(ip, options)),
+    }
+}
+
+fn has_many_addresses(ip: IpAddr, options: &ListenSocket) -> bool {
+    ip.is_unspecified() || options.transparent
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {
@@ -144,53 +274,6 @@ fn addresses(host: &Host, port: u16) -> io::Result<Vec<IpAddr>> {
             ips
         }
     })
-}
-
-fn bind_inet(protocol: Protocol, addr: SocketAddr, workers: usize) -> io::Result<Bound> {
-    let first = open(protocol, addr)?;
-    bind_one(protocol, &first, addr)?;
-    let addr = first.local_addr()?.as_socket().unwrap_or(addr);
-    let mut sockets = vec![first];
-    if workers > 1 {
-        sockets[0].set_reuse_port(true)?;
-    }
-    for _ in 1..workers {
-        let socket = open(protocol, addr)?;
-        socket.set_reuse_port(true)?;
-        bind_one(protocol, &socket, addr)?;
-        sockets.push(socket);
-    }
-    let sockets = sockets.into_iter().map(|socket| Arc::new(OwnedFd::from(socket))).collect();
-    Ok(Bound { protocol, address: Address::Inet(addr), sockets, _file: None })
-}
-
-fn open(protocol: Protocol, addr: SocketAddr) -> io::Result<Socket> {
-    let kind = match protocol {
-        Protocol::Tcp => Type::STREAM,
-        Protocol::Udp => Type::DGRAM,
-    };
-    let socket = Socket::new(Domain::for_address(addr), kind.nonblocking().cloexec(), None)?;
-    if addr.is_ipv6() {
-        // `0.0.0.0` has a socket of its own, so that an IPv4 client is never shown as `::ffff:…`.
-        socket.set_only_v6(true)?;
-    }
-    Ok(socket)
-}
-
-fn bind_one(protocol: Protocol, socket: &Socket, addr: SocketAddr) -> io::Result<()> {
-    match protocol {
-        Protocol::Tcp => {
-            // Connections of an earlier run in TIME_WAIT must not stop this one. For UDP the same option would let
-            // strangers share the port.
-            socket.set_reuse_address(true)?;
-            socket.bind(&SockAddr::from(addr))?;
-            socket.listen(BACKLOG)
-        }
-        Protocol::Udp => {
-            udp::prepare_listener(socket, addr.ip())?;
-            socket.bind(&SockAddr::from(addr))
-        }
-    }
 }
 
 fn bind_unix(path: &Path) -> io::Result<Bound> {
@@ -212,6 +295,9 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
         address: Address::Unix(path.to_owned()),
         sockets: vec![socket],
         _file: Some(file),
+        // None of them is of use there.
+        options: Mutex::default(),
+        many_addresses: false.into(),
     })
 }
 
@@ -228,6 +314,10 @@ fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    fn plain(protocol: Protocol, spec: &AddressSpec, workers: usize) -> io::Result<Vec<Bound>> {
+        bind(protocol, spec, workers, &ListenSocket::default())
+    }
+
     fn spec(text: &str) -> AddressSpec {
         text.parse().unwrap()
     }
@@ -236,10 +326,10 @@ mod tests {
     fn a_second_instance_is_refused_on_the_same_and_on_overlapping_addresses() {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for workers in [1, 3] {
-                let first = bind(protocol, &spec("127.0.0.1:0"), workers).unwrap();
+                let first = plain(protocol, &spec("127.0.0.1:0"), workers).unwrap();
                 let Address::Inet(addr) = first[0].address else { panic!("an internet address") };
                 for again in [format!("127.0.0.1:{}", addr.port()), format!("0.0.0.0:{}", addr.port())] {
-                    let error = bind(protocol, &spec(&again), workers).unwrap_err();
+                    let error = plain(protocol, &spec(&again), workers).unwrap_err();
                     assert_eq!(
                         error.kind(),
                         io::ErrorKind::AddrInUse,
@@ -247,16 +337,16 @@ mod tests {
                     );
                     assert!(error.to_string().contains(&again), "{error}");
                 }
-                bind(protocol, &spec(&format!("127.0.0.2:{}", addr.port())), workers).unwrap();
+                plain(protocol, &spec(&format!("127.0.0.2:{}", addr.port())), workers).unwrap();
                 drop(first);
-                bind(protocol, &spec(&addr.to_string()), workers).unwrap();
+                plain(protocol, &spec(&addr.to_string()), workers).unwrap();
             }
         }
     }
 
     #[test]
     fn every_worker_has_a_socket_of_its_own() {
-        let bound = bind(Protocol::Tcp, &spec("127.0.0.1:0"), 4).unwrap();
+        let bound = plain(Protocol::Tcp, &spec("127.0.0.1:0"), 4).unwrap();
         let fds: std::collections::HashSet<_> =
             (0..4).map(|i| std::os::fd::AsRawFd::as_raw_fd(&*bound[0].socket(i))).collect();
         assert_eq!(fds.len(), 4);
@@ -264,7 +354,7 @@ mod tests {
 
     #[test]
     fn all_addresses_share_the_port_that_the_system_chose() {
-        let all = bind(Protocol::Udp, &spec(":0"), 2).unwrap();
+        let all = plain(Protocol::Udp, &spec(":0"), 2).unwrap();
         let ports: std::collections::HashSet<_> = all
             .iter()
             .map(|bound| match &bound.address {
@@ -273,7 +363,7 @@ mod tests {
             })
             .collect();
         assert_eq!(ports.len(), 1);
-        assert!(all.iter().all(Bound::is_wildcard));
+        assert!(all.iter().all(Bound::has_many_addresses));
     }
 
     #[test]
@@ -283,11 +373,11 @@ mod tests {
         let path = dir.join("x.sock");
         let unix = AddressSpec::Unix(path.clone());
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let live = bind(Protocol::Tcp, &unix, 2).unwrap();
-        assert_eq!(bind(Protocol::Tcp, &unix, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let live = plain(Protocol::Tcp, &unix, 2).unwrap();
+        assert_eq!(plain(Protocol::Tcp, &unix, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(live);
         assert!(!path.exists());
-        let replaced = bind(Protocol::Tcp, &unix, 1).unwrap();
+        let replaced = plain(Protocol::Tcp, &unix, 1).unwrap();
         std::fs::remove_file(&path).unwrap();
         let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
         drop(replaced);
@@ -295,7 +385,7 @@ mod tests {
         drop(other);
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "precious").unwrap();
-        assert!(bind(Protocol::Tcp, &unix, 1).is_err());
+        assert!(plain(Protocol::Tcp, &unix, 1).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -1,5 +1,6 @@
 //! Counters that workers write without touching each other's cache lines.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::worker;
@@ -42,6 +43,24 @@ impl<T> Sharded<T> {
     /// The sum of one counter over all blocks. A counter that is read while others write may miss the newest additions.
     pub fn sum(&self, field: impl Fn(&T) -> &Counter) -> u64 {
         self.iter().fold(0u64, |sum, block| sum.wrapping_add(field(block).get()))
+    }
+}
+
+/// A counter for each kind of a thing, by the kind's index. (The standard library has defaults for 32 and no more.)
+#[derive(Debug)]
+pub struct Counters<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Counters(std::array::from_fn(|_| Counter::new()))
+    }
+}
+
+impl<const N: usize> Deref for Counters<N> {
+    type Target = [Counter; N];
+
+    fn deref(&self) -> &[Counter; N] {
+        &self.0
     }
 }
 

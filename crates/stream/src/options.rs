@@ -8,7 +8,15 @@ use serde::{Deserialize, Serialize};
 use wmproxy_net::acl::{Acl, Prefix};
 use wmproxy_net::addr::{ListenSpec, Protocol};
 use wmproxy_net::options::{AccessLogOptions, OneOrMany, Toggle};
-use wmproxy_wire::units::HumanDuration;
+use wmproxy_net::preface::{Trusted, TrustedProxy};
+use wmproxy_net::relay::Splice;
+use wmproxy_net::sockopt::{Dscp, Interface, Keepalive, ListenSocket, Source, TcpOptions, Way};
+use wmproxy_wire::bucket::Frequency;
+use wmproxy_wire::units::{ByteRate, CountRate, HumanDuration, Secret};
+
+use crate::bridge::options::{BridgeMode, BridgeSpec};
+use crate::bridge::url::BridgeUrl;
+use crate::route::Routes;
 
 /// A layer-4 proxy: what comes to its listeners goes to its upstream, byte for byte. All listeners of one
 /// `[[stream]]` carry its name; protocol and address tell them apart.
@@ -62,7 +70,86 @@ pub struct StreamOptions {
     /// After how long without traffic the kernel asks whether the other side is still there (SO_KEEPALIVE),
     /// on both sides; `false` is never.
     #[serde(default = "off")]
-    pub tcp_keepalive: Toggle<HumanDuration>,
+    pub tcp_keepalive: Toggle<Keepalive>,
+    /// How long data that was sent may go without an answer before the connection counts as dead
+    /// (TCP_USER_TIMEOUT), on both sides; by default as long as the system takes, some 15 minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_user_timeout: Option<HumanDuration>,
+    /// Takes data with the first packet of a client (TCP Fast Open, RFC 7413). Such a packet may come twice, so
+    /// only for protocols that bear a repeated first request.
+    #[serde(default)]
+    pub tcp_fast_open: bool,
+    /// Lets clients use several paths for one connection (Multipath TCP, RFC 8684). Others connect as ever.
+    #[serde(default)]
+    pub mptcp: bool,
+    /// The network device that clients have to come by, and answers leave through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
+    /// The mark of packets to clients, for this machine's rules of routing and filtering (SO_MARK); 0 is none.
+    /// Needs CAP_NET_ADMIN.
+    #[serde(default)]
+    pub mark: u32,
+    /// The class of service of packets to clients: a number from 0 to 63, or a name like `ef` or `af41`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<Dscp>,
+    /// Takes connections and datagrams that are meant for other machines, as the firewall's TPROXY or a route
+    /// delivers them (IP_TRANSPARENT). Needs CAP_NET_RAW or CAP_NET_ADMIN.
+    #[serde(default)]
+    pub transparent: bool,
+    /// The address that servers see: one of this machine, or `client` for the client's own with another port,
+    /// which needs CAP_NET_RAW or CAP_NET_ADMIN and a route back. What the `[upstream]` says goes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Passes TCP on as a WebSocket: `tcp2ws` connects to a WebSocket server at `bridge_url`, `ws2tcp` is a
+    /// WebSocket server for clients, such as browsers. Bytes go out in binary frames; text and binary ones are
+    /// taken. Only for tcp listeners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgeMode>,
+    /// With `tcp2ws`: what is asked for, as in `"wss://host/path"`; `wss` is TLS. Without an `upstream` it is also
+    /// where to connect; with one, that is connected to, and asked for this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_url: Option<BridgeUrl>,
+    /// With `ws2tcp`: the hosts that clients may ask for, each with any port if it has none; others get a 403. By
+    /// default any.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub bridge_host: OneOrMany<String>,
+    /// With `ws2tcp`: the path that clients have to ask for, whatever the query; others get a 404. By default any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_path: Option<String>,
+    /// With `ws2tcp`: the sites whose pages may connect, as in `"https://app.example.com"`; those of others get a
+    /// 403. Clients that are no browsers say no site, and may connect. By default any.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub bridge_origin: OneOrMany<String>,
+    /// The subprotocols to offer a server, or those to grant a client that offers them; for `ws2tcp` by default
+    /// `binary`.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub bridge_subprotocol: OneOrMany<String>,
+    /// Fields to add to our part of the handshake, as in `{ Authorization = "Bearer ..." }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bridge_headers: BTreeMap<String, Secret>,
+    /// How often the other end of the WebSocket is pinged. It is cut off when nothing has come from it up to the
+    /// next ping. By default there are no pings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_ping: Option<HumanDuration>,
+}
+
+/// How fast bytes pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimit {
+    /// From the client, in bytes a second, as in `"4m/s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up: Option<ByteRate>,
+    /// To the client, in bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down: Option<ByteRate>,
+}
+
+impl RateLimit {
+    /// Whether it limits nothing.
+    pub fn is_off(&self) -> bool {
+        *self == RateLimit::default()
+    }
 }
 
 /// When a flow ends, besides by its idle timeout.
@@ -96,10 +183,12 @@ pub struct StreamSpec {
     pub max_requests: u64,
     /// See [`UdpOptions::max_responses`]; 0 is no limit.
     pub max_responses: u64,
-    /// Whether TCP_NODELAY is set.
-    pub tcp_nodelay: bool,
-    /// After how long idle keepalive probes start; none are sent without it.
-    pub tcp_keepalive: Option<Duration>,
+    /// What is set on the listening sockets, and with them on those of clients.
+    pub socket: ListenSocket,
+    /// The address that peers see, unless their group says another.
+    pub source: Option<Source>,
+    /// Which side is a WebSocket, if one is.
+    pub bridge: Option<Arc<BridgeSpec>>,
 }
 
 /// Longer than any pause of an interactive protocol with its own keepalive, short enough that sessions whose
@@ -149,8 +238,37 @@ impl StreamOptions {
             acl: Acl::new(&nets(&self.allow), &nets(&self.deny)),
             max_requests: self.udp.max_requests,
             max_responses: self.udp.max_responses,
-            tcp_nodelay: self.tcp_nodelay,
-            tcp_keepalive: self.tcp_keepalive.on().map(|d| d.get()),
+            socket: self.socket(),
+            source: self.source,
+            // What is wrong with it is reported by who checks the options.
+            bridge: BridgeSpec::new(self).ok().flatten().map(Arc::new),
+        }
+    }
+
+    fn socket(&self) -> ListenSocket {
+        ListenSocket {
+            way: Way { interface: self.interface.clone(), mark: self.mark, dscp: self.dscp },
+            transparent: self.transparent,
+            fast_open: self.tcp_fast_open,
+            mptcp: self.mptcp,
+            tcp: TcpOptions {
+                nodelay: self.tcp_nodelay,
+                keepalive: self.tcp_keepalive.on().copied(),
+                user_timeout: self.tcp_user_timeout.map(HumanDuration::get),
+            },
+        }
+    }
+}
+
+impl StreamSpec {
+    /// What the listener's gate keeps to.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max: self.max_connections,
+            max_per_client: self.per_client_connections,
+            per_client: self.per_client,
+            up: self.listener_rate_limit.up,
+            down: self.listener_rate_limit.down,
         }
     }
 }
@@ -163,7 +281,7 @@ fn yes() -> bool {
     true
 }
 
-fn off() -> Toggle<HumanDuration> {
+fn off() -> Toggle<Keepalive> {
     Toggle::Off
 }
 
@@ -187,13 +305,29 @@ mod tests {
             idle_timeout: Some(HumanDuration::from_secs(5)),
             max_connections: Some(7),
             deny: OneOrMany(vec!["10.0.0.0/8".parse().unwrap()]),
-            tcp_keepalive: Toggle::On(HumanDuration::from_secs(30)),
+            tcp_keepalive: Toggle::On(Keepalive::after(Duration::from_secs(30))),
             ..StreamOptions::default()
         };
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let spec = options.spec("a".into(), "g".into(), protocol);
             assert_eq!((spec.idle_timeout, spec.max_connections), (Duration::from_secs(5), 7));
             assert_eq!(spec.tcp_keepalive, Some(Duration::from_secs(30)));
+            tcp_user_timeout: None,
+            tcp_fast_open: false,
+            mptcp: false,
+            interface: None,
+            mark: 0,
+            dscp: None,
+            transparent: false,
+            source: None,
+            bridge: None,
+            bridge_url: None,
+            bridge_host: OneOrMany::default(),
+            bridge_path: None,
+            bridge_origin: OneOrMany::default(),
+            bridge_subprotocol: OneOrMany::default(),
+            bridge_headers: BTreeMap::new(),
+            bridge_ping: None,
             assert!(!spec.acl.permits("10.1.1.1".parse().unwrap()));
         }
     }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::record::{Outcome, Record};
-use wmproxy_net::relay::relay;
-use wmproxy_net::sockopt::TcpOptions;
+use wmproxy_net::relay::{Brake, Terms, relay};
 use wmproxy_net::stream::ResetOnDrop;
 use wmproxy_upstream::{DialError, Dialed, Group, LeaseKey, dial};
 
@@ -69,8 +68,8 @@ impl TcpService {
     /// Dials. When this machine has no descriptor to give, it waits for one as long as for a peer to answer.
     async fn dial(&self, record: &Record) -> Result<Dialed, DialError> {
         let key = LeaseKey::of_client(record.client);
-        let options = tcp_options(&self.spec);
-        let give_up = Instant::now() + self.group.spec().connect_timeout;
+        let options = group.spec().socket.with(self.spec.socket.tcp, self.spec.source);
+        let give_up = Instant::now() + group.spec().connect_timeout;
         let mut wait = RESOURCE_RETRY;
         loop {
             match dial(&self.group, &key, &options).await {
@@ -88,11 +87,6 @@ impl Serve for TcpService {
     fn serve(self: Arc<Self>, conn: Conn) -> Served {
         Box::pin(self.run(conn))
     }
-}
-
-/// What is set on the sockets of a listener, the clients' and the peers'.
-pub fn tcp_options(spec: &StreamSpec) -> TcpOptions {
-    TcpOptions { nodelay: spec.tcp_nodelay, keepalive: spec.tcp_keepalive }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use wmproxy_net::record::{AccessLog, ClosedRecord};
 use wmproxy_runtime::scope::Scope;
 use wmproxy_runtime::worker::Workers;
 use wmproxy_stream::options::{StreamOptions, StreamSpec};
-use wmproxy_stream::tcp::{TcpService, tcp_options};
+use wmproxy_stream::route::Routes;
+use wmproxy_stream::tcp::TcpService;
 use wmproxy_stream::udp::{UdpListener, UdpService};
 use wmproxy_upstream::{Group, GroupSpec, Registry};
 
@@ -43,11 +44,17 @@ struct House {
 }
 
 impl House {
+    fn routes(&self) -> Arc<Routes<Arc<Group>>> {
+        Arc::new(Routes::to(self.group.clone()))
+    }
+
     fn new(protocol: Protocol, peer: SocketAddr) -> House {
         wmproxy_runtime::panic::install_hook();
-        let spec = StreamOptions::default().spec("t".into(), "g".into(), protocol);
+        let spec = StreamOptions::default().spec("t".into(), Arc::new(Routes::to(Arc::from("g"))), protocol);
         let spec = StreamSpec { idle_timeout: Duration::from_millis(200), ..spec };
-        let bound = listen::bind(protocol, &"127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        let bound = listen::bind(protocol, &"127.0.0.1:0".parse().unwrap(), 1, &ListenSocket::default())
+            .unwrap()
+            .remove(0);
         let targets = vec![TargetSpec::Address(Address::Inet(peer))];
         House {
             control: tokio::runtime::Builder::new_current_thread().build().unwrap(),
@@ -119,11 +126,7 @@ fn a_panic_ends_one_connection_and_no_other() {
         }
     });
     let spec = StreamSpec { idle_timeout: Duration::from_secs(30), ..house.spec.clone() };
-    let service = Service {
-        tcp: tcp_options(&spec),
-        serve: TcpService::new(spec, house.group.clone()),
-        log: Some(house.log.clone()),
-    };
+    let service = Service { serve: TcpService::new(spec, house.routes()), log: Some(house.log.clone()) };
     let (listener, scope) = (house.listener.clone(), house.scope.clone());
     // Held by the worker's thread until that ends, as the process's own listeners are.
     house.on_worker(move || {
@@ -155,7 +158,7 @@ fn a_panic_ends_one_flow_and_not_the_listener() {
         }
     });
     let service =
-        UdpService { spec: house.spec.clone(), group: house.group.clone(), log: Some(house.log.clone()) };
+        UdpService { spec: house.spec.clone(), routes: house.routes(), log: Some(house.log.clone()) };
     let (listener, scope) = (house.listener.clone(), house.scope.clone());
     house.on_worker(move || drop(UdpListener::start(listener, 0, service, scope).unwrap()));
     let client = udp_client(house.addr());

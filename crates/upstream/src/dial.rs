@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wmproxy_net::record::Outcome;
-use wmproxy_net::sockopt::TcpOptions;
+use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_net::stream::{self, Stream};
 use wmproxy_runtime::clock;
 
@@ -44,6 +44,14 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// This machine can't begin as it is configured to; the peer is not to blame.
+    #[error("can't connect to {} as configured: {source}", peer.address())]
+    NoWay {
+        /// The peer that was to be connected to.
+        peer: Arc<Peer>,
+        /// A [`NoWay`](wmproxy_net::sockopt::NoWay).
+        source: io::Error,
+    },
     /// This machine could not even begin; the peer is not to blame.
     #[error("can't connect to {}, for want of resources here: {source}", peer.address())]
     Resources {
@@ -58,9 +66,16 @@ impl DialError {
     /// What to write into the connection's record.
     pub fn outcome(&self) -> Outcome {
         match self {
-            DialError::NoPeer { .. } => Outcome::NoPeer,
+            DialError::NoPeer { reason, .. } => match reason {
+                NoPeer::Unhealthy => Outcome::NoHealthyPeer,
+                NoPeer::QueueFull => Outcome::QueueFull,
+                NoPeer::QueueTimeout => Outcome::QueueTimeout,
+                NoPeer::ClientGone => Outcome::QueueLeft,
+                NoPeer::Unresolved | NoPeer::Down | NoPeer::Full | NoPeer::Tried => Outcome::NoPeer,
+            },
             DialError::Failed { kind: FailKind::Timeout, .. } => Outcome::ConnectTimeout,
             DialError::Failed { .. } => Outcome::ConnectFailed,
+            DialError::NoWay { .. } => Outcome::NoWay,
             DialError::Resources { .. } => Outcome::NoResources,
         }
     }
@@ -69,7 +84,9 @@ impl DialError {
     pub fn peer(&self) -> Option<&Arc<Peer>> {
         match self {
             DialError::NoPeer { .. } => None,
-            DialError::Failed { peer, .. } | DialError::Resources { peer, .. } => Some(peer),
+            DialError::Failed { peer, .. }
+            | DialError::NoWay { peer, .. }
+            | DialError::Resources { peer, .. } => Some(peer),
         }
     }
 }
@@ -80,13 +97,27 @@ impl DialError {
 /// # Errors
 /// What became of the last peer tried. Out of descriptors or memory, it gives up at once: no other peer could
 /// change that. Out of ports towards one peer, another is tried.
-pub async fn dial(group: &Group, key: &LeaseKey, options: &TcpOptions) -> Result<Dialed, DialError> {
+pub async fn dial(group: &Group, key: &LeaseKey, options: &PeerSocket) -> Result<Dialed, DialError> {
+    dial_for(group, key, options, None).await
+}
+
+/// Does [`dial`] for a client, which is watched while it waits in the group's queue.
+///
+/// # Errors
+/// As `dial`; and when the client left.
+pub async fn dial_for(
+    group: &Group,
+    key: &LeaseKey,
+    options: &PeerSocket,
+    stream: Option<&Stream>,
+) -> Result<Dialed, DialError> {
+    let client = key.client.map(|client| client.ip());
     let mut tried: Vec<Arc<Peer>> = vec![];
     let mut attempts_left = group.spec().retries.saturating_add(1);
     let mut last = None;
     while attempts_left > 0 {
         attempts_left -= 1;
-        let mut lease = match group.lease(key, &tried, clock::now().0) {
+        let mut lease = match group.lease_in_turn(key, &tried, stream).await {
             Ok(lease) => lease,
             Err(reason) => {
                 // That there is no other peer says less than how the one before failed.
@@ -96,7 +127,7 @@ pub async fn dial(group: &Group, key: &LeaseKey, options: &TcpOptions) -> Result
             }
         };
         let begun = Instant::now();
-        let connecting = stream::connect(lease.address(), options);
+        let connecting = stream::connect(lease.address(), options, client);
         let connected = match tokio::time::timeout(group.spec().connect_timeout, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within connect_timeout")),
@@ -112,6 +143,7 @@ pub async fn dial(group: &Group, key: &LeaseKey, options: &TcpOptions) -> Result
         let peer = Arc::clone(lease.peer());
         match Blame::of(&source) {
             Blame::Resources => return Err(DialError::Resources { peer, source }),
+            Blame::NoWay => last = Some(DialError::NoWay { peer: Arc::clone(&peer), source }),
             Blame::LocalPort => last = Some(DialError::Resources { peer: Arc::clone(&peer), source }),
             Blame::Peer(kind) => {
                 lease.failed(kind, clock::now().0);

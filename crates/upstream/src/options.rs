@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use wmproxy_net::addr::TargetSpec;
+use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::preface::ProxyVersion;
+use wmproxy_net::sockopt::{Dscp, Interface, PeerSocket, Source, Way};
 use wmproxy_wire::units::HumanDuration;
 
 use crate::balance::{Balance, HashKey};
@@ -68,6 +70,36 @@ impl Default for GroupOptions {
             max_fails: MAX_FAILS_DEFAULT,
             fail_timeout: FAIL_TIMEOUT,
         }
+    /// Where connections wait for a server that has room, first come first served, when all have their
+    /// `max_connections`. Without it they are refused at once. UDP flows never wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueOptions>,
+    /// How long it takes until a server that was ejected or down, or was added by a reload or by DNS, has its full share
+    /// of new connections again. It begins with a tenth. Default `"0s"`, at once.
+    pub slow_start: HumanDuration,
+    /// Health checks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthOptions>,
+    /// The address that the servers see: one of this machine like `"10.0.0.5"`, or `client` for the client's own
+    /// with another port, which needs CAP_NET_RAW or CAP_NET_ADMIN and a route back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// The network device that connections to the servers leave through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
+    /// The mark of packets to the servers, for this machine's rules of routing and filtering (SO_MARK); `0` is
+    /// none. Needs CAP_NET_ADMIN. Default `0`.
+    pub mark: u32,
+    /// The class of service of packets to the servers: a number from 0 to 63, or a name like `ef` or `af41`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<Dscp>,
+    /// Sends the first data with the first packet (TCP Fast Open, RFC 7413), once a server has given out a cookie.
+    /// Only for protocols in which the client speaks first and a repeated first request does no harm: a server
+    /// that is down is then noticed too late to try another one. Default `false`.
+    pub tcp_fast_open: bool,
+    /// Uses several paths to a server for one connection where it wants that, too (Multipath TCP, RFC 8684).
+    /// Default `false`.
+    pub mptcp: bool,
     }
 }
 
@@ -81,6 +113,15 @@ pub enum Method {
     /// The fewest connections for the weight.
     LeastConnections,
     /// The less busy of two at random.
+            queue: None,
+            slow_start: SLOW_START,
+            health: None,
+            source: None,
+            interface: None,
+            mark: 0,
+            dscp: None,
+            tcp_fast_open: false,
+            mptcp: false,
     RandomTwo,
     /// By a consistent hash of `hash_key`.
     Hash,
@@ -150,6 +191,14 @@ impl GroupSpec {
             // A trial that takes its whole connect timeout must not be joined by others.
             trial_ms: millis(self.fail_timeout.max(self.connect_timeout)),
         }
+    /// Where connections wait for a peer that has room, if they do.
+    pub queue: Option<QueueSpec>,
+    /// How long a peer that comes back takes to get its full share; zero for at once.
+    pub slow_start: Duration,
+    /// How the health of its peers is checked, if it is.
+    pub health: Option<HealthSpec>,
+    /// What is set on the sockets towards its peers; what is special to TCP the listener adds.
+    pub socket: PeerSocket,
     }
 }
 
@@ -187,9 +236,22 @@ impl GroupOptions {
             connect_timeout: self.connect_timeout.get(),
             retries: self.retries,
             max_fails: self.max_fails,
+            queue: None,
+            slow_start: SLOW_START.get(),
+            health: None,
+            socket: PeerSocket::default(),
             fail_timeout: self.fail_timeout.get(),
         };
         if problems.0.is_empty() { Ok(spec) } else { Err(problems.0) }
+    /// A server that no connection from `source` can ever reach, because it is IPv4 and the other IPv6.
+    pub fn unreachable_from(&self, source: Option<Source>) -> Option<&TargetSpec> {
+        let Some(Source::Address(ip)) = source else { return None };
+        self.servers.iter().map(|server| &server.target).find(|target| match target {
+            TargetSpec::Address(Address::Inet(address)) => address.is_ipv4() != ip.is_ipv4(),
+            _ => false,
+        })
+    }
+
     }
 
     fn check_servers(&self, problems: &mut Problems) -> Vec<ServerSpec> {
@@ -211,6 +273,7 @@ impl GroupOptions {
             if server.weight == 0 {
                 problems
                     .add(place("weight"), "must be from 1 to 65535; to take a server out, say down = true");
+            (Method::Maglev, key) => Balance::Maglev(key.unwrap_or(HashKey::ClientIp)),
             } else if server.weight > u32::from(u16::MAX) {
                 problems.add(place("weight"), "must be from 1 to 65535");
             }
@@ -243,7 +306,53 @@ impl GroupOptions {
 struct Problems(Vec<(String, String)>);
 
 impl Problems {
+            queue: self.check_queue(&mut problems),
+            slow_start: self.slow_start.get(),
+            health,
+            socket: self.socket(),
     fn add(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        if let (Some(from), Some(target)) = (self.source, spec.unreachable_from(self.source)) {
+            problems.add(
+                "source",
+                format!("{from} and {target} are of two families, so one can't reach the other"),
+            );
+        }
         self.0.push((place.into(), message.into()));
     }
 }
+    fn socket(&self) -> PeerSocket {
+        PeerSocket {
+            way: Way { interface: self.interface.clone(), mark: self.mark, dscp: self.dscp },
+            source: self.source,
+            fast_open: self.tcp_fast_open,
+            mptcp: self.mptcp,
+            ..PeerSocket::default()
+        }
+    }
+
+    fn check_health(&self, servers: &[ServerSpec], problems: &mut Problems) -> Option<HealthSpec> {
+        let targets = servers.iter().map(|server| &server.target);
+        match self.health.as_ref()?.spec(targets) {
+            Ok(spec) => Some(spec),
+            Err(found) => {
+                found.into_iter().for_each(|(key, message)| problems.add(format!("health.{key}"), message));
+                None
+            }
+        }
+    }
+
+    fn check_queue(&self, problems: &mut Problems) -> Option<QueueSpec> {
+        let queue = self.queue?;
+        if queue.max == 0 {
+            problems.add("queue.max", "must be at least 1; to refuse at once, leave queue out");
+        }
+        if queue.timeout.is_zero() {
+            problems.add("queue.timeout", "must be more than 0; to refuse at once, leave queue out");
+        }
+        if self.servers.iter().all(|server| server.max_connections == 0) {
+            problems
+                .add("queue", "nobody waits unless a server has max_connections; add that or remove this");
+        }
+        Some(QueueSpec { max: queue.max as usize, timeout: queue.timeout.get() })
+    }
+

@@ -16,6 +16,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 use wmproxy_net::addr::Address;
+use wmproxy_net::sockopt::NoWay;
+
+use crate::health::Checks;
+use crate::latency::Latency;
+use crate::queue::Lobby;
 
 /// The longest ejection, unless `fail_timeout` itself is longer. Doubling saves little beyond it, since a
 /// trial costs one connection a retry, while this is how long a peer that has recovered may stand idle.
@@ -62,6 +67,8 @@ pub enum Blame {
     LocalPort,
     /// This machine is out of descriptors or memory, whatever the peer.
     Resources,
+    /// This machine is not configured so that it could connect to this address; to another one it may be.
+    NoWay,
 }
 
 impl Blame {
@@ -71,6 +78,9 @@ impl Blame {
         if wmproxy_net::stream::is_exhaustion(error) {
             let port = error.kind() == K::AddrNotAvailable;
             return if port { Blame::LocalPort } else { Blame::Resources };
+        }
+        if NoWay::is_in(error) {
+            return Blame::NoWay;
         }
         match error.kind() {
             // A unix socket whose path is gone is a port that nobody listens on.

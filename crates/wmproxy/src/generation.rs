@@ -4,16 +4,19 @@
 //! fail any more do the workers change over. Sockets, peer states and open connections belong to the process and pass
 //! from one generation to the next.
 
-use std::collections::hash_map::Entry;
+pub(crate) mod sockets;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use wmproxy_net::addr::{Address, AddressSpec, Protocol};
-use wmproxy_net::limit::Gate;
-use wmproxy_net::listen::{self, Bound, Listener};
+use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_net::limit::{Gate, Limits};
+use wmproxy_net::listen::{Bound, Listener};
+use wmproxy_net::privileges::{Identity, Rights};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
+use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::worker::Workers;
 use wmproxy_upstream::{Group, Registry, Resolver, keep_resolved, resolve_all};
@@ -23,6 +26,7 @@ use crate::modes::{self, Job, Mode, Scopes};
 use crate::observe::access::AccessFile;
 use crate::observe::sinks::Sinks;
 
+use sockets::Tried;
 /// How long names may take before the generation starts without them. A peer without an address is left out until its
 /// name resolves, so this only spares the first connections of a slow start.
 const RESOLVE_AT_START: Duration = Duration::from_secs(3);
@@ -52,7 +56,13 @@ pub(crate) struct Generation {
 
 /// What the config calls an address; unlike the bound address the same for port 0 at each reload. Several listeners
 /// may have the same one then.
-type Key = (Protocol, AddressSpec);
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    protocol: Protocol,
+    address: AddressSpec,
+    /// Sockets of another kind are other sockets.
+    mptcp: bool,
+}
 
 struct Active {
     key: Key,
@@ -92,7 +102,11 @@ pub(crate) struct Prepared {
     groups: BTreeMap<Arc<str>, Arc<Group>>,
     /// Each with its mode, and whether its workers run it already.
     listeners: Vec<(Active, Mode, bool)>,
-    limits: Vec<(u32, u32)>,
+    limits: Vec<Limits>,
+    /// What is to be set on each one's sockets.
+    sockets: Vec<ListenSocket>,
+    /// What will not work as it is asked for; a line each.
+    pub(crate) warnings: Vec<String>,
     resolver: Arc<Resolver>,
 }
 
@@ -111,6 +125,31 @@ impl House {
 
     /// Gets everything ready that `plan` asks for and `old` does not have.
     ///
+    /// Becomes somebody with fewer rights. The threads that open sockets keep those that they need for it.
+    ///
+    /// # Errors
+    /// The process may not, or a worker is gone.
+    pub(crate) async fn assume(&self, identity: Identity, rights: Rights) -> anyhow::Result<()> {
+        if rights.is_none() || identity.is_current() {
+            return Ok(identity.assume()?);
+        }
+        Rights::hold()?;
+        self.each_worker(Rights::hold).await?;
+        identity.assume()?;
+        rights.restrict()?;
+        self.each_worker(move || rights.restrict()).await
+    }
+
+    async fn each_worker(
+        &self,
+        run: impl Fn() -> std::io::Result<()> + Clone + Send + 'static,
+    ) -> anyhow::Result<()> {
+        for result in self.workers.on_each(|_| run.clone()).await {
+            result.context("a worker is gone")??;
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// What could not be had: a port, a file. Nothing has changed then.
     pub(crate) async fn prepare(&self, plan: &Plan, old: &Generation) -> anyhow::Result<Prepared> {
@@ -119,7 +158,10 @@ impl House {
         let mut logs = HashMap::new();
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
-        let mut heirs = heirs(&plan.listeners, old);
+        let mut sockets = Vec::new();
+        let mut heirs = sockets::heirs(&plan.listeners, old);
+        let going = sockets::going(old, &heirs);
+        let mut tried = Tried::default();
         for (index, wanted) in plan.listeners.iter().enumerate() {
             let ModePlan::Stream(spec) = &wanted.mode;
             let group = groups.get(&spec.group).cloned();
@@ -128,17 +170,22 @@ impl House {
                 Some(log) => Some(self.open_log(log, &mut logs)?),
                 None => None,
             };
-            let mode = Mode::new(&wanted.mode, wanted.protocol, group, log);
+            for group in routes.destinations() {
+                tried.peer_socket(&group.spec().socket.with(spec.socket.tcp, spec.source), group.name())?;
+            }
+            let mode = Mode::new(&wanted.mode, wanted.protocol, routes, log);
             let (active, running) = match heirs.remove(&index) {
                 Some(parts) => (self.inherit(wanted, &parts), true),
                 None => (self.bind(wanted).map_err(|error| name_own(error, wanted, old))?, false),
             };
             listeners.push((active, mode, running));
-            limits.push((spec.max_connections, spec.per_client_connections));
+            sockets.push(spec.socket.clone());
+            limits.push(spec.limits());
         }
         let resolver = Arc::new(Resolver::new(&plan.resolver));
+            tried.listen_socket(&spec.socket, wanted, &active)?;
         resolve(&groups, &resolver).await;
-        Ok(Prepared { groups, listeners, limits, resolver })
+        Ok(Prepared { groups, listeners, limits, sockets, resolver, warnings: tried.warnings })
     }
 
     fn open_log(
@@ -155,37 +202,6 @@ impl House {
         Ok(log)
     }
 
-    /// A listener with the sockets of an old one, whose counters go on if it has the same name.
-    fn inherit(&self, wanted: &ListenerPlan, parts: &[Inherited]) -> Active {
-        let workers = self.workers.count();
-        let part = |old: &Inherited| {
-            let name = wanted.name.clone();
-            let listener = match &old.from {
-                Origin::Listener(same) if same.metrics.name == name => same.clone(),
-                // The sockets and whoever is in stay; the counters begin again.
-                Origin::Listener(other) => {
-                    Listener::new(name, other.bound.clone(), other.gate.clone(), workers)
-                }
-                Origin::Sockets(bound, gate) => Listener::new(name, bound.clone(), gate.clone(), workers),
-            };
-            Part { id: old.id, listener }
-        };
-        Active { key: key(wanted), parts: parts.iter().map(part).collect() }
-    }
-
-    fn bind(&self, wanted: &ListenerPlan) -> anyhow::Result<Active> {
-        let workers = self.workers.count();
-        let bound = listen::bind(wanted.protocol, &wanted.address, workers)?;
-        // All addresses that one text stands for have one limit.
-        let gate = Gate::new(0, 0);
-        let part = |bound| {
-            let id = self.next_id.get();
-            self.next_id.set(id + 1);
-            Part { id, listener: Listener::new(wanted.name.clone(), Arc::new(bound), gate.clone(), workers) }
-        };
-        Ok(Active { key: key(wanted), parts: bound.into_iter().map(part).collect() })
-    }
-
     /// Lets a prepared generation take over from `old`.
     ///
     /// # Errors
@@ -195,7 +211,7 @@ impl House {
         prepared: Prepared,
         old: Generation,
     ) -> Result<Generation, (anyhow::Error, Generation)> {
-        let Prepared { groups, listeners, limits, resolver } = prepared;
+        let Prepared { groups, listeners, limits, sockets, resolver, .. } = prepared;
         let set_limits = |running: bool| {
             for ((active, _, is_running), (max, per_client)) in listeners.iter().zip(&limits) {
                 let parts = active.parts.iter().filter(|_| *is_running == running);
@@ -217,7 +233,12 @@ impl House {
         };
         // New listeners first: only they can fail, and then they alone are taken back.
         let fresh = jobs(false);
-        if let Err(error) = self.on_workers(&fresh, modes::start).await {
+        let opened = fresh.iter().try_for_each(|job| job.listener.bound.open());
+        let started = match opened {
+            Ok(()) => self.on_workers(&fresh, modes::start).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = started {
             let ids: Vec<u64> = fresh.iter().map(|job| job.id).collect();
             self.workers
                 .on_each(|_| {
@@ -232,6 +253,14 @@ impl House {
             tracing::error!(%error, "a worker could not start a listener again");
         }
         let active: Vec<Active> = listeners.into_iter().map(|(active, ..)| active).collect();
+        for ((active, ..), options) in listeners.iter().zip(&sockets) {
+            for part in &active.parts {
+                if let Err(error) = part.listener.bound.apply(options) {
+                    // It was tried, so that only a change of the machine meanwhile leads here.
+                    tracing::error!(listener = %part.listener.metrics.name, %error, "a listener keeps its old socket options");
+                }
+            }
+        }
         let next = self.succeed(old, active, groups, &resolver).await;
         Ok(next)
     }
@@ -259,7 +288,7 @@ impl House {
                     Some(_) => {}
                     None => {
                         retired.push(id);
-                        if key.0 == Protocol::Udp {
+                        if key.protocol == Protocol::Udp {
                             let (bound, gate) = (Arc::downgrade(&listener.bound), listener.gate.clone());
                             lingering.push(Lingering { key: key.clone(), id, bound, gate });
                         }
@@ -310,69 +339,15 @@ impl House {
     }
 }
 
-fn key(wanted: &ListenerPlan) -> Key {
-    (wanted.protocol, wanted.address.clone())
-}
-
-/// Which of the listeners wanted, by index, takes over the sockets of which old one. Each goes to one only: to that of
-/// the same name first, then to any at that address.
-fn heirs(wanted: &[ListenerPlan], old: &Generation) -> HashMap<usize, Vec<Inherited>> {
-    let mut heirs = HashMap::new();
-    let mut left: Vec<&Active> = old.active.iter().collect();
-    for by_name in [true, false] {
-        for (index, wanted) in wanted.iter().enumerate() {
-            let key = key(wanted);
-            let fits = |active: &&Active| {
-                let named = |part: &Part| part.listener.metrics.name == wanted.name;
-                active.key == key && (!by_name || active.parts.iter().any(named))
-            };
-            if !heirs.contains_key(&index)
-                && let Some(at) = left.iter().position(fits)
-            {
-                let parts = left.swap_remove(at).parts.iter();
-                let inherit =
-                    |part: &Part| Inherited { id: part.id, from: Origin::Listener(part.listener.clone()) };
-                heirs.insert(index, parts.map(inherit).collect());
-            }
-        }
-    }
-    let mut lingering: Vec<_> =
-        old.lingering.iter().filter_map(|old| Some((old, old.bound.upgrade()?))).collect();
-    for (index, wanted) in wanted.iter().enumerate().filter(|(_, wanted)| wanted.protocol == Protocol::Udp) {
-        let key = key(wanted);
-        if let Entry::Vacant(heir) = heirs.entry(index) {
-            let fits = |(lingering, _): &mut (&Lingering, Arc<Bound>)| lingering.key == key;
-            let parts: Vec<_> = lingering.extract_if(.., fits).collect();
-            if !parts.is_empty() {
-                let inherit = |(old, bound): (&Lingering, _)| Inherited {
-                    id: old.id,
-                    from: Origin::Sockets(bound, old.gate.clone()),
-                };
-                heir.insert(parts.into_iter().map(inherit).collect());
-            }
-        }
-    }
-    heirs
-}
-
-/// Says so when the address that is taken is taken by this very process: sockets can't be widened or narrowed, and the
-/// old ones are in use until the new are there.
-fn name_own(error: anyhow::Error, wanted: &ListenerPlan, old: &Generation) -> anyhow::Error {
-    let is_taken = error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);
-    let port = wanted.address.ports().map(|ports| *ports.start());
-    let overlaps = |listener: &&Arc<ListenerMetrics>| match listener.address {
-        Address::Inet(bound) => listener.protocol == wanted.protocol && Some(bound.port()) == port,
-        Address::Unix(_) => false,
-    };
-    match old.in_service().find(overlaps).filter(|_| is_taken) {
-        Some(own) => error.context(format!(
-            "`{}` listens on {} now; to change the form of its address, remove it with one reload and add it with the next",
-            own.name, own.address
-        )),
-        None => error,
-    }
+/// The groups that a table leads to.
+///
+/// # Errors
+/// The name of one that there is not.
+fn led_to(
+    routes: &Routes<Arc<str>>,
+    groups: &BTreeMap<Arc<str>, Arc<Group>>,
+) -> Result<Arc<Routes<Arc<Group>>>, Arc<str>> {
+    routes.try_map(|name| groups.get(name).cloned().ok_or_else(|| name.clone())).map(Arc::new)
 }
 
 /// Asks for the addresses of all names at once. What does not come in time is asked for again later.

@@ -10,7 +10,8 @@ use wmproxy_net::addr::Protocol;
 use wmproxy_net::listen::Listener;
 use wmproxy_net::record::AccessLog;
 use wmproxy_runtime::scope::Scope;
-use wmproxy_stream::tcp::{TcpService, tcp_options};
+use wmproxy_stream::route::Routes;
+use wmproxy_stream::tcp::TcpService;
 use wmproxy_stream::udp::{UdpListener, UdpService};
 use wmproxy_upstream::Group;
 
@@ -36,8 +37,7 @@ impl Mode {
         let ModePlan::Stream(spec) = plan;
         match protocol {
             Protocol::Tcp => Mode::Tcp(Service {
-                tcp: tcp_options(spec),
-                serve: TcpService::new(spec.clone(), group),
+                serve: TcpService::new(spec.clone(), routes),
                 log,
             }),
             Protocol::Udp => Mode::Udp(UdpService { spec: spec.clone(), group, log }),
@@ -94,7 +94,8 @@ pub(crate) fn start(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> 
 pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> {
     let replaced = RUNNING.with_borrow(|all| match (all.get(&job.id), &job.mode) {
         (Some(Running::Tcp(accepting)), Mode::Tcp(service)) => {
-            Some(accepting.replace(job.listener.clone(), service.clone()))
+            accepting.replace(job.listener.clone(), service.clone());
+            Some(Ok(()))
         }
         (Some(Running::Udp(udp)), Mode::Udp(service)) => {
             udp.replace(&job.listener, service).then_some(Ok(()))

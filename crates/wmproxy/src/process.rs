@@ -23,7 +23,7 @@ use crate::admin::bind::Bound;
 use crate::cli::Global;
 use crate::config::Loaded;
 use crate::config::plan::{AdminPlan, Plan};
-use crate::generation::{Generation, House};
+use crate::generation::{Generation, House, sockets};
 use crate::observe::log::Log;
 use crate::observe::sinks::Sinks;
 use crate::source::Source;
@@ -120,13 +120,16 @@ impl Process {
         let workers = Workers::start(plan.workers).context("can't start the workers")?;
         let house = House::new(workers, sinks.clone());
         let prepared = house.prepare(&plan, &Generation::default()).await?;
+        for warning in &prepared.warnings {
+            tracing::warn!("{warning}");
+        }
         let admin = match &plan.admin {
             Some(admin) => Some((admin.clone(), bind_admin(admin).await?)),
             None => None,
         };
         // Everything is bound, and nobody is served yet.
         if let Some(identity) = identity {
-            identity.assume().context("can't become the configured user")?;
+            house.assume(identity, sockets::rights(&plan)).await.context("can't become the configured user")?;
         }
         let generation = house.commit(prepared, Generation::default()).await.map_err(|(error, _)| error)?;
         let token = plan.admin.as_ref().and_then(|admin| admin.token.clone());

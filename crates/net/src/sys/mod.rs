@@ -31,6 +31,16 @@ pub(crate) fn set_int(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> 
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Reads a socket option whose value is an `int`.
+pub(crate) fn get_int(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: both pointers are valid for the call, and `len` says how much may be written through the first.
+    let done =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +51,8 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BROADCAST, 1).unwrap();
         assert!(socket.broadcast().unwrap());
+        assert_eq!(get_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BROADCAST).unwrap(), 1);
+        assert!(get_int(socket.as_fd(), libc::SOL_SOCKET, 9999).is_err());
         let refused = set_int(socket.as_fd(), libc::SOL_SOCKET, 9999, 1).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENOPROTOOPT));
     }

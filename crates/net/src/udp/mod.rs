@@ -179,13 +179,14 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// Readies a listener's socket before it is bound to `ip`.
-pub(crate) fn prepare_listener(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+/// Readies a listener's socket that is to be bound to `ip`, or is already. `many` says that it may be reached at more than
+/// one address.
+pub(crate) fn prepare_listener(socket: &Socket, ip: IpAddr, many: bool) -> io::Result<()> {
     set_queue(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, LISTENER_QUEUE);
     set_queue(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, LISTENER_QUEUE);
     enable_gro(socket);
     allow_fragments(socket, ip)?;
-    if ip.is_unspecified() {
+    if many {
         // The address that the client hit is the one that the answer must leave from.
         let (level, name) = match ip {
             IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),

@@ -164,7 +164,7 @@ impl Inner {
                         tried.push(lease.peer().clone());
                     }
                     // Towards another peer there may be a port.
-                    Blame::LocalPort => tried.push(lease.peer().clone()),
+                    Blame::NoWay | Blame::LocalPort => tried.push(lease.peer().clone()),
                     Blame::Resources => return Err(UdpDrop::NoFlow),
                 },
             }
@@ -191,7 +191,7 @@ impl Inner {
                 flow.record.close(Outcome::PeerReset);
                 self.shunned.borrow_mut().add(ended.key, flow.lease.peer().clone());
             }
-            Blame::LocalPort | Blame::Resources => flow.record.close(Outcome::NoResources),
+            Blame::NoWay | Blame::LocalPort | Blame::Resources => flow.record.close(Outcome::NoResources),
         }
     }
 }

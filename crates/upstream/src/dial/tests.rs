@@ -40,7 +40,7 @@ fn group(addresses: &[SocketAddr], change: impl FnOnce(&mut GroupSpec)) -> Arc<G
 }
 
 async fn dial_it(group: &Group) -> Result<Dialed, DialError> {
-    dial(group, &LeaseKey::default(), &TcpOptions::default()).await
+    dial(group, &LeaseKey::default(), &PeerSocket::default()).await
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_unix_socket_that_is_gone_is_a_refusal() {
 
 #[test]
 fn the_future_stays_small() {
-    let (group, key, options) = (group(&[], |_| {}), LeaseKey::default(), TcpOptions::default());
+    let (group, key, options) = (group(&[], |_| {}), LeaseKey::default(), PeerSocket::default());
     // It is part of every connection's task, which an idle session keeps.
     let size = size_of_val(&dial(&group, &key, &options));
     assert!(size <= 512, "{size} bytes");

@@ -21,6 +21,7 @@ pub(crate) mod problem;
 mod reference;
 mod resolve;
 mod secrets;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;

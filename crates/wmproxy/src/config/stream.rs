@@ -19,9 +19,6 @@ use super::tree::Path;
 /// Every port there is, once. A config that asks for more has a mistaken range.
 const MAX_LISTENERS: usize = 65_536;
 
-/// What the kernel takes for TCP_KEEPIDLE, in seconds (MAX_TCP_KEEPIDLE).
-const MAX_KEEPALIVE_SECS: u64 = 32_767;
-
 /// Where a stream goes.
 enum Target {
     /// To an upstream of the config.
@@ -49,6 +46,10 @@ impl Planner<'_> {
             {
                 self.check_loop(&listens, &target, &path);
                 self.listeners_of(stream, &name, &listens, &target, access_log.as_ref());
+                let group = self.group_of(&target, 0);
+                if let Some(group) = self.groups.get(&group).cloned() {
+                    self.check_way(stream, &group, &path);
+                }
             }
         }
     }
@@ -89,12 +90,13 @@ impl Planner<'_> {
         if stream.idle_timeout.is_some_and(|time| time.is_zero()) {
             self.problem(&path.key("idle_timeout"), "without any time to be idle nothing would be passed on");
         }
-        if let Some(time) = stream.tcp_keepalive.on()
-            && !(1_000..=MAX_KEEPALIVE_SECS * 1_000).contains(&time.as_millis())
-        {
-            let message = format!("expected a time from \"1s\" to \"{MAX_KEEPALIVE_SECS}s\"");
-            let found = self.error(&path.key("tcp_keepalive"), message);
-            self.push(found.hint("`false` turns it off"));
+        self.check_sockets(stream, path);
+        if stream.per_client_burst == Some(0) {
+            self.problem(&path.key("per_client_burst"), "nobody could come; the least is 1");
+        }
+        if stream.per_client_burst.is_some() && stream.per_client_rate.is_none() {
+            let found = self.error(&path.key("per_client_burst"), "without `per_client_rate` this has no effect");
+            self.push(found.warning());
         }
         let listens = stream.listen.iter().flat_map(|list| &list.0);
         let mut protocols = listens.map(|listen| listen.protocol).peekable();

@@ -125,6 +125,8 @@ impl Process {
         let Ready { loaded, log, generation, admin } = ready;
         let Loaded { plan, warnings, files, .. } = loaded;
         let before = places(&self.generation);
+        let mut notes: Vec<String> = warnings.lines();
+        notes.extend(generation.warnings.iter().cloned());
         let old = std::mem::take(&mut self.generation);
         self.generation = match self.house.commit(generation, old).await {
             Ok(next) => next,
@@ -133,7 +135,6 @@ impl Process {
                 return Err(ReloadFailure::other(format!("{error:#}")));
             }
         };
-        let mut notes: Vec<String> = warnings.lines();
         notes.extend(self.needs_restart(&plan));
         self.log.apply(log);
         report_changes(&before, &places(&self.generation));
