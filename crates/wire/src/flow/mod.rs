@@ -46,7 +46,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-pub use cids::{CidMap, Claim};
+pub use cids::{Cid, CidMap, Claim, ClaimMap};
 pub use table::FlowTable;
 
 /// A moment on the owner's monotonic clock, in milliseconds since any fixed point.

@@ -255,6 +255,12 @@ impl<T> FlowTable<T> {
         self.remove(index, EndReason::Idle)
     }
 
+    /// Since when the flow is idle that has been so for longest; none in an empty table.
+    pub fn oldest(&self) -> Option<Now> {
+        let first = |terms: &Terms| Some(self.flows.get(terms.flows.first()?)?.active);
+        self.terms.iter().filter_map(first).min()
+    }
+
     /// Ends the flow that has been idle for longest, for an owner that needs the room: a limit over several
     /// tables, or no descriptors left.
     pub fn evict_oldest(&mut self) -> Option<Ended<T>> {

@@ -1,7 +1,7 @@
 //! The map of connection ids in a world of servers that choose them, clients whose addresses change, and flows that
 //! come and go. The model looks through all live claims one by one.
 
-use wmproxy_wire::flow::{CidMap, Claim};
+use wmproxy_wire::flow::{Cid, CidMap, Claim};
 
 use crate::rng::Rng;
 
@@ -68,7 +68,7 @@ impl World {
         let index = self.rng.range(0, self.connections.len() as u64 - 1) as usize;
         let cid = self.connections[index].cid.clone();
         let datagram = self.short_header(&cid);
-        let found = self.map.find(&datagram).map(|(cid, server)| (cid.to_vec(), *server));
+        let found = self.map.find(&datagram).map(|(cid, server)| (cid.as_bytes().to_vec(), *server));
         assert_eq!(found, self.expected(&datagram));
         if found == Some((cid, self.connections[index].server)) {
             self.open_flow(index);
@@ -79,7 +79,7 @@ impl World {
     fn stray(&mut self) {
         let length = self.rng.range(0, 30) as usize;
         let bytes: Vec<u8> = (0..length).map(|_| self.rng.range(0, 5) as u8).collect();
-        let found = self.map.find(&bytes).map(|(cid, server)| (cid.to_vec(), *server));
+        let found = self.map.find(&bytes).map(|(cid, server)| (cid.as_bytes().to_vec(), *server));
         assert_eq!(found, self.expected(&bytes));
     }
 
@@ -96,7 +96,7 @@ impl World {
 
     fn open_flow(&mut self, connection: usize) {
         let Connection { server, cid } = &self.connections[connection];
-        let claim = self.map.claim(cid, *server);
+        let claim = Cid::new(cid).map(|cid| self.map.claim(cid, *server));
         assert_eq!(claim.is_some(), (4..=20).contains(&cid.len()));
         if claim.is_some() {
             match self.live.iter_mut().find(|(live, ..)| live == cid) {
@@ -108,7 +108,7 @@ impl World {
                         if self.connections[flow.connection].cid == *cid
                             && let Some(void) = flow.claim.take()
                         {
-                            self.map.release(void);
+                            self.map.release(&void);
                         }
                     }
                 }
@@ -126,8 +126,8 @@ impl World {
         let flow = self.flows.swap_remove(index);
         let Some(claim) = flow.claim else { return };
         let cid = &self.connections[flow.connection].cid;
-        assert_eq!(claim.cid(), cid);
-        self.map.release(claim);
+        assert_eq!(claim.key().as_bytes(), cid);
+        self.map.release(&claim);
         let at = self.live.iter().position(|(live, ..)| live == cid).unwrap();
         self.live[at].2 -= 1;
         if self.live[at].2 == 0 {
