@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
 
 use crate::observe::filter;
+use crate::ws_proxy::WsProxyArgs;
 
 /// A fast proxy for TCP and UDP.
 #[derive(Debug, Parser)]
@@ -108,6 +109,13 @@ Examples:
         #[arg(required = true, value_name = "SPEC")]
         specs: Vec<StreamArg>,
     },
+    /// Bridge TCP and WebSocket without a config
+    #[command(after_help = "\
+Examples:
+  wmproxy ws-proxy -f :8080 -t 127.0.0.1:5900 --mode ws2tcp --path /vnc     browsers to a screen
+  wmproxy ws-proxy -f 127.0.0.1:5900 -t example.com:443 --mode tcp2wss --path /vnc
+                                                                           and back, with TLS")]
+    WsProxy(WsProxyArgs),
     /// Print the JSON schema of the config
     Schema,
     /// Print the completions for a shell
@@ -244,6 +252,11 @@ mod tests {
             ("wmproxy --admin :1-2", Usage::ValueValidation),
             ("wmproxy --admin :1 --no-admin", Usage::ArgumentConflict),
             ("wmproxy stream :80", Usage::ValueValidation),
+            ("wmproxy ws-proxy -f :80 -t a:1", Usage::MissingRequiredArgument),
+            ("wmproxy ws-proxy -f udp://:80 -t a:1 --mode ws2tcp", Usage::ValueValidation),
+            ("wmproxy ws-proxy -f :80 -t a:1 --mode tcp2ftp", Usage::InvalidValue),
+            ("wmproxy ws-proxy -f :80 -t a:1 --mode ws2tcp --header X", Usage::ValueValidation),
+            ("wmproxy ws-proxy -f :80 -t a:1 --mode ws2tcp --path x", Usage::ValueValidation),
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{line}");

@@ -14,6 +14,7 @@ mod observe;
 mod process;
 mod source;
 mod watch;
+mod ws_proxy;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         },
         Some(Command::Run { config, watch }) => run(Source::File(config), global, watch, None),
         Some(Command::Stream { specs }) => run(Source::Streams(specs), global, false, None),
+        Some(Command::WsProxy(args)) => match args.check() {
+            Ok(()) => run(Source::WsProxy(Box::new(args)), global, false, None),
+            Err(error) => error.exit(),
+        },
         Some(Command::Check { config, print, json }) => check(config, &global, print, json),
         Some(Command::Reload(remote)) => admin::remote::run(Action::Reload, &remote, &global),
         Some(Command::Stop { remote, now, wait }) => {

@@ -9,6 +9,7 @@ use crate::cli::{Global, StreamArg};
 use crate::config::options::Options;
 use crate::config::plan::AdminPlan;
 use crate::config::{self, Format, Loaded, Problems};
+use crate::ws_proxy::WsProxyArgs;
 
 /// A configuration that can be read again and again.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(crate) enum Source {
     File(PathBuf),
     /// What `wmproxy stream` was told.
     Streams(Vec<StreamArg>),
+    /// What `wmproxy ws-proxy` was told.
+    WsProxy(Box<WsProxyArgs>),
     /// The built-in demonstration.
     Demo(String),
 }
@@ -33,6 +36,7 @@ impl Source {
                 let stream = args.iter().map(stream_options).collect();
                 config::from_options(Options { stream, ..Options::default() })?
             }
+            Source::WsProxy(args) => config::from_options(args.options())?,
             Source::Demo(text) => config::load_text("the built-in demonstration", text, Format::Toml)?,
         };
         let plan = &mut loaded.plan;
@@ -55,7 +59,7 @@ impl Source {
     pub(crate) fn file(&self) -> Option<&PathBuf> {
         match self {
             Source::File(path) => Some(path),
-            Source::Streams(_) | Source::Demo(_) => None,
+            Source::Streams(_) | Source::WsProxy(_) | Source::Demo(_) => None,
         }
     }
 }
