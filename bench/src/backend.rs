@@ -1,9 +1,10 @@
-//! The origins behind the proxies: a TCP echo, a bulk source and sink, a UDP echo.
+//! The origins behind the proxies: a TCP echo, a bulk source and sink, a UDP echo; that of QUIC is in its own file.
 //!
 //! Each prints the port it listens on as its first line and serves until it is killed.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Result, bail};
@@ -12,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::epoll::Epoll;
 use crate::pattern::Pattern;
+use crate::quic;
 use crate::scenario::Kind;
 
 /// Bytes a bulk end moves by one syscall: few syscalls, and still in the second-level cache.
@@ -35,11 +37,12 @@ const UDP_BUFFER: usize = 4 << 20;
 const LISTENER: usize = usize::MAX;
 
 /// The role `backend`.
-pub(crate) fn run(kind: Kind) -> Result<()> {
+pub(crate) fn run(kind: Kind, dir: &Path) -> Result<()> {
     match kind {
         Kind::TcpSmall | Kind::Idle | Kind::Setup => echo_tcp(&listen()?),
         Kind::BulkDown | Kind::BulkUp => bulk(&listen()?),
-        Kind::Udp => echo_udp(),
+        Kind::Udp | Kind::UdpFlows => echo_udp(),
+        Kind::Quic => quic::serve(dir),
     }
 }
 

@@ -16,7 +16,8 @@ use crate::procstat;
 /// How long a process may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// 4,000 sessions are 8,000 descriptors in a proxy; the rest is room for its own.
+/// 10,000 flows are as many descriptors in a proxy and in the load, and 4,000 sessions 8,000; the rest is room for their
+/// own.
 const DESCRIPTORS: u64 = 16_384;
 
 /// A process that ends, with its children, when this value goes.

@@ -48,6 +48,8 @@ pub(crate) enum Role {
         kind: Kind,
         #[arg(long)]
         core: usize,
+        #[arg(long)]
+        dir: PathBuf,
     },
     /// Put load on a proxy
     #[command(hide = true)]
@@ -85,4 +87,7 @@ pub(crate) struct LoadArgs {
     /// Work of the same sort done before the clock starts
     #[arg(long)]
     pub(crate) warmup: u64,
+    /// The run's directory, which has the certificate
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
 }

@@ -13,12 +13,14 @@ mod backend;
 mod child;
 mod cli;
 mod epoll;
+mod identity;
 mod load;
 mod page;
 mod pattern;
 mod plot;
 mod procstat;
 mod proxies;
+mod quic;
 mod report;
 mod runner;
 mod sample;
@@ -44,9 +46,9 @@ fn main() -> ExitCode {
 
 fn play(cli: Cli) -> Result<()> {
     match cli.role {
-        Some(Role::Backend { kind, core }) => {
+        Some(Role::Backend { kind, core, dir }) => {
             child::settle_in(core)?;
-            backend::run(kind)
+            backend::run(kind, &dir)
         }
         Some(Role::Load(args)) => {
             child::settle_in(args.core)?;

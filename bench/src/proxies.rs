@@ -175,7 +175,15 @@ fn echoes(address: SocketAddr) -> Result<bool> {
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     socket.connect(address)?;
     // Until the proxy listens, both fail with "connection refused".
-    Ok(socket.send(b"probe").is_ok() && socket.recv(&mut [0; 8]).is_ok())
+    Ok(socket.send(&probe()).is_ok() && socket.recv(&mut [0; 8]).is_ok())
+}
+
+/// What a UDP echo returns and a QUIC server answers: a packet of a version that there is not (RFC 9000 sections 5.2.2
+/// and 15).
+fn probe() -> [u8; 1200] {
+    let mut packet = [0; 1200];
+    packet[..15].copy_from_slice(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+    packet
 }
 
 fn free_address(udp: bool) -> Result<SocketAddr> {

@@ -14,7 +14,7 @@ use crate::procstat::{self, Memory, Usage};
 use crate::proxies::{Installed, Running, Variant};
 use crate::sample::{Cost, Failure, Place, Sample, Series};
 use crate::scenario::{self, Spec};
-use crate::{page, report, strace};
+use crate::{identity, page, report, strace};
 
 /// Allocators and timers of an idle proxy get so long before its memory is read.
 const IDLE_FOR: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         "proxy on core {proxy_core}, load and backend on core {load_core}; {} on {}",
         place.kernel, place.cpu
     );
+    identity::create(bench.dir.path())?;
     let mut all = Vec::new();
     for spec in scenario::chosen(&args.only) {
         println!("\n{}: {}", spec.slug, spec.what);
@@ -140,8 +141,10 @@ impl Stage {
     /// Starts backend, proxy and load; returns once the warm-up is over.
     pub(crate) fn set(bench: &Bench, spec: &Spec, proxy: &Installed, work: u64, warmup: u64) -> Result<Self> {
         let core = bench.load_core.to_string();
+        let dir = bench.dir.path().display().to_string();
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        let mut backend = Helper::start(&words(&["backend", "--kind", spec.kind.arg(), "--core", &core]))?;
+        let mut backend =
+            Helper::start(&words(&["backend", "--kind", spec.kind.arg(), "--core", &core, "--dir", &dir]))?;
         let port: u16 = backend.line()?.parse().context("the backend's port")?;
         let origin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let proxy = proxy.start(spec, origin, bench.proxy_core, bench.dir.path())?;
@@ -153,6 +156,7 @@ impl Stage {
             ("--parallel", spec.parallel.to_string()),
             ("--work", work.to_string()),
             ("--warmup", warmup.to_string()),
+            ("--dir", dir),
         ] {
             args.extend([flag.to_owned(), value]);
         }

@@ -12,6 +12,8 @@ pub(crate) enum Choice {
     Udp1200,
     #[value(name = "udp-100")]
     Udp100,
+    UdpFlows,
+    UdpGso,
     Idle,
     Setup,
 }
@@ -27,6 +29,8 @@ pub(crate) enum Scenario {
     Udp1200,
     #[serde(rename = "udp-100")]
     Udp100,
+    UdpFlows,
+    UdpGso,
     Idle,
     Setup,
 }
@@ -38,6 +42,8 @@ pub(crate) enum Kind {
     BulkDown,
     BulkUp,
     Udp,
+    UdpFlows,
+    Quic,
     Idle,
     Setup,
 }
@@ -79,7 +85,7 @@ pub(crate) struct Spec {
 
 const KIB_64: usize = 64 * 1024;
 
-const SPECS: [Spec; 7] = [
+const SPECS: [Spec; 9] = [
     Spec {
         scenario: Scenario::TcpSmall,
         slug: "tcp-small",
@@ -143,7 +149,7 @@ const SPECS: [Spec; 7] = [
         quick: 15_000,
         warmup: 3_000,
         units_per_work: 2.0,
-        bar: Bar::TimesNginx(0.6),
+        bar: Bar::TimesNginx(0.5),
     },
     Spec {
         scenario: Scenario::Udp100,
@@ -160,6 +166,39 @@ const SPECS: [Spec; 7] = [
         warmup: 3_000,
         units_per_work: 2.0,
         bar: Bar::TimesNginx(0.8),
+    },
+    Spec {
+        scenario: Scenario::UdpFlows,
+        slug: "udp-flows",
+        title: "UDP, 10,000 flows",
+        what: "10,000 client sockets send one datagram of 100 bytes in turn, 160 in flight over all, to a UDP echo \
+               backend; an echo is two datagrams for the proxy.",
+        figure: "CPU per datagram, µs",
+        unit: "datagram",
+        kind: Kind::UdpFlows,
+        size: 100,
+        parallel: 10_000,
+        work: 150_000,
+        quick: 15_000,
+        warmup: 10_000,
+        units_per_work: 2.0,
+        bar: Bar::TimesNginx(1.0),
+    },
+    Spec {
+        scenario: Scenario::UdpGso,
+        slug: "udp-gso",
+        title: "UDP, QUIC bulk from GSO senders",
+        what: "2 QUIC connections (quinn) fetch 1 GB (10^9 bytes) in all through the proxy.",
+        figure: "CPU per GB, s",
+        unit: "GB",
+        kind: Kind::Quic,
+        size: 0,
+        parallel: 2,
+        work: 1_000_000_000,
+        quick: 100_000_000,
+        warmup: 20_000_000,
+        units_per_work: 1e-9,
+        bar: Bar::TimesNginx(0.2),
     },
     Spec {
         scenario: Scenario::Setup,
@@ -203,6 +242,8 @@ impl Choice {
             Self::TcpBulk => matches!(scenario, Scenario::TcpBulkDown | Scenario::TcpBulkUp),
             Self::Udp1200 => scenario == Scenario::Udp1200,
             Self::Udp100 => scenario == Scenario::Udp100,
+            Self::UdpFlows => scenario == Scenario::UdpFlows,
+            Self::UdpGso => scenario == Scenario::UdpGso,
             Self::Idle => scenario == Scenario::Idle,
             Self::Setup => scenario == Scenario::Setup,
         }
@@ -217,6 +258,8 @@ impl Kind {
             Self::BulkDown => "bulk-down",
             Self::BulkUp => "bulk-up",
             Self::Udp => "udp",
+            Self::UdpFlows => "udp-flows",
+            Self::Quic => "quic",
             Self::Idle => "idle",
             Self::Setup => "setup",
         }
@@ -224,6 +267,11 @@ impl Kind {
 
     pub(crate) fn is_bulk(self) -> bool {
         matches!(self, Self::BulkDown | Self::BulkUp)
+    }
+
+    /// Whether work is counted in bytes.
+    pub(crate) fn moves_bytes(self) -> bool {
+        self.is_bulk() || self == Self::Quic
     }
 }
 
@@ -233,7 +281,7 @@ impl Spec {
     }
 
     pub(crate) fn is_udp(&self) -> bool {
-        self.kind == Kind::Udp
+        matches!(self.kind, Kind::Udp | Kind::UdpFlows | Kind::Quic)
     }
 
     /// Whether the figure is memory rather than CPU.
@@ -243,7 +291,7 @@ impl Spec {
 
     /// Factor from nanoseconds of CPU to the figure's unit: seconds for a GB, microseconds for the rest.
     pub(crate) fn per_ns(&self) -> f64 {
-        if self.kind.is_bulk() { 1e-9 } else { 1e-3 }
+        if self.kind.moves_bytes() { 1e-9 } else { 1e-3 }
     }
 }
 

@@ -8,6 +8,7 @@ mod idle;
 mod setup;
 mod tcp_small;
 mod udp;
+mod udp_flows;
 
 use std::io::BufRead;
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::LoadArgs;
+use crate::quic;
 use crate::scenario::Kind;
 
 /// A blocking read or write that takes longer means that the proxy under test has stalled.
@@ -47,20 +49,22 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Kind::TcpSmall => tcp_small::run(args),
         Kind::BulkDown | Kind::BulkUp => bulk::run(args),
         Kind::Udp => udp::run(args),
+        Kind::UdpFlows => udp_flows::run(args),
+        Kind::Quic => quic::fetch(args),
         Kind::Idle => idle::run(args),
         Kind::Setup => setup::run(args),
     }
 }
 
 /// Says that the warm-up is over and waits for the word to start.
-fn await_start() -> Result<()> {
+pub(crate) fn await_start() -> Result<()> {
     println!("ready");
     std::io::stdin().lock().read_line(&mut String::new())?;
     Ok(())
 }
 
 /// Hands the report over and waits until the runner has read what it wants from the proxy.
-fn deliver(report: &LoadReport) -> Result<()> {
+pub(crate) fn deliver(report: &LoadReport) -> Result<()> {
     println!("{}", serde_json::to_string(report)?);
     std::io::stdin().lock().read_line(&mut String::new())?;
     Ok(())

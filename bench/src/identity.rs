@@ -1,0 +1,22 @@
+//! The certificate that every end of a run uses, made anew for each run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+/// The name in it.
+pub(crate) const NAME: &str = "bench.test";
+
+/// Where certificate and key are in the run's directory.
+pub(crate) fn files(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("bench.pem"), dir.join("bench.key"))
+}
+
+/// Makes them: ECDSA with P-256, as most certificates are today.
+pub(crate) fn create(dir: &Path) -> Result<()> {
+    let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
+    let (cert, key) = files(dir);
+    fs::write(cert, made.cert.pem())?;
+    Ok(fs::write(key, made.signing_key.serialize_pem())?)
+}
