@@ -7,7 +7,9 @@ use std::task::{Context, Poll, ready};
 use super::brake::Brake;
 use super::splice::{self, Pipe};
 use super::{Splice, is_gone};
+use crate::record::Outcome;
 use crate::stream::Stream;
+use crate::tls;
 
 /// The worker's buffer, and with it the largest read. Smaller ones cost a call more for each piece of bulk; with
 /// larger ones what is read no longer lies in the core's own cache when it is written.
@@ -42,12 +44,30 @@ pub(super) enum Broken {
     Destination,
 }
 
-impl Broken {
-    pub(super) fn side<T>(self, source: T, destination: T) -> T {
-        match self {
+/// How a lane came to its end before the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Break {
+    /// Which end failed.
+    pub(super) at: Broken,
+    /// Whether that was its TLS, and not the connection below it.
+    pub(super) is_tls: bool,
+}
+
+/// The outcomes that stand for an end of a lane that is this side's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side {
+    pub(super) reset: Outcome,
+    pub(super) tls: Outcome,
+}
+
+impl Break {
+    /// The outcome, where these two sides are the ends of the lane.
+    pub(super) fn outcome(self, source: Side, destination: Side) -> Outcome {
+        let side = match self.at {
             Broken::Source => source,
             Broken::Destination => destination,
-        }
+        };
+        if self.is_tls { side.tls } else { side.reset }
     }
 }
 
@@ -170,7 +190,7 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
-    ) -> (Poll<Result<(), Broken>>, Moved) {
+    ) -> (Poll<Result<(), Break>>, Moved) {
         let mut moved = Moved::default();
         for _ in 0..ROUNDS {
             match self.step(cx, from, to, &mut moved) {
@@ -180,7 +200,7 @@ impl Lane {
                     if !is_gone(&error) {
                         tracing::debug!(%error, ?side, "a relay ends");
                     }
-                    return (Poll::Ready(Err(side)), moved);
+                    return (Poll::Ready(Err(Break { at: side, is_tls: tls::is_failure(&error) })), moved);
                 }
                 Poll::Pending => return (Poll::Pending, moved),
             }

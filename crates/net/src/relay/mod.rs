@@ -22,7 +22,7 @@ use wmproxy_runtime::clock::{self, Ticks};
 
 use crate::record::{Outcome, Record};
 use crate::stream::{ResetOnDrop, Stream};
-use lane::{Broken, Lane};
+use lane::{Break, Broken, Lane, Side};
 
 pub use brake::Brake;
 pub use splice::pipes_open;
@@ -89,6 +89,9 @@ pub async fn relay(client: &Stream, peer: &Stream, terms: Terms, record: &mut Re
     outcome
 }
 
+const CLIENT: Side = Side { reset: Outcome::ClientReset, tls: Outcome::ClientTls };
+const PEER: Side = Side { reset: Outcome::PeerReset, tls: Outcome::PeerTls };
+
 struct Relay {
     /// From the client to the peer.
     up: Lane,
@@ -120,7 +123,7 @@ impl Relay {
             self.last = clock::now();
         }
         if let Poll::Ready(Err(broken)) = up {
-            let side = broken.side(Outcome::ClientReset, Outcome::PeerReset);
+            let side = broken.outcome(CLIENT, PEER);
             if self.cut(broken, &down) {
                 return Some(side);
             }
@@ -128,7 +131,7 @@ impl Relay {
             self.up.abandon();
         }
         if let Poll::Ready(Err(broken)) = down {
-            let side = broken.side(Outcome::PeerReset, Outcome::ClientReset);
+            let side = broken.outcome(PEER, CLIENT);
             if self.cut(broken, &up) {
                 return Some(self.cut_by.unwrap_or(side));
             }
@@ -140,8 +143,8 @@ impl Relay {
 
     /// Whether a broken lane ends both. A source that is reset does. A destination that takes no more does not yet:
     /// what it said before it went, an early answer perhaps, is still to be read from the other lane.
-    fn cut(&self, broken: Broken, other: &Poll<Result<(), Broken>>) -> bool {
-        matches!(broken, Broken::Source) || matches!(other, Poll::Ready(_))
+    fn cut(&self, broken: Break, other: &Poll<Result<(), Break>>) -> bool {
+        broken.at == Broken::Source || matches!(other, Poll::Ready(_))
     }
 
     /// Sees a client's reset that no lane would meet: while nothing is read from it, because it has said its FIN or

@@ -1,5 +1,7 @@
 //! The client's side of TLS: what an upstream group needs to make handshakes.
 
+use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,8 +12,13 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
+use super::TlsInfo;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
 use super::watch::Watched;
+use crate::stream::Stream;
+
+/// Peers whose reasons are remembered. Groups of changing addresses must not make it grow for ever.
+const UNBELIEVED: usize = 1024;
 
 /// What an upstream's TLS is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -35,6 +42,8 @@ pub struct Connector {
     name: Option<ServerName<'static>>,
     config: ArcSwap<ClientConfig>,
     watched: Mutex<Watched>,
+    /// Peers that were not believed of late, each with the reason that was logged.
+    unbelieved: Mutex<HashMap<String, String>>,
 }
 
 impl Connector {
@@ -46,10 +55,14 @@ impl Connector {
         let name = spec.server_name.as_deref().map(parse_name).transpose()?;
         let watched = Watched::new(stamp(&spec));
         let (config, odd) = client_config(&spec)?;
-        Ok((
-            Connector { spec, name, config: ArcSwap::from_pointee(config), watched: Mutex::new(watched) },
-            odd,
-        ))
+        let connector = Connector {
+            spec,
+            name,
+            config: ArcSwap::from_pointee(config),
+            watched: Mutex::new(watched),
+            unbelieved: Mutex::default(),
+        };
+        Ok((connector, odd))
     }
 
     /// What it was made of.
@@ -66,6 +79,32 @@ impl Connector {
             Some(name) => Ok(name.clone()),
             None => parse_name(host),
         }
+    }
+
+    /// Does a handshake with a peer, and sees that it is `host`. One that proves to be somebody else is in the log, once
+    /// for each reason until it is believed again.
+    ///
+    /// # Errors
+    /// As [`connect`](super::connect).
+    pub async fn secure(&self, stream: &Stream, peer: &str, host: &str) -> io::Result<TlsInfo> {
+        let name = self.name_for(host).map_err(io::Error::other)?;
+        let connected = super::connect(stream, self, name).await;
+        let mut unbelieved = self.unbelieved.lock().unwrap_or_else(PoisonError::into_inner);
+        match &connected {
+            Ok(_) => drop(unbelieved.remove(peer)),
+            Err(error) if error.is_untrusted() => {
+                let reason = error.to_string();
+                if unbelieved.len() >= UNBELIEVED {
+                    unbelieved.clear();
+                }
+                if unbelieved.get(peer) != Some(&reason) {
+                    tracing::warn!(peer, host, "the peer's certificate is not accepted: {reason}");
+                    unbelieved.insert(peer.to_owned(), reason);
+                }
+            }
+            Err(_) => {}
+        }
+        Ok(connected?)
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {

@@ -15,6 +15,7 @@ mod acceptor;
 mod certificate;
 mod connector;
 mod files;
+mod options;
 mod resolver;
 mod self_signed;
 mod session;
@@ -31,6 +32,7 @@ pub use acceptor::{Acceptor, AcceptorSpec};
 pub use certificate::{CertificateInfo, ClientCertificate};
 pub use connector::{Connector, ConnectorSpec};
 pub use files::{CertSpec, Fault, Field};
+pub use options::{CertOptions, ListenerTls, PeerTls, PeerTlsOptions};
 pub use self_signed::{SELF_SIGNED, state_directory};
 pub(crate) use session::Session;
 pub use watch::Store;
@@ -81,10 +83,12 @@ impl TlsError {
             _ => Outcome::ClientTls,
         }
     }
+}
 
-    /// The form in which a stream's reads and writes tell it.
-    fn into_io(self) -> io::Error {
-        match self {
+impl From<TlsError> for io::Error {
+    /// The form in which a stream's reads and writes tell it; see [`is_failure`].
+    fn from(error: TlsError) -> io::Error {
+        match error {
             TlsError::Io(error) => error,
             error @ TlsError::Truncated => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
@@ -93,7 +97,7 @@ impl TlsError {
 }
 
 /// Whether an error of a stream is TLS's own, and not that of the socket below it.
-pub(crate) fn is_failure(error: &io::Error) -> bool {
+pub fn is_failure(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<TlsError>())
 }
 

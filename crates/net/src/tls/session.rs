@@ -228,7 +228,7 @@ impl Session {
                 if matches!(error, TlsError::Protocol(_)) {
                     self.send_alert(stream);
                 }
-                error.into_io()
+                io::Error::from(error)
             })?;
         }
         Poll::Ready(Ok(sink.filled))
@@ -336,7 +336,7 @@ impl Session {
         }
         let data = &data[..data.len().min(WRITE)];
         SCRATCH.with_borrow_mut(|Scratch { outgoing, .. }| {
-            let sealed = self.seal(data, outgoing).map_err(TlsError::into_io)?;
+            let sealed = self.seal(data, outgoing).map_err(io::Error::from)?;
             let mut sent = 0;
             // A message of rustls's own comes before the data.
             while self.outgoing.is_empty() && sent < sealed {
@@ -384,7 +384,7 @@ impl Session {
         }
         if !self.closed {
             self.closed = true;
-            self.close().map_err(TlsError::into_io)?;
+            self.close().map_err(io::Error::from)?;
         }
         ready!(self.poll_flush(cx, stream))?;
         Poll::Ready(stream.shutdown_socket())

@@ -57,7 +57,7 @@ impl Store {
         Store::default()
     }
 
-    /// The acceptor of a spec, with its files as they are now. What is odd about them is logged.
+    /// The acceptor of a spec, with its files as they are now.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -68,14 +68,12 @@ impl Store {
             old.follow_now()?;
             return Ok(old);
         }
-        let (new, odd) = Acceptor::load(spec.clone())?;
-        odd.iter().for_each(|odd| tracing::warn!("{odd}"));
-        let new = Arc::new(new);
+        let new = Arc::new(Acceptor::load(spec.clone())?.0);
         kept.push(Arc::downgrade(&new));
         Ok(new)
     }
 
-    /// The connector of a spec, with its files as they are now. What is odd about them is logged.
+    /// The connector of a spec, with its files as they are now.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -86,11 +84,17 @@ impl Store {
             old.follow_now()?;
             return Ok(old);
         }
-        let (new, odd) = Connector::load(spec.clone())?;
-        odd.iter().for_each(|odd| tracing::warn!("{odd}"));
-        let new = Arc::new(new);
+        let new = Arc::new(Connector::load(spec.clone())?.0);
         kept.push(Arc::downgrade(&new));
         Ok(new)
+    }
+
+    /// Whether anything of it is in use.
+    pub fn is_used(&self) -> bool {
+        let acceptors = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        let connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        acceptors.iter().any(|one| one.strong_count() > 0)
+            || connectors.iter().any(|one| one.strong_count() > 0)
     }
 
     /// Loads anew what has changed on disk; to be called every second or so, and not on a worker. What is broken now
