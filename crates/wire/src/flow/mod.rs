@@ -7,15 +7,16 @@
 //! flow ends, exactly once.
 //!
 //! # Rules
-//! - **Identity.** A flow is found by its [`FlowKey`]: the client's address and the local address that it
-//!   hit. A [`FlowId`] is never used twice: once its flow has ended it names nothing, whatever takes the
-//!   place in memory.
+//! - **Identity.** A flow is found by its [`FlowKey`]: the client's address, the local address that it hit,
+//!   and the lane where the owner tells several conversations between them apart. A [`FlowId`] is never used
+//!   twice: once its flow has ended it names nothing, whatever takes the place in memory.
 //! - **Life.** A flow lives on datagrams in either direction, and ends after [`Limits::idle_timeout`]
 //!   without one. It ends when the owner asks for what has expired ([`FlowTable::pop_expired`]) and not
 //!   before: a datagram that comes between the timeout and the asking keeps the flow.
 //! - **`max_requests`.** So many datagrams of the client pass. With the last of them the flow is *spent*:
 //!   the client's next datagram finds no flow and begins a new one, while the spent flow stays open, by its
-//!   id, for the answers still under way. It ends by its other limits.
+//!   id, for the answers still under way. It ends by its other limits. The owner can declare a flow spent
+//!   before that ([`FlowTable::spend`]).
 //! - **`max_responses`.** With the last of so many datagrams from the peer the flow ends at once; but not before
 //!   there are as many of them as the client has sent, so that questions asked in one go (a resolver's for A and
 //!   AAAA) all get their answers.
@@ -75,6 +76,8 @@ pub struct Limits {
 pub struct FlowKey {
     client: SocketAddr,
     local: IpAddr,
+    /// Which of several conversations between the two, where the owner can tell them apart.
+    lane: u16,
 }
 
 /// One flow for as long as it lives, and nothing ever after.
@@ -161,7 +164,7 @@ impl FlowKey {
         if let SocketAddr::V6(address) = &mut client {
             address.set_flowinfo(0);
         }
-        Self { client, local }
+        Self { client, local, lane: 0 }
     }
 
     /// The key where the local address is unknown.
@@ -177,6 +180,17 @@ impl FlowKey {
     /// The address that the client hit, and that answers leave from.
     pub fn local(&self) -> IpAddr {
         self.local
+    }
+
+    /// The same client and address in another lane. A client may have several conversations at a time from one address,
+    /// as with QUIC; who tells them apart makes each a flow of its own.
+    pub fn in_lane(self, lane: u16) -> Self {
+        Self { lane, ..self }
+    }
+
+    /// Its lane; 0 unless it was put into another.
+    pub fn lane(&self) -> u16 {
+        self.lane
     }
 
     /// By what the flows of a client are counted: an IPv4 client is the same on an IPv6 socket.

@@ -272,6 +272,18 @@ impl<T> FlowTable<T> {
         self.remove(index, EndReason::Evicted)
     }
 
+    /// Lets a flow take no more requests: the next datagram of its key begins another. For the answers still under way
+    /// it stays open.
+    pub fn spend(&mut self, id: FlowId) {
+        if let Some(flow) = self.flow_mut(id)
+            && std::mem::take(&mut flow.open)
+        {
+            let key = flow.key;
+            self.by_key.remove(&key);
+            shrink(&mut self.by_key);
+        }
+    }
+
     /// Ends a flow, if it lives still.
     pub fn end(&mut self, id: FlowId) -> Option<Ended<T>> {
         self.flow(id)?;

@@ -45,6 +45,32 @@ fn a_flow_lives_on_traffic_in_either_direction() {
 }
 
 #[test]
+fn each_lane_of_a_client_is_a_flow() {
+    let mut table = FlowTable::new(FREE);
+    let first = begin(&mut table, 0, "10.0.0.1:1", "first");
+    let other = key("10.0.0.1:1").in_lane(7);
+    assert_eq!((table.lookup(&other), other.lane(), other.client()), (None, 7, key("10.0.0.1:1").client()));
+    let second = table.insert(at(0), other, "second", |_| {});
+    assert_eq!((table.lookup(&key("10.0.0.1:1")), table.lookup(&other)), (Some(first), Some(second)));
+    assert_eq!(table.client_flows("10.0.0.1".parse().unwrap()), 2);
+}
+
+#[test]
+fn a_flow_that_is_declared_spent_takes_answers_only() {
+    let mut table = FlowTable::new(FREE);
+    let old = begin(&mut table, 0, "10.0.0.1:1", "old");
+    table.spend(old);
+    table.spend(old);
+    assert_eq!((table.lookup(&key("10.0.0.1:1")), table.on_request(at(1), old, 1)), (None, 0));
+    let new = begin(&mut table, 1, "10.0.0.1:1", "new");
+    table.spend(old);
+    assert_eq!(table.lookup(&key("10.0.0.1:1")), Some(new));
+    assert_eq!((table.on_response(at(2), old, 3).pass, table.len()), (3, 2));
+    assert_eq!(expired(&mut table, 101), [("new", EndReason::Idle)]);
+    assert_eq!(expired(&mut table, 102), [("old", EndReason::Idle)]);
+}
+
+#[test]
 fn a_quiet_flow_ends_before_its_timeout_when_that_is_asked_for() {
     let mut table = FlowTable::new(FREE);
     begin(&mut table, 0, "10.0.0.1:1", "a");

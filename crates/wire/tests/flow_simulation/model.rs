@@ -166,6 +166,14 @@ impl Checked {
         assert_eq!(self.gone(ended, EndReason::Closed), tag);
     }
 
+    pub(crate) fn spend(&mut self, tag: Tag) {
+        let flow = self.flows.get_mut(&tag).unwrap();
+        self.table.spend(flow.id);
+        if std::mem::take(&mut flow.open) {
+            self.open.remove(&flow.key);
+        }
+    }
+
     pub(crate) fn evict_oldest(&mut self) -> Option<Tag> {
         let ended = self.table.evict_oldest();
         assert_eq!(ended.is_some(), !self.flows.is_empty());

@@ -17,6 +17,7 @@ enum Operation {
     Request(usize, u64),
     Response(usize, u64),
     End(usize),
+    Spend(usize),
     Evict,
     Pop,
     Expire,
@@ -44,6 +45,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (any::<usize>(), 0u64..6).prop_map(|(flow, n)| Operation::Request(flow, n)),
         6 => (any::<usize>(), 0u64..6).prop_map(|(flow, n)| Operation::Response(flow, n)),
         1 => any::<usize>().prop_map(Operation::End),
+        1 => any::<usize>().prop_map(Operation::Spend),
         1 => Just(Operation::Evict),
         1 => Just(Operation::Pop),
         3 => Just(Operation::Expire),
@@ -86,6 +88,11 @@ fn apply(checked: &mut Checked, now: &mut u64, operation: Operation) {
         Operation::End(number) => {
             if let Some(tag) = some_flow(checked, number) {
                 checked.end(tag);
+            }
+        }
+        Operation::Spend(number) => {
+            if let Some(tag) = some_flow(checked, number) {
+                checked.spend(tag);
             }
         }
         Operation::Evict => drop(checked.evict_oldest()),
