@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wmproxy_net::preface::Introduction;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_net::stream::{self, Stream};
@@ -74,6 +75,7 @@ impl DialError {
                 NoPeer::Unresolved | NoPeer::Down | NoPeer::Full | NoPeer::Tried => Outcome::NoPeer,
             },
             DialError::Failed { kind: FailKind::Timeout, .. } => Outcome::ConnectTimeout,
+            DialError::Failed { kind: FailKind::Tls, .. } => Outcome::PeerTls,
             DialError::Failed { .. } => Outcome::ConnectFailed,
             DialError::NoWay { .. } => Outcome::NoWay,
             DialError::Resources { .. } => Outcome::NoResources,
@@ -92,16 +94,25 @@ impl DialError {
 }
 
 /// Connects to a peer of `group`, which has `connect_timeout` for it, and on failure to up to `retries` others,
-/// each of them once and each with a time of its own.
+/// each of them once and each with a time of its own. Waits for a peer that has room, if the group has a queue.
 ///
 /// # Errors
 /// What became of the last peer tried. Out of descriptors or memory, it gives up at once: no other peer could
 /// change that. Out of ports towards one peer, another is tried.
 pub async fn dial(group: &Group, key: &LeaseKey, options: &PeerSocket) -> Result<Dialed, DialError> {
-    dial_for(group, key, options, None).await
+    dial_for(group, key, options, Caller::default()).await
 }
 
-/// Does [`dial`] for a client, which is watched while it waits in the group's queue.
+/// For whom a peer is dialled.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller<'a> {
+    /// The client's connection, which is watched while it waits in the group's queue.
+    pub stream: Option<&'a Stream>,
+    /// What the peer gets before anything else, a TLS handshake included.
+    pub introduction: Option<&'a Introduction>,
+}
+
+/// Does [`dial`] for a client.
 ///
 /// # Errors
 /// As `dial`; and when the client left.
@@ -109,7 +120,7 @@ pub async fn dial_for(
     group: &Group,
     key: &LeaseKey,
     options: &PeerSocket,
-    stream: Option<&Stream>,
+    caller: Caller<'_>,
 ) -> Result<Dialed, DialError> {
     let client = key.client.map(|client| client.ip());
     let mut tried: Vec<Arc<Peer>> = vec![];
@@ -117,7 +128,7 @@ pub async fn dial_for(
     let mut last = None;
     while attempts_left > 0 {
         attempts_left -= 1;
-        let mut lease = match group.lease_in_turn(key, &tried, stream).await {
+        let mut lease = match group.lease_in_turn(key, &tried, caller.stream).await {
             Ok(lease) => lease,
             Err(reason) => {
                 // That there is no other peer says less than how the one before failed.
@@ -127,7 +138,14 @@ pub async fn dial_for(
             }
         };
         let begun = Instant::now();
-        let connecting = stream::connect(lease.address(), options, client);
+        let connecting = async {
+            let stream = stream::connect(lease.address(), options, client).await?;
+            if let Some(introduction) = caller.introduction {
+                introduction.send(&stream).await?;
+            }
+            group.secure(&stream, lease.address()).await?;
+            Ok(stream)
+        };
         let connected = match tokio::time::timeout(group.spec().connect_timeout, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within connect_timeout")),

@@ -1,17 +1,26 @@
 //! A group of peers, and the lease of one of them.
 
+mod wait;
+
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::stream::Stream;
+use wmproxy_net::tls::Connector;
+use wmproxy_runtime::clock;
 
+use crate::health::Slots;
 use crate::names::Name;
 use crate::options::GroupSpec;
 use crate::peer::{EjectPolicy, FailKind, Peer};
+use crate::queue::Line;
 use crate::random;
 use crate::registry::Shared;
 use crate::set::{PeerSet, Place, Request};
@@ -21,10 +30,16 @@ use crate::set::{PeerSet, Place, Request};
 pub struct Group {
     spec: GroupSpec,
     policy: Arc<EjectPolicy>,
+    slow_start_ms: u64,
     names: Vec<Arc<Name>>,
+    connector: Option<Arc<Connector>>,
     set: ArcSwap<PeerSet>,
     /// Held while the set is replaced, so that an older one never replaces a newer.
     rebuilding: Mutex<()>,
+    /// Told whenever the set was replaced. One listens: who checks the health of the peers.
+    changed: Arc<Notify>,
+    /// Connections that wait for a peer that has room.
+    line: Line,
     registry: Arc<Shared>,
 }
 
@@ -70,12 +85,24 @@ pub enum NoPeer {
     /// The config takes every server out.
     #[error("every server is down by the config")]
     Down,
+    /// Every peer that was not tried is down by its health checks.
+    #[error("every peer is down by its health checks")]
+    Unhealthy,
     /// Every peer has its `max_connections`.
     #[error("every peer has its max_connections")]
     Full,
     /// Every peer was tried for this connection already.
     #[error("every peer was tried")]
     Tried,
+    /// As many connections as may wait for a peer do so already.
+    #[error("every peer has its max_connections, and the queue is full")]
+    QueueFull,
+    /// No peer had room within the queue's timeout.
+    #[error("no peer had room within the queue's timeout")]
+    QueueTimeout,
+    /// The client went away while it waited for a peer that has room.
+    #[error("the client left while it was queued")]
+    ClientGone,
 }
 
 /// The right to use a peer for one connection or flow. Counts as in flight until it is dropped.
@@ -91,11 +118,30 @@ pub struct Lease {
 }
 
 impl Group {
-    pub(crate) fn new(spec: GroupSpec, names: Vec<Arc<Name>>, registry: Arc<Shared>) -> Group {
+    pub(crate) fn new(
+        spec: GroupSpec,
+        names: Vec<Arc<Name>>,
+        connector: Option<Arc<Connector>>,
+        registry: Arc<Shared>,
+    ) -> Group {
         let places = places(&spec, &names);
-        let set = PeerSet::new(&spec, places, None, |address| registry.peer(&spec.name, address));
+        let set =
+            PeerSet::new(&spec, places, None, clock::now().0, |address| registry.peer(&spec.name, address));
         let policy = Arc::new(spec.eject_policy());
-        Group { spec, policy, names, set: ArcSwap::from_pointee(set), rebuilding: Mutex::new(()), registry }
+        let slow_start_ms = u64::try_from(spec.slow_start.as_millis()).unwrap_or(u64::MAX);
+        let line = Line::new(registry.lobby(&spec.name));
+        Group {
+            spec,
+            policy,
+            slow_start_ms,
+            names,
+            connector,
+            set: ArcSwap::from_pointee(set),
+            rebuilding: Mutex::new(()),
+            changed: Arc::default(),
+            line,
+            registry,
+        }
     }
 
     /// What it was built from.
@@ -108,15 +154,49 @@ impl Group {
         &self.spec.name
     }
 
+    /// Makes a connection to one of its peers one by TLS, if that is how they are talked to: never does data go in the
+    /// clear where TLS was asked for.
+    ///
+    /// # Errors
+    /// As the handshake failed; the stream is of no more use.
+    pub async fn secure(&self, stream: &Stream, address: &Address) -> io::Result<()> {
+        if self.spec.tls.is_none() {
+            return Ok(());
+        }
+        let connector = self.connector.as_ref().ok_or_else(|| io::Error::other("no TLS is at hand"))?;
+        connector.secure(stream, &address.to_string(), &self.host_of(address)).await?;
+        Ok(())
+    }
+
+    /// What the server at an address is called in the config: a name, or else its IP address.
+    fn host_of(&self, address: &Address) -> String {
+        let set = self.set.load();
+        let place = set.places.iter().find(|place| place.address == *address);
+        match (place.map(|place| &self.spec.servers[place.server].target), address) {
+            (Some(TargetSpec::Name { host, .. }), _) => host.clone(),
+            (_, Address::Inet(addr)) => addr.ip().to_string(),
+            (_, Address::Unix(_)) => String::new(),
+        }
+    }
+
     /// Leases a peer that is none of `tried`, at `now_ms` of the monotonic clock.
     ///
-    /// Backups are used only while no primary can be. When all peers are ejected, they are used as if none were.
+    /// Backups are used only while no primary can be. When all peers are ejected, they are used as if none were; those that
+    /// their health checks hold for down never are.
     ///
     /// # Errors
     /// When there is no peer to give; an error says nothing about later.
     pub fn lease(&self, key: &LeaseKey, tried: &[Arc<Peer>], now_ms: u64) -> Result<Lease, NoPeer> {
-        let request = Request { key, tried, now: now_ms, policy: &self.policy };
-        self.set.load().lease(&request)
+        self.set.load().lease(&self.request(key, tried, now_ms))
+    }
+
+    fn request<'a>(&'a self, key: &'a LeaseKey, tried: &'a [Arc<Peer>], now: u64) -> Request<'a> {
+        Request { key, tried, now, policy: &self.policy, slow_start_ms: self.slow_start_ms }
+    }
+
+    /// How long the slow start of its peers takes; 0 for none.
+    pub(crate) fn slow_start_ms(&self) -> u64 {
+        self.slow_start_ms
     }
 
     pub(crate) fn names(&self) -> &[Arc<Name>] {
@@ -127,6 +207,15 @@ impl Group {
         self.set.load_full()
     }
 
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
+    /// The process's right to check.
+    pub(crate) fn check_slots(&self) -> Slots {
+        self.registry.check_slots.clone()
+    }
+
     /// Brings the peers in line with what its names resolve to now.
     pub(crate) fn follow_names(&self) {
         let _turn = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +223,8 @@ impl Group {
         let old = self.set.load();
         if old.places != places {
             let peer = |address: &Address| self.registry.peer(&self.spec.name, address);
-            self.set.store(Arc::new(PeerSet::new(&self.spec, places, Some(&old), peer)));
+            self.set.store(Arc::new(PeerSet::new(&self.spec, places, Some(&old), clock::now().0, peer)));
+            self.changed.notify_one();
         }
     }
 }
@@ -172,10 +262,16 @@ impl Lease {
         &self.peer
     }
 
-    /// Notes that the peer works: it was connected to in `connect_time`, or a flow got an answer or ended
-    /// without an error (no time then). Ends an ejection.
+    /// Notes that the peer works: it was connected to in `connect_time`, or a flow ended without an
+    /// error (no time then). Ends an ejection.
     pub fn succeeded(&mut self, connect_time: Option<Duration>, now_ms: u64) {
         self.peer.succeeded(self.leased_at, connect_time, now_ms);
+    }
+
+    /// Notes that a flow got its first answer, `time` after its first datagram was sent. Ends an ejection.
+    pub fn answered(&mut self, time: Duration, now_ms: u64) {
+        self.peer.answered(time, now_ms);
+        self.peer.succeeded(self.leased_at, None, now_ms);
     }
 
     /// Notes that the peer could not be used. May eject it.

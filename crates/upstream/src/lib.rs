@@ -13,20 +13,24 @@
 pub mod balance;
 pub mod dial;
 pub mod group;
+pub mod health;
 pub mod options;
 pub mod peer;
 pub mod registry;
 pub mod resolve;
 pub mod status;
 
+mod latency;
 mod lookup;
 mod names;
+mod queue;
 mod random;
 mod set;
 
-pub use dial::{DialError, Dialed, dial};
+pub use dial::{Caller, DialError, Dialed, dial, dial_for};
 pub use group::{Group, Lease, LeaseKey, NoPeer};
-pub use options::{GroupOptions, GroupSpec, ServerSpec};
+pub use health::keep_checked;
+pub use options::{GroupOptions, GroupSpec, QueueOptions, QueueSpec, ServerSpec};
 pub use peer::{Blame, FailKind, Peer};
 pub use registry::Registry;
 pub use resolve::{Resolver, keep_resolved, resolve_all};

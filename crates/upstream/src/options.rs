@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use wmproxy_net::addr::{Address, TargetSpec};
 use wmproxy_net::preface::ProxyVersion;
 use wmproxy_net::sockopt::{Dscp, Interface, PeerSocket, Source, Way};
+use wmproxy_net::tls::{ConnectorSpec, PeerTls};
 use wmproxy_wire::units::HumanDuration;
 
 use crate::balance::{Balance, HashKey};
+use crate::health::{HealthOptions, HealthSpec};
 use crate::peer::EjectPolicy;
 pub use server::ServerOptions;
 
@@ -30,6 +32,11 @@ const CONNECT_TIMEOUT: HumanDuration = HumanDuration::from_secs(5);
 const RETRIES: u32 = 1;
 const MAX_FAILS_DEFAULT: u32 = 1;
 const FAIL_TIMEOUT: HumanDuration = HumanDuration::from_secs(10);
+/// A thousand who wait hold some two megabytes here and in the kernel, and are far more than a server will see to in time.
+const QUEUE_MAX: u32 = 1000;
+/// As long as connecting may take: who waits longer has mostly given up.
+const QUEUE_TIMEOUT: HumanDuration = HumanDuration::from_secs(5);
+const SLOW_START: HumanDuration = HumanDuration::from_secs(0);
 
 /// A group of servers that connections are spread over.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -40,14 +47,24 @@ pub struct GroupOptions {
     #[schemars(length(min = 1))]
     pub servers: Vec<ServerOptions>,
     /// How connections are spread: `round_robin` (by weight, evenly interleaved), `least_connections` (the
-    /// fewest for the weight), `random_two` (the less busy of two at random) or `hash` (a client keeps its
-    /// server; when servers come and go, only their own clients move). Default `round_robin`.
+    /// fewest for the weight), `random_two` (the less busy of two at random), `peak_ewma` (of two at random the one that
+    /// answers sooner, its connections counted), `hash` (a client keeps its server; when servers come and go, only their
+    /// own clients move) or `maglev` (like `hash` with exact shares, at the price of some more clients that move).
+    /// Default `round_robin`.
     pub balance: Method,
-    /// What `hash` goes by: `client_ip` or `client_addr` (address and port). Only with `balance = "hash"`,
-    /// and then by default `client_ip`.
+    /// What `hash` and `maglev` go by: `client_ip`, `client_addr` (address and port), `sni` (the server name that the
+    /// client asks for in TLS or QUIC) or `quic_cid` (the connection id that a QUIC client begins with). Clients that did
+    /// not send it go by `client_ip`. Only with these two balancers, and then by default `client_ip`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<HashKey>,
-    /// How long connecting to one server may take. Default `"5s"`.
+    /// Tells the servers who the client is, by a PROXY header before the data: `v1`, a line of text, or `v2`, which
+    /// also passes on the server name and what came in a header of that version. Only for servers that expect it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_proxy_protocol: Option<ProxyVersion>,
+    /// Talks to the servers by TLS: `true`, or a table with more. What they prove to be is verified, and nothing is ever
+    /// sent in the clear instead. Default `false`.
+    pub tls: PeerTls,
+    /// How long connecting to one server may take, its TLS handshake included. Default `"5s"`.
     pub connect_timeout: HumanDuration,
     /// How many other servers are tried when one can't be connected to. Default `1`.
     pub retries: u32,
@@ -57,19 +74,6 @@ pub struct GroupOptions {
     /// each time that fails the ejection lasts twice as long as before, up to 5 minutes. When all servers are
     /// ejected, all are tried nonetheless. Default `"10s"`.
     pub fail_timeout: HumanDuration,
-}
-
-impl Default for GroupOptions {
-    fn default() -> Self {
-        GroupOptions {
-            servers: vec![],
-            balance: Method::default(),
-            hash_key: None,
-            connect_timeout: CONNECT_TIMEOUT,
-            retries: RETRIES,
-            max_fails: MAX_FAILS_DEFAULT,
-            fail_timeout: FAIL_TIMEOUT,
-        }
     /// Where connections wait for a server that has room, first come first served, when all have their
     /// `max_connections`. Without it they are refused at once. UDP flows never wait.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +104,58 @@ impl Default for GroupOptions {
     /// Uses several paths to a server for one connection where it wants that, too (Multipath TCP, RFC 8684).
     /// Default `false`.
     pub mptcp: bool,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        GroupOptions {
+            servers: vec![],
+            balance: Method::default(),
+            hash_key: None,
+            send_proxy_protocol: None,
+            tls: PeerTls::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+            retries: RETRIES,
+            max_fails: MAX_FAILS_DEFAULT,
+            fail_timeout: FAIL_TIMEOUT,
+            queue: None,
+            slow_start: SLOW_START,
+            health: None,
+            source: None,
+            interface: None,
+            mark: 0,
+            dscp: None,
+            tcp_fast_open: false,
+            mptcp: false,
+        }
     }
+}
+
+/// Where connections wait for a server that has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Queue")]
+pub struct QueueOptions {
+    /// How many connections may wait at once; more are refused. Default `1000`.
+    #[schemars(range(min = 1))]
+    pub max: u32,
+    /// How long a connection waits at the most. Default `"5s"`.
+    pub timeout: HumanDuration,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        QueueOptions { max: QUEUE_MAX, timeout: QUEUE_TIMEOUT }
+    }
+}
+
+/// A queue, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// How many may wait at once.
+    pub max: usize,
+    /// For how long at the most.
+    pub timeout: Duration,
 }
 
 /// The names of the balancers.
@@ -113,18 +168,13 @@ pub enum Method {
     /// The fewest connections for the weight.
     LeastConnections,
     /// The less busy of two at random.
-            queue: None,
-            slow_start: SLOW_START,
-            health: None,
-            source: None,
-            interface: None,
-            mark: 0,
-            dscp: None,
-            tcp_fast_open: false,
-            mptcp: false,
     RandomTwo,
+    /// The sooner to answer of two at random.
+    PeakEwma,
     /// By a consistent hash of `hash_key`.
     Hash,
+    /// By a table made from a hash of `hash_key`.
+    Maglev,
 }
 
 /// A group as it is built: every value checked, port ranges counted out.
@@ -136,7 +186,11 @@ pub struct GroupSpec {
     pub servers: Vec<ServerSpec>,
     /// How connections are spread.
     pub balance: Balance,
-    /// How long one attempt to connect may take.
+    /// The PROXY header that peers get first, if they do.
+    pub send_proxy_protocol: Option<ProxyVersion>,
+    /// How its peers are talked to by TLS, if they are. The config's reader sets it: it knows where files lie.
+    pub tls: Option<ConnectorSpec>,
+    /// How long one attempt to connect may take, a TLS handshake included.
     pub connect_timeout: Duration,
     /// How many other peers are tried after the first.
     pub retries: u32,
@@ -144,6 +198,14 @@ pub struct GroupSpec {
     pub max_fails: u32,
     /// Within how long they eject it, and for how long at first.
     pub fail_timeout: Duration,
+    /// Where connections wait for a peer that has room, if they do.
+    pub queue: Option<QueueSpec>,
+    /// How long a peer that comes back takes to get its full share; zero for at once.
+    pub slow_start: Duration,
+    /// How the health of its peers is checked, if it is.
+    pub health: Option<HealthSpec>,
+    /// What is set on the sockets towards its peers; what is special to TCP the listener adds.
+    pub socket: PeerSocket,
 }
 
 /// One server of a group.
@@ -176,11 +238,26 @@ impl GroupSpec {
             name: name.into(),
             servers: targets.into_iter().map(ServerSpec::new).collect(),
             balance: Balance::RoundRobin,
+            send_proxy_protocol: None,
+            tls: None,
             connect_timeout: CONNECT_TIMEOUT.get(),
             retries: RETRIES,
             max_fails: MAX_FAILS_DEFAULT,
             fail_timeout: FAIL_TIMEOUT.get(),
+            queue: None,
+            slow_start: SLOW_START.get(),
+            health: None,
+            socket: PeerSocket::default(),
         }
+    }
+
+    /// A server that no connection from `source` can ever reach, because it is IPv4 and the other IPv6.
+    pub fn unreachable_from(&self, source: Option<Source>) -> Option<&TargetSpec> {
+        let Some(Source::Address(ip)) = source else { return None };
+        self.servers.iter().map(|server| &server.target).find(|target| match target {
+            TargetSpec::Address(Address::Inet(address)) => address.is_ipv4() != ip.is_ipv4(),
+            _ => false,
+        })
     }
 
     pub(crate) fn eject_policy(&self) -> EjectPolicy {
@@ -191,14 +268,6 @@ impl GroupSpec {
             // A trial that takes its whole connect timeout must not be joined by others.
             trial_ms: millis(self.fail_timeout.max(self.connect_timeout)),
         }
-    /// Where connections wait for a peer that has room, if they do.
-    pub queue: Option<QueueSpec>,
-    /// How long a peer that comes back takes to get its full share; zero for at once.
-    pub slow_start: Duration,
-    /// How the health of its peers is checked, if it is.
-    pub health: Option<HealthSpec>,
-    /// What is set on the sockets towards its peers; what is special to TCP the listener adds.
-    pub socket: PeerSocket,
     }
 }
 
@@ -212,13 +281,19 @@ impl GroupOptions {
         let servers = self.check_servers(&mut problems);
         let balance = match (self.balance, self.hash_key) {
             (Method::Hash, key) => Balance::Hash(key.unwrap_or(HashKey::ClientIp)),
+            (Method::Maglev, key) => Balance::Maglev(key.unwrap_or(HashKey::ClientIp)),
             (_, Some(_)) => {
-                problems.add("hash_key", "has no effect without balance = \"hash\"; add that or remove this");
+                let hint = "add one of them or remove this";
+                problems.add(
+                    "hash_key",
+                    format!("has no effect without balance = \"hash\" or \"maglev\"; {hint}"),
+                );
                 Balance::RoundRobin
             }
             (Method::RoundRobin, None) => Balance::RoundRobin,
             (Method::LeastConnections, None) => Balance::LeastConnections,
             (Method::RandomTwo, None) => Balance::RandomTwo,
+            (Method::PeakEwma, None) => Balance::PeakEwma,
         };
         if self.connect_timeout.is_zero() {
             problems.add("connect_timeout", "no server connects in no time; the default is \"5s\"");
@@ -229,97 +304,31 @@ impl GroupOptions {
         if self.max_fails > MAX_FAILS {
             problems.add("max_fails", format!("at most {MAX_FAILS}; 0 never ejects a server"));
         }
+        let health = self.check_health(&servers, &mut problems);
         let spec = GroupSpec {
             name: name.into(),
             servers,
             balance,
+            send_proxy_protocol: self.send_proxy_protocol,
+            tls: None,
             connect_timeout: self.connect_timeout.get(),
             retries: self.retries,
             max_fails: self.max_fails,
-            queue: None,
-            slow_start: SLOW_START.get(),
-            health: None,
-            socket: PeerSocket::default(),
             fail_timeout: self.fail_timeout.get(),
-        };
-        if problems.0.is_empty() { Ok(spec) } else { Err(problems.0) }
-    /// A server that no connection from `source` can ever reach, because it is IPv4 and the other IPv6.
-    pub fn unreachable_from(&self, source: Option<Source>) -> Option<&TargetSpec> {
-        let Some(Source::Address(ip)) = source else { return None };
-        self.servers.iter().map(|server| &server.target).find(|target| match target {
-            TargetSpec::Address(Address::Inet(address)) => address.is_ipv4() != ip.is_ipv4(),
-            _ => false,
-        })
-    }
-
-    }
-
-    fn check_servers(&self, problems: &mut Problems) -> Vec<ServerSpec> {
-        if self.servers.is_empty() {
-            problems.add("servers", "at least one server is needed, such as servers = [\"10.0.0.1:80\"]");
-        } else if self.servers.iter().all(|server| server.backup) {
-            problems.add("servers", "every server is a backup; at least one must not be");
-        }
-        let count = self.servers.iter().fold(0, |sum: usize, s| sum.saturating_add(s.address.count()));
-        if count > MAX_SERVERS {
-            problems
-                .add("servers", format!("these are {count} servers; at most {MAX_SERVERS} fit in a group"));
-            return vec![];
-        }
-        let mut seen = HashMap::new();
-        let mut specs = vec![];
-        for (i, server) in self.servers.iter().enumerate() {
-            let place = |field: &str| server.place(i, field);
-            if server.weight == 0 {
-                problems
-                    .add(place("weight"), "must be from 1 to 65535; to take a server out, say down = true");
-            (Method::Maglev, key) => Balance::Maglev(key.unwrap_or(HashKey::ClientIp)),
-            } else if server.weight > u32::from(u16::MAX) {
-                problems.add(place("weight"), "must be from 1 to 65535");
-            }
-            let targets = match TargetSpec::expand(&server.address) {
-                Ok(targets) => targets,
-                Err(error) => {
-                    problems.add(place("address"), error.to_string());
-                    continue;
-                }
-            };
-            let twice = targets.iter().find_map(|target| Some((target, *seen.get(target)?)));
-            if let Some((target, first)) = twice {
-                let hint = "say it once, with a higher weight if it should get more";
-                problems.add(place("address"), format!("{target} is already in servers[{first}]; {hint}"));
-            }
-            seen.extend(targets.iter().cloned().map(|target| (target, i)));
-            specs.extend(targets.into_iter().map(|target| ServerSpec {
-                target,
-                weight: server.weight,
-                max_connections: server.max_connections,
-                backup: server.backup,
-                down: server.down,
-            }));
-        }
-        specs
-    }
-}
-
-#[derive(Default)]
-struct Problems(Vec<(String, String)>);
-
-impl Problems {
             queue: self.check_queue(&mut problems),
             slow_start: self.slow_start.get(),
             health,
             socket: self.socket(),
-    fn add(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        };
         if let (Some(from), Some(target)) = (self.source, spec.unreachable_from(self.source)) {
             problems.add(
                 "source",
                 format!("{from} and {target} are of two families, so one can't reach the other"),
             );
         }
-        self.0.push((place.into(), message.into()));
+        if problems.0.is_empty() { Ok(spec) } else { Err(problems.0) }
     }
-}
+
     fn socket(&self) -> PeerSocket {
         PeerSocket {
             way: Way { interface: self.interface.clone(), mark: self.mark, dscp: self.dscp },
@@ -356,3 +365,58 @@ impl Problems {
         Some(QueueSpec { max: queue.max as usize, timeout: queue.timeout.get() })
     }
 
+    fn check_servers(&self, problems: &mut Problems) -> Vec<ServerSpec> {
+        if self.servers.is_empty() {
+            problems.add("servers", "at least one server is needed, such as servers = [\"10.0.0.1:80\"]");
+        } else if self.servers.iter().all(|server| server.backup) {
+            problems.add("servers", "every server is a backup; at least one must not be");
+        }
+        let count = self.servers.iter().fold(0, |sum: usize, s| sum.saturating_add(s.address.count()));
+        if count > MAX_SERVERS {
+            problems
+                .add("servers", format!("these are {count} servers; at most {MAX_SERVERS} fit in a group"));
+            return vec![];
+        }
+        let mut seen = HashMap::new();
+        let mut specs = vec![];
+        for (i, server) in self.servers.iter().enumerate() {
+            let place = |field: &str| server.place(i, field);
+            if server.weight == 0 {
+                problems
+                    .add(place("weight"), "must be from 1 to 65535; to take a server out, say down = true");
+            } else if server.weight > u32::from(u16::MAX) {
+                problems.add(place("weight"), "must be from 1 to 65535");
+            }
+            let targets = match TargetSpec::expand(&server.address) {
+                Ok(targets) => targets,
+                Err(error) => {
+                    problems.add(place("address"), error.to_string());
+                    continue;
+                }
+            };
+            let twice = targets.iter().find_map(|target| Some((target, *seen.get(target)?)));
+            if let Some((target, first)) = twice {
+                let hint = "say it once, with a higher weight if it should get more";
+                problems.add(place("address"), format!("{target} is already in servers[{first}]; {hint}"));
+            }
+            seen.extend(targets.iter().cloned().map(|target| (target, i)));
+            specs.extend(targets.into_iter().map(|target| ServerSpec {
+                target,
+                weight: server.weight,
+                max_connections: server.max_connections,
+                backup: server.backup,
+                down: server.down,
+            }));
+        }
+        specs
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    fn add(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        self.0.push((place.into(), message.into()));
+    }
+}

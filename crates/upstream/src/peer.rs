@@ -26,6 +26,10 @@ use crate::queue::Lobby;
 /// trial costs one connection a retry, while this is how long a peer that has recovered may stand idle.
 const MAX_EJECTION_MS: u64 = 300_000;
 
+/// With which share of its weight, in percent, a peer begins its slow start. Some connections must come, or nothing in
+/// it gets warm; nginx begins with none and HAProxy and Envoy with this.
+const SLOW_START_PERCENT: u32 = 10;
+
 /// How a peer let a connection down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailKind {
@@ -37,14 +41,22 @@ pub enum FailKind {
     Unreachable,
     /// It hung up before it could be used.
     Reset,
+    /// TLS with it failed: no handshake was agreed on, or it did not prove who it is.
+    Tls,
     /// Anything else.
     Other,
 }
 
 impl FailKind {
     /// Every kind, in the order of its index.
-    pub const ALL: &[FailKind] =
-        &[FailKind::Refused, FailKind::Timeout, FailKind::Unreachable, FailKind::Reset, FailKind::Other];
+    pub const ALL: &[FailKind] = &[
+        FailKind::Refused,
+        FailKind::Timeout,
+        FailKind::Unreachable,
+        FailKind::Reset,
+        FailKind::Tls,
+        FailKind::Other,
+    ];
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -53,6 +65,7 @@ impl FailKind {
             FailKind::Timeout => "timeout",
             FailKind::Unreachable => "unreachable",
             FailKind::Reset => "reset",
+            FailKind::Tls => "tls",
             FailKind::Other => "other",
         }
     }
@@ -63,24 +76,27 @@ impl FailKind {
 pub enum Blame {
     /// The peer's, or the network's between: trying another one is right.
     Peer(FailKind),
+    /// This machine is not configured so that it could connect to this address; to another one it may be.
+    NoWay,
     /// This machine has no port left towards this address; towards another one it may have.
     LocalPort,
     /// This machine is out of descriptors or memory, whatever the peer.
     Resources,
-    /// This machine is not configured so that it could connect to this address; to another one it may be.
-    NoWay,
 }
 
 impl Blame {
     /// Sorts an error of connecting to a peer, or of a connected datagram socket.
     pub fn of(error: &io::Error) -> Blame {
         use io::ErrorKind as K;
+        if NoWay::is_in(error) {
+            return Blame::NoWay;
+        }
         if wmproxy_net::stream::is_exhaustion(error) {
             let port = error.kind() == K::AddrNotAvailable;
             return if port { Blame::LocalPort } else { Blame::Resources };
         }
-        if NoWay::is_in(error) {
-            return Blame::NoWay;
+        if wmproxy_net::tls::is_failure(error) {
+            return Blame::Peer(FailKind::Tls);
         }
         match error.kind() {
             // A unix socket whose path is gone is a port that nobody listens on.
@@ -112,16 +128,23 @@ pub struct Peer {
     group: Arc<str>,
     address: Address,
     in_flight: AtomicU32,
+    /// Where those wait who want room here, or at another peer of the group.
+    lobby: Arc<Lobby>,
     leases: AtomicU64,
     connect_errors: [AtomicU64; FailKind::ALL.len()],
     /// Moving average in microseconds; 0 until the first.
     connect_time_us: AtomicU64,
+    /// What the peak EWMA balancer goes by.
+    latency: Latency,
+    /// When it came back, or came to others that were there already; 0 when it has always been there.
+    back_since: AtomicU64,
     ejections: AtomicU64,
     /// When the ejection ends; 0 while the peer is in good standing. Written under `health` only.
     ejected_until: AtomicU64,
     /// When the trial connection's time for a verdict is over; 0 while nobody is on trial.
     trial_until: AtomicU64,
     health: Mutex<Health>,
+    checks: Checks,
 }
 
 /// What the decision to eject rests on. Behind a lock, since failures are rare.
@@ -150,18 +173,22 @@ pub(crate) enum Gate {
 
 impl Peer {
     /// A peer of which nothing is known yet.
-    pub(crate) fn new(group: Arc<str>, address: Address) -> Peer {
+    pub(crate) fn new(group: Arc<str>, address: Address, lobby: Arc<Lobby>) -> Peer {
         Peer {
             group,
             address,
             in_flight: AtomicU32::new(0),
+            lobby,
             leases: AtomicU64::new(0),
             connect_errors: Default::default(),
             connect_time_us: AtomicU64::new(0),
+            latency: Latency::default(),
+            back_since: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
             trial_until: AtomicU64::new(0),
             health: Mutex::default(),
+            checks: Checks::default(),
         }
     }
 
@@ -178,6 +205,11 @@ impl Peer {
     /// Connections and flows that hold a lease on it now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// What its health checks have found out.
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
     }
 
     /// Leases ever given.
@@ -201,6 +233,34 @@ impl Peer {
             0 => None,
             us => Some(Duration::from_micros(us)),
         }
+    }
+
+    /// The moving average of how long it takes to connect or, for flows, to answer: one that jumps up to each peak and
+    /// decays. None before the first connection.
+    pub fn latency(&self, now_ms: u64) -> Option<Duration> {
+        self.latency.get(now_ms)
+    }
+
+    /// What one more connection costs, as the peak EWMA balancer sees it, with `weight` for its share.
+    pub(crate) fn cost(&self, weight: u32, now: u64) -> f64 {
+        self.latency.cost(self.in_flight(), weight, now)
+    }
+
+    /// Notes that the peer is back from where nobody could use it, or new among others: its slow start begins.
+    pub(crate) fn came_back(&self, now: u64) {
+        self.back_since.store(now.max(1), Relaxed);
+    }
+
+    /// Which share of its weight counts now, in percent, when it grows to all of it within `slow_start_ms`.
+    pub(crate) fn percent(&self, slow_start_ms: u64, now: u64) -> u32 {
+        let since = self.back_since.load(Relaxed);
+        let elapsed = now.saturating_sub(since);
+        if since == 0 || elapsed >= slow_start_ms {
+            return 100;
+        }
+        let grown = u64::from(100 - SLOW_START_PERCENT) * elapsed / slow_start_ms;
+        // Less than 90: see above.
+        SLOW_START_PERCENT + grown as u32
     }
 
     /// How long it stays ejected from `now_ms` on: none in good standing, zero when it is on trial.
@@ -243,6 +303,7 @@ impl Peer {
     /// Counts one connection out.
     pub(crate) fn leave(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
+        self.lobby.room_made();
     }
 
     /// Claims the one trial connection. Gives the time until which it has the peer for itself.
@@ -261,6 +322,7 @@ impl Peer {
     pub(crate) fn succeeded(&self, leased_at: u64, connect_time: Option<Duration>, now: u64) {
         if let Some(time) = connect_time {
             self.average_in(time);
+            self.latency.observe(time, now);
         }
         if self.ejected_until.load(Relaxed) == 0 {
             return;
@@ -274,12 +336,19 @@ impl Peer {
         let away = Duration::from_millis(now.saturating_sub(health.ejected_at));
         *health = Health { fresh_after: now, ..Health::default() };
         drop(health);
+        self.came_back(now);
         info!(group = %self.group, peer = %self.address, last_ejection = ?away, "peer is back");
+    }
+
+    /// Notes that a flow got its first answer after `time`.
+    pub(crate) fn answered(&self, time: Duration, now: u64) {
+        self.latency.observe(time, now);
     }
 
     /// Notes that a connection leased at `leased_at` failed.
     pub(crate) fn failed(&self, leased_at: u64, kind: FailKind, now: u64, policy: &EjectPolicy) {
         self.connect_errors[kind as usize].fetch_add(1, Relaxed);
+        self.latency.observe_failure(Duration::from_millis(now.saturating_sub(leased_at)), now);
         if policy.max_fails == 0 {
             return;
         }

@@ -5,11 +5,14 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::tls::Connector;
 
 use crate::group::Group;
+use crate::health::Slots;
 use crate::names::Name;
 use crate::options::GroupSpec;
 use crate::peer::Peer;
+use crate::queue::Lobby;
 
 /// The process's peers and names. One is made at start; every generation builds its groups with it.
 ///
@@ -24,6 +27,8 @@ pub struct Registry {
 pub(crate) struct Shared {
     peers: Kept<(Arc<str>, Address), Peer>,
     names: Kept<String, Name>,
+    lobbies: Kept<Arc<str>, Lobby>,
+    pub(crate) check_slots: Slots,
 }
 
 impl Registry {
@@ -35,6 +40,12 @@ impl Registry {
     /// Builds a group. Names that no living group knows have no addresses yet: see
     /// [`Group::resolve_once`] and [`keep_resolved`](crate::keep_resolved).
     pub fn build(&self, spec: GroupSpec) -> Arc<Group> {
+        self.build_with(spec, None)
+    }
+
+    /// Builds a group whose peers are talked to by TLS. One whose spec asks for that and which gets no connector
+    /// connects to nobody.
+    pub fn build_with(&self, spec: GroupSpec, connector: Option<Arc<Connector>>) -> Arc<Group> {
         let mut names: Vec<Arc<Name>> = vec![];
         for server in &spec.servers {
             if let TargetSpec::Name { host, .. } = &server.target
@@ -43,15 +54,20 @@ impl Registry {
                 names.push(self.shared.names.get(host.clone(), || Name::new(host.clone())));
             }
         }
-        Arc::new(Group::new(spec, names, Arc::clone(&self.shared)))
+        Arc::new(Group::new(spec, names, connector, Arc::clone(&self.shared)))
     }
 }
 
 impl Shared {
     /// The peer of a group at an address, with what is known of it.
     pub(crate) fn peer(&self, group: &Arc<str>, address: &Address) -> Arc<Peer> {
-        let new = || Peer::new(Arc::clone(group), address.clone());
+        let new = || Peer::new(Arc::clone(group), address.clone(), self.lobby(group));
         self.peers.get((Arc::clone(group), address.clone()), new)
+    }
+
+    /// Where those wait who want a peer of a group.
+    pub(crate) fn lobby(&self, group: &Arc<str>) -> Arc<Lobby> {
+        self.lobbies.get(Arc::clone(group), Lobby::default)
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use wmproxy_net::addr::Address;
 
-use crate::balance::{Balancer, Members};
+use crate::balance::{Balancer, Members, admits};
 use crate::group::{Lease, LeaseKey, NoPeer};
+use crate::health::Health;
 use crate::options::GroupSpec;
 use crate::peer::{EjectPolicy, Gate, Peer};
 
@@ -16,6 +17,8 @@ pub(crate) struct Slot {
     pub(crate) peer: Arc<Peer>,
     pub(crate) weight: u32,
     pub(crate) max_connections: u32,
+    /// Whether the group checks its health.
+    pub(crate) checked: bool,
     /// The index in `GroupSpec::servers` of the server that it belongs to.
     pub(crate) server: usize,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Request<'a> {
     pub(crate) tried: &'a [Arc<Peer>],
     pub(crate) now: u64,
     pub(crate) policy: &'a Arc<EjectPolicy>,
+    /// 0 for none.
+    pub(crate) slow_start_ms: u64,
 }
 
 impl PeerSet {
@@ -62,6 +67,7 @@ impl PeerSet {
         spec: &GroupSpec,
         places: Vec<Place>,
         old: Option<&PeerSet>,
+        now: u64,
         peer: impl Fn(&Address) -> Arc<Peer>,
     ) -> PeerSet {
         let (mut primary, mut backup, mut down) = (vec![], vec![], vec![]);
@@ -79,6 +85,7 @@ impl PeerSet {
                 peer: peer(&place.address),
                 weight: server.weight,
                 max_connections: server.max_connections,
+                checked: spec.health.is_some(),
                 server: place.server,
             };
             match role(place) {
@@ -87,6 +94,7 @@ impl PeerSet {
                 (false, false) => primary.push(slot),
             }
         }
+        greet(primary.iter().chain(&backup), now);
         let primary = Tier::new(spec, primary, old.map(|set| &set.primary));
         let backup = Tier::new(spec, backup, old.map(|set| &set.backup));
         let all_down = spec.servers.iter().all(|server| server.down);
@@ -94,25 +102,56 @@ impl PeerSet {
     }
 
     /// Leases a peer: a primary, else a backup, else, when all that are left are ejected, any that has room.
-    /// An ejection is a guess, and with nobody else to turn to it is better to find out than to refuse.
+    /// An ejection is a guess, and with nobody else to turn to it is better to find out than to refuse. What health
+    /// checks say is none, so that a peer they hold for down is never leased.
     pub(crate) fn lease(&self, request: &Request<'_>) -> Result<Lease, NoPeer> {
+        self.search(request, false)
+    }
+
+    /// The same, but a peer that could serve if it were not full counts as one that will: neither backups are used in
+    /// its place, nor peers that are ejected.
+    pub(crate) fn lease_or_full(&self, request: &Request<'_>) -> Result<Lease, NoPeer> {
+        self.search(request, true)
+    }
+
+    /// Whether some peer could serve, be it full or not.
+    pub(crate) fn is_worth_a_wait(&self, request: &Request<'_>) -> bool {
+        self.primary.is_worth_a_wait(request) || self.backup.is_worth_a_wait(request)
+    }
+
+    fn search(&self, request: &Request<'_>, patient: bool) -> Result<Lease, NoPeer> {
         for despite_ejection in [false, true] {
             for tier in [&self.primary, &self.backup] {
                 if let Some(lease) = tier.lease(request, despite_ejection) {
                     return Ok(lease);
                 }
+                if patient && !despite_ejection && tier.is_worth_a_wait(request) {
+                    return Err(NoPeer::Full);
+                }
             }
         }
-        let mut slots = self.primary.slots.iter().chain(&self.backup.slots);
+        let slots = self.primary.slots.iter().chain(&self.backup.slots);
+        let mut untried = slots.filter(|slot| !slot.is_tried(request)).peekable();
         Err(if self.all_down {
             NoPeer::Down
         } else if self.primary.slots.is_empty() && self.backup.slots.is_empty() {
             NoPeer::Unresolved
-        } else if slots.all(|slot| slot.is_tried(request)) {
+        } else if untried.peek().is_none() {
             NoPeer::Tried
+        } else if untried.all(Slot::is_unhealthy) {
+            NoPeer::Unhealthy
         } else {
             NoPeer::Full
         })
+    }
+}
+
+/// Has those peers start slowly that come to others which are at work already. Where nobody has worked yet, at start,
+/// nobody is warmer than the rest.
+fn greet<'a>(slots: impl Iterator<Item = &'a Slot> + Clone, now: u64) {
+    let is_warm = |slot: &&Slot| slot.peer.leases() > 0;
+    if slots.clone().any(|slot| is_warm(&slot)) {
+        slots.filter(|slot| !is_warm(slot)).for_each(|slot| slot.peer.came_back(now));
     }
 }
 
@@ -125,6 +164,11 @@ impl Tier {
             balancer.inherit(&old.balancer, same);
         }
         Tier { slots, balancer }
+    }
+
+    fn is_worth_a_wait(&self, request: &Request<'_>) -> bool {
+        let could = |slot: &Slot| slot.peer.gate(request.now) != Gate::Shut && !slot.is_unhealthy();
+        self.slots.iter().any(|slot| could(slot) && !slot.is_tried(request))
     }
 
     fn lease(&self, request: &Request<'_>, despite_ejection: bool) -> Option<Lease> {
@@ -142,6 +186,11 @@ impl Tier {
 }
 
 impl Slot {
+    /// Whether its checks hold it for down. What they said counts only while the group has any.
+    pub(crate) fn is_unhealthy(&self) -> bool {
+        self.checked && self.peer.checks().health() == Health::Down
+    }
+
     fn is_tried(&self, request: &Request<'_>) -> bool {
         request.tried.iter().any(|peer| Arc::ptr_eq(peer, &self.peer))
     }
@@ -178,12 +227,18 @@ impl Members for Candidates<'_> {
     }
 
     fn weight(&self, i: usize) -> u32 {
-        self.slots[i].weight
+        let slot = &self.slots[i];
+        match self.request.slow_start_ms {
+            0 => slot.weight,
+            // All of a group's in the same unit, at any time: what the balancer remembers must stay comparable.
+            ms => slot.weight * slot.peer.percent(ms, self.request.now),
+        }
     }
 
     fn usable(&self, i: usize) -> bool {
         let slot = &self.slots[i];
         (self.despite_ejection || slot.peer.gate(self.request.now) != Gate::Shut)
+            && !slot.is_unhealthy()
             && slot.peer.has_room(slot.max_connections)
             && !slot.is_tried(self.request)
             && !self.lost.contains(&i)
@@ -191,5 +246,16 @@ impl Members for Candidates<'_> {
 
     fn in_flight(&self, i: usize) -> u32 {
         self.slots[i].peer.in_flight()
+    }
+
+    fn cost(&self, i: usize) -> f64 {
+        self.slots[i].peer.cost(self.weight(i), self.request.now)
+    }
+
+    fn admits(&self, i: usize, point: u64) -> bool {
+        match self.request.slow_start_ms {
+            0 => true,
+            ms => admits(self.slots[i].peer.percent(ms, self.request.now), point),
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! The points depend on nothing but addresses, weights and this file, so that every process, restart and
 //! machine sends a client to the same peer.
 
-use super::Members;
+use super::{Fallback, Members};
 use crate::random::{fnv1a, mix};
 
 /// Points for each unit of weight. With 160, as in libketama, shares lie within some 8 % of the ideal.
@@ -39,40 +39,23 @@ impl Ring {
     pub(super) fn pick(&self, members: &impl Members, point: u64) -> Option<usize> {
         let start = self.0.partition_point(|(at, _)| *at < point);
         let (before, after) = self.0.split_at(start);
-        let mut refused = vec![];
-        for (_, member) in after.iter().chain(before) {
-            let member = *member as usize;
-            if members.usable(member) {
-                return Some(member);
-            }
-            // Once all were seen, the rest of the ring has nobody new. The list stays unallocated as long
-            // as the first choice is usable.
-            if !refused.contains(&member) {
-                refused.push(member);
-                if refused.len() == members.len() {
-                    return None;
-                }
-            }
+        let mut owners = after.iter().chain(before).map(|(_, member)| *member as usize);
+        let first = owners.next()?;
+        if members.takes(first, point) {
+            return Some(first);
         }
-        None
+        // Walking on to find that out would be to pass every point of the ring in the worst case.
+        if !(0..members.len()).any(|i| members.usable(i)) {
+            return None;
+        }
+        Fallback::new(members, point).choose(std::iter::once(first).chain(owners))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::HashKey;
-    use super::super::tests::Plain;
+    use super::super::tests::{Plain, client, named};
     use super::*;
-    use crate::LeaseKey;
-
-    fn named(weights: &[u32]) -> Vec<(String, u32)> {
-        weights.iter().enumerate().map(|(i, weight)| (format!("10.0.0.{}:80", i + 1), *weight)).collect()
-    }
-
-    fn client(n: u32) -> u64 {
-        let client = Some((std::net::Ipv4Addr::from(n + 0x0a00_0000), 1).into());
-        HashKey::ClientIp.point(&LeaseKey::of_client(client))
-    }
 
     #[test]
     fn shares_follow_the_weights() {

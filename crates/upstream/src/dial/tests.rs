@@ -132,7 +132,7 @@ async fn a_unix_socket_that_is_gone_is_a_refusal() {
 #[test]
 fn the_future_stays_small() {
     let (group, key, options) = (group(&[], |_| {}), LeaseKey::default(), PeerSocket::default());
-    // It is part of every connection's task, which an idle session keeps.
+    // Boxed by who dials, and gone when the connection is made; but thousands may dial at a time.
     let size = size_of_val(&dial(&group, &key, &options));
-    assert!(size <= 512, "{size} bytes");
+    assert!(size <= 640, "{size} bytes");
 }

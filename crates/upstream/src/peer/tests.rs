@@ -3,7 +3,7 @@ use super::*;
 const POLICY: EjectPolicy = EjectPolicy { max_fails: 1, fail_timeout_ms: 10_000, trial_ms: 10_000 };
 
 fn peer() -> Peer {
-    Peer::new("g".into(), Address::Inet("10.0.0.1:80".parse().unwrap()))
+    Peer::new("g".into(), Address::Inet("10.0.0.1:80".parse().unwrap()), Arc::default())
 }
 
 #[test]
