@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use wmproxy_net::addr::Address;
+use wmproxy_net::eviction::Victim;
 use wmproxy_net::limit::Permit;
 use wmproxy_net::record::{Outcome, Record, UdpDrop};
 use wmproxy_net::udp::UdpSocket;
@@ -15,6 +16,7 @@ use wmproxy_runtime::scope::Leash;
 use wmproxy_upstream::{Blame, Lease, LeaseKey, Peer};
 use wmproxy_wire::flow::{EndReason, Ended, FlowId, FlowKey};
 
+use super::police::Police;
 use super::{Inner, Mode, now};
 
 /// What a flow holds. All of it is given back when the flow leaves the table.
@@ -25,6 +27,8 @@ pub(super) struct Flow {
     pub(super) record: Record,
     /// Whether the peer has answered yet.
     pub(super) answered: bool,
+    /// What keeps it to a rate.
+    pub(super) police: Option<Box<Police>>,
     /// The task that receives from the peer.
     task: Option<Leash>,
     _permit: Permit,
@@ -96,17 +100,29 @@ impl Inner {
             // Looked at first: who is refused must not cost another its flow.
             return Err(UdpDrop::ClientLimit);
         }
+        if !self.listener.borrow().gate.admit(key.client().ip()) {
+            return Err(UdpDrop::RateLimited);
+        }
         // Before the permit, which may cost another its flow: without a peer that would be in vain.
-        let (socket, lease) = self.lease(&service.group, key)?;
+        let group = service.routes.default().ok_or(UdpDrop::NoFlow)?;
+        let (socket, lease) = self.lease(group, key)?;
         let permit = self.admit(key)?;
         let mut record =
             Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
-        record.group = Some(service.group.name().clone());
+        record.group = Some(group.name().clone());
         record.peer = Some(lease.address().clone());
         record.local = local;
         let socket = Rc::new(socket);
-        let flow =
-            Flow { socket: socket.clone(), lease, record, answered: false, task: None, _permit: permit };
+        let police = Police::new(&service.spec.rate_limit);
+        let flow = Flow {
+            socket: socket.clone(),
+            lease,
+            record,
+            answered: false,
+            police,
+            task: None,
+            _permit: permit,
+        };
         // The table's own limits are off, so it evicts nobody here.
         let id = self.table.borrow_mut().insert(now(), key, flow, close);
         let task = self.scope.spawn_leashed(self.clone().answer(id, key.client(), local, socket));
@@ -117,18 +133,23 @@ impl Inner {
         Ok(id)
     }
 
-    /// A place behind the listener's limits. If none is free, the flow of this worker that has been idle for longest
-    /// makes room; one by one, so that a limit lowered by a reload ends no more flows than there are newcomers. A worker
-    /// without flows has one all the same, or its clients would wait for another's to end.
+    /// A place behind the listener's limits. If none is free, the flow that has been idle for longest on any worker makes
+    /// room; one by one, so that a limit lowered by a reload ends no more flows than there are newcomers.
     fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
         let gate = self.listener.borrow().gate.clone();
         let mut permit = match gate.try_enter() {
             Some(permit) => permit,
             None => {
+                self.tell_oldest();
+                let victim = gate.evictions().make_room(&self.holder);
+                if victim == Victim::Nobody {
+                    return Err(UdpDrop::NoFlow);
+                }
                 // Entered first: another worker could be quicker to take the place that is made.
                 let permit = gate.enter_anyway();
-                let oldest = self.table.borrow_mut().evict_oldest();
-                if let Some(oldest) = oldest {
+                if victim == Victim::Own
+                    && let Some(oldest) = { self.table.borrow_mut().evict_oldest() }
+                {
                     close(oldest);
                 }
                 permit
@@ -140,6 +161,10 @@ impl Inner {
     /// A peer and a socket to it.
     fn lease(&self, group: &wmproxy_upstream::Group, key: FlowKey) -> Result<(UdpSocket, Lease), UdpDrop> {
         let lease_key = LeaseKey::of_client(Some(key.client()));
+        let socket = {
+            let service = self.service.borrow();
+            group.spec().socket.with(service.spec.socket.tcp, service.spec.source)
+        };
         let mut tried = self.shunned.borrow_mut().take(&key);
         let mut shunning = !tried.is_empty();
         let mut attempts_left = group.spec().retries.saturating_add(1);
@@ -156,7 +181,7 @@ impl Inner {
             };
             attempts_left -= 1;
             let Address::Inet(peer) = *lease.address() else { return Err(UdpDrop::NoFlow) };
-            match UdpSocket::connect(peer) {
+            match UdpSocket::connect(peer, &socket, Some(key.client().ip())) {
                 Ok(socket) => return Ok((socket, lease)),
                 Err(error) => match Blame::of(&error) {
                     Blame::Peer(kind) => {

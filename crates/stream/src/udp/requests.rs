@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use wmproxy_net::limit::Direction;
 use wmproxy_net::record::UdpDrop;
 use wmproxy_net::udp::{BATCH, Batch, Message, Train};
 use wmproxy_wire::flow::{FlowId, FlowKey};
 
-use super::{Inner, now};
+use super::{Inner, now, police};
 
 /// How many flows one receive's datagrams of one client may use up before the rest are dropped: each failing peer and
 /// each `max_requests` begins another.
@@ -102,9 +103,11 @@ impl Inner {
         let mut table = self.table.borrow_mut();
         let pass = table.on_request(now(), id, (total - done) as u64) as usize;
         let Some(flow) = table.get_mut(id) else { return Ok(0) };
+        let gate = &self.listener.borrow().gate;
+        let may = police::admit(flow.police.as_deref_mut(), gate, Direction::Up, messages.iter(), done, pass);
         let metrics = flow.record.metrics().clone();
         let mut train = Train::to_peer(&flow.socket, &metrics.blocks.local().udp_batch_to_peer);
-        load(batch, messages, done, pass, &mut train);
+        load(batch, messages, done, may, &mut train);
         let sent = train.finish();
         flow.record.add_datagrams_in(sent.datagrams as u64, sent.bytes as u64);
         if sent.dropped > 0 {
@@ -114,6 +117,10 @@ impl Inner {
             self.count_drop(UdpDrop::Unfit, sent.unfit as u64);
         }
         let settled = sent.settled();
+        if sent.error.is_none() && may < pass {
+            self.count_drop(UdpDrop::OverRate, (pass - may) as u64);
+            return Ok(settled + pass - may);
+        }
         match sent.error {
             None => Ok(settled),
             Some(error) => Err((settled, error)),

@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use wmproxy_net::limit::Direction;
 use wmproxy_net::record::{Record, UdpDrop};
 use wmproxy_net::udp::{BATCH, Batch, Message, Sent, Train, UdpSocket};
 use wmproxy_runtime::clock;
 use wmproxy_wire::flow::FlowId;
 
 use super::requests::load;
-use super::{Inner, flows, now};
+use super::{Inner, flows, now, police};
 
 impl Inner {
     /// The task of a flow: receives from its peer until the flow has ended.
@@ -26,7 +27,7 @@ impl Inner {
                 catch_unwind(AssertUnwindSafe(|| self.pass_back(batch, id, client, local)))
             };
             match socket.receive(pass_back).await {
-                Ok(Ok(true)) => {}
+                Ok(Ok(true)) => self.tell_oldest(),
                 Ok(Ok(false)) => return,
                 // Without its task the flow would take requests and never answer.
                 Ok(Err(_)) => return self.abandon(id),
@@ -52,9 +53,20 @@ impl Inner {
         let metrics = self.listener.borrow().metrics.clone();
         metrics.blocks.local().udp_batch_from_peer.record(total as u64);
         let mut table = self.table.borrow_mut();
-        let responses = table.on_response(now(), id, total as u64);
+        let mut responses = table.on_response(now(), id, total as u64);
+        let flow = match &mut responses.ended {
+            Some(ended) => Some(&mut ended.value),
+            None => table.get_mut(id),
+        };
+        let pass = responses.pass as usize;
+        let police = flow.and_then(|flow| flow.police.as_deref_mut());
+        let gate = &self.listener.borrow().gate;
+        let may = police::admit(police, gate, Direction::Down, messages.iter().flatten(), 0, pass);
+        if may < pass {
+            self.count_drop(UdpDrop::OverRate, (pass - may) as u64);
+        }
         let mut train = Train::to_client(&self.socket, client, local, &metrics.blocks.local().udp_batch_out);
-        let mut left = responses.pass as usize;
+        let mut left = may;
         for message in messages.iter().flatten() {
             let take = left.min(message.count());
             load(&batch, std::slice::from_ref(message), 0, take, &mut train);
@@ -69,7 +81,7 @@ impl Inner {
         }
         if sent.error.is_some() {
             // The client's address can't be reached. The flow ends by its timeout if that stays so.
-            let unsent = responses.pass as usize - sent.settled();
+            let unsent = may - sent.settled();
             self.count_drop(UdpDrop::Unreachable, unsent as u64);
         }
         if sent.unfit > 0 {
@@ -96,7 +108,7 @@ impl Inner {
 fn note(flow: &mut flows::Flow, sent: &Sent) {
     if !flow.answered {
         flow.answered = true;
-        flow.lease.succeeded(None, clock::now().0);
+        flow.lease.answered(flow.record.age(), clock::now().0);
     }
     Record::add_datagrams_out(&mut flow.record, sent.datagrams as u64, sent.bytes as u64);
 }
