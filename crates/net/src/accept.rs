@@ -23,6 +23,7 @@ use crate::limit::Permit;
 use crate::listen::{BACKLOG, Listener};
 use crate::pressure;
 use crate::record::{AcceptErrorKind, AccessLog, Outcome, Record};
+use crate::sockopt;
 use crate::stream::Stream;
 use crate::sys;
 
@@ -89,12 +90,14 @@ impl Accepting {
     pub fn replace(&self, listener: Arc<Listener>, service: Service) {
         self.acceptor.listener.replace(listener);
         self.acceptor.service.replace(service);
-        Ok(())
     }
 
     /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
     pub fn finish(self) {
-        // Bounded, for the socket still listens: a storm must not keep the worker here.
+        // Or whoever came between the last look and the close would be let in by the kernel and then be reset. Where the
+        // system can't do that, so it is.
+        let _ = sockopt::refuse_newcomers(self.acceptor.socket.get_ref());
+        // Bounded, for there the socket still listens: a storm must not keep the worker here.
         for _ in 0..BACKLOG {
             let permit = self.acceptor.listener.borrow().gate.try_enter();
             match permit.map(|permit| self.acceptor.accept(permit)) {
@@ -175,19 +178,20 @@ impl Acceptor {
             Ok(stream) => stream,
             Err(_) => return record.close(Outcome::NoResources),
         };
-        if let Some(client) = client
-            && !permit.claim(client.ip())
+        let mut conn = Conn { stream, record, permit };
+        if !serve.speaks_for_another(client)
+            && let Err(refused) = conn.claim()
         {
-            record.close(Outcome::ClientLimit);
-            return stream.reset_on_close();
+            conn.record.close(refused);
+            return conn.stream.reset_on_close();
         }
         // Known beforehand, unless the listener has several addresses.
         if listener.bound.has_many_addresses()
             && let Ok(Address::Inet(local)) = conn.stream.local_address()
         {
-            record.local = Some(local.ip());
+            conn.record.local = Some(local.ip());
         }
-        self.scope.spawn_boxed(serve.serve(Conn { stream, record, permit }));
+        self.scope.spawn_boxed(serve.serve(conn));
     }
 
     /// Rests until there are descriptors again.

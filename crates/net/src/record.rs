@@ -456,6 +456,11 @@ impl Record {
         }
     }
 
+    /// How long ago it was opened.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Says how it ended. The first word counts.
     pub fn close(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);

@@ -1,5 +1,6 @@
 //! The options of `[[stream]]`, and what the data plane takes from them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wmproxy_net::acl::{Acl, Prefix};
 use wmproxy_net::addr::{ListenSpec, Protocol};
+use wmproxy_net::limit::Limits;
 use wmproxy_net::options::{AccessLogOptions, OneOrMany, Toggle};
 use wmproxy_net::preface::{Trusted, TrustedProxy};
 use wmproxy_net::relay::Splice;
 use wmproxy_net::sockopt::{Dscp, Interface, Keepalive, ListenSocket, Source, TcpOptions, Way};
+use wmproxy_net::tls::{AcceptorSpec, ListenerTls};
 use wmproxy_wire::bucket::Frequency;
 use wmproxy_wire::units::{ByteRate, CountRate, HumanDuration, Secret};
 
@@ -38,6 +41,32 @@ pub struct StreamOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
     pub upstream: Option<OneOrMany<String>>,
+    /// Upstreams by the server name that the client asks for in TLS (SNI), which is read without decrypting
+    /// anything: a name, `"*.example.com"` for every name below `example.com`, however many labels more it
+    /// has, and `default` for everybody else, without which `upstream` is, and without that the connection is
+    /// closed. The exact name goes before the longest wildcard. What is no TLS is closed. With Encrypted
+    /// Client Hello the outer name counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sni: BTreeMap<String, OneOrMany<String>>,
+    /// Upstreams by an application protocol that the client offers in TLS (ALPN), such as `h2` or
+    /// `"acme-tls/1"`. Of several the client's first counts, and any of them before its server name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alpn: BTreeMap<String, OneOrMany<String>>,
+    /// Proxies that connections come through: addresses, prefixes, and `unix` for whoever connects to a unix
+    /// socket. Each of them has to begin with a PROXY header (version 1 or 2), or is closed; the client that it
+    /// names counts for `allow`, `deny`, limits, balancing and logs. From anybody else such a header is
+    /// ordinary data.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub accept_proxy_protocol: OneOrMany<TrustedProxy>,
+    /// How long a client may take for what has to come before its data: the PROXY header, the TLS handshake,
+    /// the ClientHello to route by, all of them together.
+    #[serde(default = "preface_timeout")]
+    pub preface_timeout: HumanDuration,
+    /// Ends the clients' TLS: a table with `cert` and `key`, a list of such tables of which a client gets the one for
+    /// the name it asks for, or `"self-signed"` for development. The files are read again when they change. Only for
+    /// tcp listeners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
     /// How long a connection or flow may be without traffic in either direction before it ends: by default
     /// `10m` for tcp and `60s` for udp.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +79,28 @@ pub struct StreamOptions {
     /// The most connections, or flows, at a time of one client address; 0 is no limit.
     #[serde(default)]
     pub per_client_connections: u32,
+    /// How often one client address may come: new connections, or flows, in a time, as in `"10/s"` or
+    /// `"600/m"`. More are reset at once, and for udp their datagrams dropped. IPv6 clients count by their
+    /// /64. By default there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_client_rate: Option<CountRate>,
+    /// How many a client of `per_client_rate` may open at once after it was quiet: by default as many as the
+    /// rate names, so 10 for `"10/s"` and 600 for `"600/m"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_client_burst: Option<u32>,
+    /// How fast the bytes of each connection pass: `up` from the client, `down` to it, as in
+    /// `{ up = "4m/s", down = "10m/s" }`. What is too fast waits; for udp, where this is the rate of each
+    /// flow, datagrams over it are dropped. By default there is no limit.
+    #[serde(default, skip_serializing_if = "RateLimit::is_off")]
+    pub rate_limit: RateLimit,
+    /// The same for all connections, or flows, of a listener together, over all workers; those that wait get
+    /// their turns one after the other.
+    #[serde(default, skip_serializing_if = "RateLimit::is_off")]
+    pub listener_rate_limit: RateLimit,
+    /// Whether the kernel passes the bytes of tcp connections from socket to socket (splice) once they come in
+    /// bulk: `auto`, or `off` for copying everything.
+    #[serde(default)]
+    pub splice: Splice,
     /// Who may come: addresses and prefixes. Of `allow` and `deny` the longest prefix that holds the client
     /// decides, and `deny` when both say the same. Whoever is in neither may come unless `allow` names somebody.
     #[serde(default, skip_serializing_if = "is_empty")]
@@ -68,7 +119,7 @@ pub struct StreamOptions {
     #[serde(default = "yes")]
     pub tcp_nodelay: bool,
     /// After how long without traffic the kernel asks whether the other side is still there (SO_KEEPALIVE),
-    /// on both sides; `false` is never.
+    /// on both sides; `false` is never. A table says more: `{ idle = "60s", interval = "10s", count = 3 }`.
     #[serde(default = "off")]
     pub tcp_keepalive: Toggle<Keepalive>,
     /// How long data that was sent may go without an answer before the connection counts as dead
@@ -169,14 +220,28 @@ pub struct UdpOptions {
 pub struct StreamSpec {
     /// The listener's name.
     pub name: Arc<str>,
-    /// The upstream group's name.
-    pub group: Arc<str>,
+    /// Where to go: the names of upstream groups.
+    pub routes: Arc<Routes<Arc<str>>>,
+    /// Who has to begin with a PROXY header.
+    pub trusted: Option<Trusted>,
+    /// See [`StreamOptions::preface_timeout`]; never zero.
+    pub preface_timeout: Duration,
+    /// What its TLS is made of, if it ends the clients'. The config's reader sets it: it knows where files lie.
+    pub tls: Option<AcceptorSpec>,
     /// See [`StreamOptions::idle_timeout`]; never zero.
     pub idle_timeout: Duration,
     /// The most connections or flows at a time; 0 is no limit.
     pub max_connections: u32,
     /// The most connections or flows at a time of one client address; 0 is no limit.
     pub per_client_connections: u32,
+    /// How often one client may come.
+    pub per_client: Option<Frequency>,
+    /// Of each connection or flow.
+    pub rate_limit: RateLimit,
+    /// Of all together.
+    pub listener_rate_limit: RateLimit,
+    /// Whether bulk is spliced.
+    pub splice: Splice,
     /// Who may come.
     pub acl: Acl,
     /// See [`UdpOptions::max_requests`]; 0 is no limit.
@@ -208,22 +273,48 @@ impl Default for StreamOptions {
             name: None,
             listen: None,
             upstream: None,
+            sni: BTreeMap::new(),
+            alpn: BTreeMap::new(),
+            accept_proxy_protocol: OneOrMany::default(),
+            preface_timeout: preface_timeout(),
+            tls: None,
             idle_timeout: None,
             max_connections: None,
             per_client_connections: 0,
+            per_client_rate: None,
+            per_client_burst: None,
+            rate_limit: RateLimit::default(),
+            listener_rate_limit: RateLimit::default(),
+            splice: Splice::default(),
             allow: OneOrMany::default(),
             deny: OneOrMany::default(),
             udp: UdpOptions::default(),
             access_log: None,
             tcp_nodelay: yes(),
             tcp_keepalive: off(),
+            tcp_user_timeout: None,
+            tcp_fast_open: false,
+            mptcp: false,
+            interface: None,
+            mark: 0,
+            dscp: None,
+            transparent: false,
+            source: None,
+            bridge: None,
+            bridge_url: None,
+            bridge_host: OneOrMany::default(),
+            bridge_path: None,
+            bridge_origin: OneOrMany::default(),
+            bridge_subprotocol: OneOrMany::default(),
+            bridge_headers: BTreeMap::new(),
+            bridge_ping: None,
         }
     }
 }
 
 impl StreamOptions {
     /// The listeners' settings with every default filled in.
-    pub fn spec(&self, name: Arc<str>, group: Arc<str>, protocol: Protocol) -> StreamSpec {
+    pub fn spec(&self, name: Arc<str>, routes: Arc<Routes<Arc<str>>>, protocol: Protocol) -> StreamSpec {
         let (idle_timeout, max_connections) = match protocol {
             Protocol::Tcp => (TCP_IDLE_TIMEOUT, 0),
             Protocol::Udp => (UDP_IDLE_TIMEOUT, UDP_MAX_FLOWS),
@@ -231,10 +322,17 @@ impl StreamOptions {
         let nets = |list: &OneOrMany<Prefix>| list.0.iter().map(|p| p.net()).collect::<Vec<_>>();
         StreamSpec {
             name,
-            group,
+            routes,
+            trusted: Trusted::new(&self.accept_proxy_protocol.0),
+            preface_timeout: self.preface_timeout.get(),
+            tls: None,
             idle_timeout: self.idle_timeout.map_or(idle_timeout, HumanDuration::get),
             max_connections: self.max_connections.unwrap_or(max_connections),
             per_client_connections: self.per_client_connections,
+            per_client: self.per_client_rate.map(|rate| Frequency::new(rate, self.per_client_burst)),
+            rate_limit: self.rate_limit,
+            listener_rate_limit: self.listener_rate_limit,
+            splice: self.splice,
             acl: Acl::new(&nets(&self.allow), &nets(&self.deny)),
             max_requests: self.udp.max_requests,
             max_responses: self.udp.max_responses,
@@ -277,6 +375,12 @@ fn is_empty<T>(list: &OneOrMany<T>) -> bool {
     list.0.is_empty()
 }
 
+/// A ClientHello follows the connection within two round trips, a handshake is done in three: even over a satellite
+/// well below this.
+fn preface_timeout() -> HumanDuration {
+    HumanDuration::from_secs(10)
+}
+
 fn yes() -> bool {
     true
 }
@@ -289,12 +393,16 @@ fn off() -> Toggle<Keepalive> {
 mod tests {
     use super::*;
 
+    fn routes() -> Arc<Routes<Arc<str>>> {
+        Arc::new(Routes::to(Arc::from("g")))
+    }
+
     #[test]
     fn defaults_follow_the_protocol() {
         let options = StreamOptions::default();
-        let tcp = options.spec("a".into(), "g".into(), Protocol::Tcp);
+        let tcp = options.spec("a".into(), routes(), Protocol::Tcp);
         assert_eq!((tcp.idle_timeout, tcp.max_connections), (Duration::from_secs(600), 0));
-        let udp = options.spec("a".into(), "g".into(), Protocol::Udp);
+        let udp = options.spec("a".into(), routes(), Protocol::Udp);
         assert_eq!((udp.idle_timeout, udp.max_connections), (Duration::from_secs(60), 16_384));
         assert!(udp.acl.is_open());
     }
@@ -309,25 +417,12 @@ mod tests {
             ..StreamOptions::default()
         };
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let spec = options.spec("a".into(), "g".into(), protocol);
+            let spec = options.spec("a".into(), routes(), protocol);
             assert_eq!((spec.idle_timeout, spec.max_connections), (Duration::from_secs(5), 7));
-            assert_eq!(spec.tcp_keepalive, Some(Duration::from_secs(30)));
-            tcp_user_timeout: None,
-            tcp_fast_open: false,
-            mptcp: false,
-            interface: None,
-            mark: 0,
-            dscp: None,
-            transparent: false,
-            source: None,
-            bridge: None,
-            bridge_url: None,
-            bridge_host: OneOrMany::default(),
-            bridge_path: None,
-            bridge_origin: OneOrMany::default(),
-            bridge_subprotocol: OneOrMany::default(),
-            bridge_headers: BTreeMap::new(),
-            bridge_ping: None,
+            assert_eq!(
+                spec.socket.tcp.keepalive.map(|keepalive| keepalive.idle),
+                Some(Duration::from_secs(30))
+            );
             assert!(!spec.acl.permits("10.1.1.1".parse().unwrap()));
         }
     }

@@ -46,6 +46,11 @@ impl Alpn {
     }
 }
 
+/// A host name in the form that a [`ClientHello`] has it, for comparison. None if no client could ask for it.
+pub fn host_name(name: &[u8]) -> Option<Box<str>> {
+    name::normalize(name).flatten()
+}
+
 /// What bytes turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {

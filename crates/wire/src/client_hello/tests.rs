@@ -110,6 +110,8 @@ fn names_are_held_to_the_rules_for_hosts() {
     ] {
         assert_eq!(name_of(host.as_bytes()), Err(HelloError::Malformed("its server name")), "{host:?}");
     }
+    assert_eq!(host_name(b"A.b."), Some("a.b".into()));
+    assert_eq!((host_name(b"192.0.2.1"), host_name(b"")), (None, None));
     assert_eq!(name_of(&[0xff]), Err(HelloError::Malformed("its server name")));
 }
 

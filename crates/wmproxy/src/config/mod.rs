@@ -7,6 +7,7 @@
 //! at, and what only follows from a dropped value is not reported. What must not live here is anything that
 //! acts on a plan; nothing is bound, resolved or started. Of the machine only files and the environment count.
 
+mod bridge;
 mod de;
 mod expand;
 mod include;
@@ -20,11 +21,13 @@ pub(crate) mod problem;
 #[cfg(test)]
 mod reference;
 mod resolve;
+mod routes;
 mod secrets;
 mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod toml;
 mod tree;
 mod yaml;
