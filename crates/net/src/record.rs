@@ -147,6 +147,18 @@ pub enum UdpDrop {
     OverRate,
     /// The listener is going: it begins no more flows.
     Draining,
+    /// A proxy that is trusted sent a datagram that needs a PROXY header, and has none or a broken one.
+    BadProxyHeader,
+    /// Nothing that begins a QUIC connection, on a listener that routes by it and has no default.
+    NotQuic,
+    /// A QUIC hello that is broken, too large or in too many pieces.
+    BadClientHello,
+    /// No route for the name that the client asks for, and no default.
+    NoRoute,
+    /// Held until its client's hello is complete, which did not come within `preface_timeout`.
+    PrefaceTimeout,
+    /// Held until its client's hello is complete, and let go because there were too many.
+    PrefaceLimit,
     /// No peer, or no socket for a new flow.
     NoFlow,
     /// The peer's socket took no more.
@@ -169,6 +181,12 @@ impl UdpDrop {
         UdpDrop::RateLimited,
         UdpDrop::OverRate,
         UdpDrop::Draining,
+        UdpDrop::BadProxyHeader,
+        UdpDrop::NotQuic,
+        UdpDrop::BadClientHello,
+        UdpDrop::NoRoute,
+        UdpDrop::PrefaceTimeout,
+        UdpDrop::PrefaceLimit,
         UdpDrop::NoFlow,
         UdpDrop::PeerFull,
         UdpDrop::ClientFull,
@@ -185,6 +203,12 @@ impl UdpDrop {
             UdpDrop::RateLimited => "rate_limited",
             UdpDrop::OverRate => "over_rate",
             UdpDrop::Draining => "draining",
+            UdpDrop::BadProxyHeader => "bad_proxy_header",
+            UdpDrop::NotQuic => "not_quic",
+            UdpDrop::BadClientHello => "bad_client_hello",
+            UdpDrop::NoRoute => "no_route",
+            UdpDrop::PrefaceTimeout => "preface_timeout",
+            UdpDrop::PrefaceLimit => "preface_limit",
             UdpDrop::NoFlow => "no_flow",
             UdpDrop::PeerFull => "peer_full",
             UdpDrop::ClientFull => "client_full",

@@ -190,6 +190,14 @@ impl Group {
         self.set.load().lease(&self.request(key, tried, now_ms))
     }
 
+    /// Leases `peer` once more, for a connection that it has already and that goes on from elsewhere: nobody else could
+    /// take it, so neither the state of the peer nor its `max_connections` counts.
+    pub fn lease_again(&self, peer: &Arc<Peer>, now_ms: u64) -> Lease {
+        peer.enter(0);
+        peer.count_lease();
+        Lease::new(Arc::clone(peer), Arc::clone(&self.policy), now_ms, 0)
+    }
+
     fn request<'a>(&'a self, key: &'a LeaseKey, tried: &'a [Arc<Peer>], now: u64) -> Request<'a> {
         Request { key, tried, now, policy: &self.policy, slow_start_ms: self.slow_start_ms }
     }

@@ -167,17 +167,16 @@ mod tests {
                 let smaller = Table::new(&rest);
                 let in_rest = |i: usize| (i != gone).then(|| i - usize::from(i > gone));
                 let moved = disrupted(&full, &smaller, in_rest);
-                // Figure 12 of the paper: a hundred entries a member move some percent of the others'. Measured here:
-                // 2.4 % at most.
-                eprintln!("{count} {gone}: {}", moved as f64 / full.0.len() as f64);
-                assert!(moved * 100 < full.0.len() * 4, "{count}: {moved} of {} moved", full.0.len());
+                // Section 5.3 of the paper has some percent at a hundred entries a member. Seen here: 0.04 % with three
+                // members, 0.5 % with fifty and 0.8 % with two hundred.
+                assert!(moved * 100 < full.0.len(), "{count}: {moved} of {} moved", full.0.len());
                 // Read the other way: one comes. Only entries that it does not get itself can move needlessly.
                 let in_all = |i: usize| if i >= gone { i + 1 } else { i };
                 let needless = smaller.0.iter().zip(&full.0);
                 let needless = needless.filter(|(s, f)| {
                     usize::from(**f) != gone && in_all(usize::from(**s)) != usize::from(**f)
                 });
-                assert!(needless.count() * 100 < full.0.len() * 4);
+                assert!(needless.count() * 100 < full.0.len());
             }
         }
     }

@@ -38,6 +38,14 @@ pub enum Balance {
 }
 
 impl Balance {
+    /// What about a client decides, where anything does.
+    pub fn hash_key(self) -> Option<HashKey> {
+        match self {
+            Balance::Hash(key) | Balance::Maglev(key) => Some(key),
+            _ => None,
+        }
+    }
+
     /// The word in the config and in the status.
     pub fn as_str(self) -> &'static str {
         match self {

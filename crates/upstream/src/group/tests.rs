@@ -198,3 +198,115 @@ fn the_second_address_of_localhost_stands_by() {
     runtime.block_on(group.resolve_once(&crate::Resolver::new(&[]))).unwrap();
     assert_eq!(next(&group, 3, 0), ["127.0.0.1:1"; 3]);
 }
+
+/// How many of `count` leases, each over at once, a server gets.
+fn share(group: &Group, address: &str, count: usize, now: u64) -> usize {
+    next(group, count, now).iter().filter(|given| *given == address).count()
+}
+
+#[test]
+fn who_comes_back_starts_slowly() {
+    for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
+        let group = group(three(), |spec| {
+            spec.balance = balance;
+            spec.slow_start = Duration::from_secs(30);
+        });
+        let even = |share: usize| share.abs_diff(700) < 100;
+        assert!(even(share(&group, "10.0.0.1:1", 2100, 0)), "all are new at start");
+        fail(&group, "10.0.0.1:1", 1);
+        group.peers()[0].succeeded(2, None, 20_000);
+        // A tenth of one in 2.1, then half of one in 2.5, then its third.
+        for (now, weight) in [(20_000, 0.1), (33_334, 0.5), (50_000, 1.0)] {
+            let ideal = 2100.0 * weight / (2.0 + weight);
+            let got = share(&group, "10.0.0.1:1", 2100, now) as f64;
+            assert!((got - ideal).abs() < 100.0, "{balance:?} at {now}: {got} for {ideal}");
+        }
+    }
+}
+
+#[test]
+fn a_slow_start_by_hash_gives_a_clients_peer_back_for_good() {
+    for balance in [Balance::Hash(HashKey::ClientIp), Balance::Maglev(HashKey::ClientIp)] {
+        let group = group(three(), |spec| {
+            spec.balance = balance;
+            spec.slow_start = Duration::from_secs(30);
+        });
+        let pick = |n: u16, now: u64| {
+            let client = ([192, 0, (n >> 8) as u8, n as u8], 1).into();
+            group.lease(&LeaseKey::of_client(Some(client)), &[], now).unwrap().address().to_string()
+        };
+        let at = |now: u64| (0..900).map(|n| pick(n, now)).collect::<Vec<_>>();
+        let settled = at(0);
+        fail(&group, "10.0.0.1:1", 1);
+        group.peers()[0].succeeded(2, None, 20_000);
+        let mut before = at(20_000);
+        for now in [25_000, 35_000, 50_000] {
+            let after = at(now);
+            let moved = before.iter().zip(&after).filter(|(before, after)| before != after);
+            assert!(moved.into_iter().all(|(_, after)| after == "10.0.0.1:1"), "{balance:?} at {now}");
+            before = after;
+        }
+        assert_eq!(before, settled, "{balance:?}");
+    }
+}
+
+#[test]
+fn a_server_that_a_reload_adds_starts_slowly() {
+    let registry = Registry::new();
+    let spec = |servers: Vec<ServerSpec>| GroupSpec {
+        servers,
+        slow_start: Duration::from_secs(3600),
+        ..GroupSpec::inline("g", vec![])
+    };
+    let old = registry.build(spec(three()[..2].to_vec()));
+    let now = clock::now().0;
+    assert_eq!(next(&old, 2, now).len(), 2);
+    let new = registry.build(spec(three()));
+    let percent: Vec<_> = new.snapshot(clock::now().0).peers.iter().map(|peer| peer.share_percent).collect();
+    assert_eq!(percent, [100, 100, 10]);
+    // In a group of which nobody has worked yet, all are equals.
+    let first = Registry::new().build(spec(three()));
+    assert!(first.snapshot(clock::now().0).peers.iter().all(|peer| peer.share_percent == 100));
+}
+
+#[test]
+fn primaries_take_over_from_backups_when_they_return() {
+    let servers =
+        vec![server("10.0.0.1:1"), server("10.0.0.2:1"), ServerSpec { backup: true, ..server("10.0.0.3:1") }];
+    let group = group(servers, |_| {});
+    fail(&group, "10.0.0.1:1", 0);
+    assert_eq!(next(&group, 3, 1), ["10.0.0.2:1"; 3], "one primary is enough");
+    fail(&group, "10.0.0.2:1", 1);
+    assert_eq!(next(&group, 3, 2), ["10.0.0.3:1"; 3]);
+    // The first one's ejection is over: a connection tries it, the rest stays with the backup until that is decided.
+    let mut trial = lease(&group, 10_000);
+    assert_eq!(trial.address().to_string(), "10.0.0.1:1");
+    assert_eq!(next(&group, 3, 10_000), ["10.0.0.3:1"; 3]);
+    trial.succeeded(None, 10_000);
+    assert_eq!(next(&group, 3, 10_000), ["10.0.0.1:1"; 3]);
+}
+
+#[test]
+fn latency_decides_and_survives_a_reload() {
+    let registry = Registry::new();
+    let spec = || GroupSpec {
+        balance: Balance::PeakEwma,
+        servers: three()[..2].to_vec(),
+        ..GroupSpec::inline("g", vec![])
+    };
+    let group = registry.build(spec());
+    // Who is unknown is asked first, and so each of them once.
+    for _ in 0..2 {
+        let mut lease = lease(&group, 1000);
+        let slow = lease.address().to_string() == "10.0.0.1:1";
+        lease.succeeded(Some(Duration::from_millis(if slow { 40 } else { 1 })), 1000);
+    }
+    assert_eq!(next(&group, 50, 1001), vec!["10.0.0.2:1"; 50]);
+    let latencies = |group: &Group| -> Vec<_> {
+        group.snapshot(1001).peers.iter().map(|peer| peer.latency_ms.unwrap().round()).collect()
+    };
+    assert_eq!(latencies(&group), [40.0, 1.0]);
+    let again = registry.build(spec());
+    drop(group);
+    assert_eq!(latencies(&again), [40.0, 1.0]);
+}

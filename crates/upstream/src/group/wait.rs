@@ -87,3 +87,6 @@ impl Group {
         self.set.load().lease_or_full(&self.request(key, tried, clock::now().0))
     }
 }
+
+#[cfg(test)]
+mod tests;
