@@ -80,7 +80,7 @@ impl Name {
         Ok(())
     }
 
-    fn learn(&self, answer: Answer) {
+    pub(crate) fn learn(&self, answer: Answer) {
         let mut state = self.state();
         let old_of =
             |v4: bool| state.addresses.iter().copied().filter(move |ip| ip.is_ipv4() == v4).collect();

@@ -1,0 +1,280 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use wmproxy_net::addr::Address;
+
+use super::*;
+use crate::health::HealthOptions;
+
+/// Long enough for any machine where an answer comes, short enough to wait for where none does.
+const TIMEOUT: &str = r#""timeout": "300ms""#;
+
+fn spec(fields: &str) -> HealthSpec {
+    let options: HealthOptions = serde_json::from_str(&format!("{{ {fields} }}")).unwrap();
+    options.spec([TargetSpec::Address(addr("127.0.0.1:1"))].iter()).unwrap()
+}
+
+fn addr(text: &str) -> Address {
+    Address::Inet(text.parse().unwrap())
+}
+
+async fn check_at(at: SocketAddr, fields: &str) -> CheckResult {
+    let spec = spec(fields);
+    let address = Address::Inet(at);
+    check(&spec, &PeerSocket::default(), &Target::new(&spec, &address, &TargetSpec::Address(address.clone())))
+        .await
+        .1
+}
+
+/// Checks a server that treats its one connection so.
+async fn check_tcp(fields: &str, serve: impl AsyncFnOnce(TcpStream)) -> CheckResult {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let served = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        serve(stream).await;
+        std::future::pending::<CheckResult>().await
+    };
+    tokio::select! {
+        result = check_at(at, fields) => result,
+        result = served => result,
+    }
+}
+
+fn failed(reason: &str) -> CheckResult {
+    CheckResult::Failed(reason.to_owned())
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = vec![];
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// An address that nobody listens on.
+async fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_is_enough_where_nothing_else_is_asked() {
+    assert_eq!(check_tcp("", async |_| {}).await, CheckResult::Passed);
+    assert_eq!(
+        check_at(closed().await, "").await,
+        failed("can't connect: Connection refused (os error 111)")
+    );
+}
+
+#[tokio::test]
+async fn what_is_expected_may_come_in_pieces_and_behind_something_else() {
+    let ping = r#""send": "PING\r\n", "expect": "+PONG""#;
+    let result = check_tcp(ping, async |mut stream| {
+        let mut ping = [0; 6];
+        stream.read_exact(&mut ping).await.unwrap();
+        assert_eq!(&ping, b"PING\r\n");
+        for piece in ["hello\r\n+P", "ON", "G\r\n"] {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        std::future::pending().await
+    });
+    assert_eq!(result.await, CheckResult::Passed);
+    // A server that speaks first.
+    let banner = check_tcp(r#""expect": { "hex": "5353482d" }"#, async |mut stream| {
+        stream.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+    });
+    assert_eq!(banner.await, CheckResult::Passed);
+}
+
+#[tokio::test]
+async fn a_wrong_answer_is_told() {
+    let ping = format!(r#""send": "PING\r\n", "expect": "+PONG", {TIMEOUT}"#);
+    let result = check_tcp(&ping, async |mut stream| {
+        stream.write_all(b"-NOAUTH\r\n").await.unwrap();
+        std::future::pending().await
+    });
+    assert_eq!(result.await, failed(r#"not what was expected within 300ms, but "-NOAUTH\r\n""#));
+    let result = check_tcp(&ping, async |mut stream| {
+        stream.write_all(b"bye").await.unwrap();
+        stream.shutdown().await.unwrap();
+        std::future::pending().await
+    });
+    assert_eq!(result.await, failed(r#"closed before what was expected came, but "bye""#));
+    let result = check_tcp(&ping, async |mut stream| {
+        let _ = stream.read(&mut [0; 64]).await;
+    });
+    assert_eq!(result.await, failed("closed without an answer"));
+    let result = check_tcp(&ping, async |stream| {
+        // Closing with something unread resets.
+        stream.peek(&mut [0]).await.unwrap();
+    });
+    assert_eq!(result.await, failed("the connection failed: Connection reset by peer (os error 104)"));
+    let result = check_tcp(r#""expect": "+PONG""#, async |mut stream| {
+        stream.write_all(&[b'x'; 20_000]).await.unwrap();
+        std::future::pending().await
+    });
+    let quoted = format!("\"{}\"…", "x".repeat(80));
+    let reason = format!("what was expected is not in the first 16384 bytes, which begin with {quoted}");
+    assert_eq!(result.await, failed(&reason));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_fails_in_time() {
+    for (fields, reason) in [
+        (r#""send": "x", "expect": "y""#, "no answer within 300ms"),
+        (r#""type": "http""#, "no answer within 300ms"),
+    ] {
+        let fields = format!("{fields}, {TIMEOUT}");
+        let result = check_tcp(&fields, async |stream| {
+            let _open = stream;
+            std::future::pending().await
+        });
+        assert_eq!(result.await, failed(reason));
+    }
+}
+
+#[tokio::test]
+async fn the_timeout_is_for_all_of_it() {
+    // One byte at a time, each soon enough to keep a timeout for single reads from ever ending.
+    let fields = format!(r#""type": "http", {TIMEOUT}"#);
+    let result = check_tcp(&fields, async |mut stream| {
+        for byte in b"HTTP/1.1 200 OK\r\nServer: slow\r\n".iter().cycle() {
+            if stream.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let CheckResult::Failed(reason) = result.await else { panic!("passed") };
+    assert!(reason.starts_with("not what was expected within 300ms, but \"HTTP/1.1 2"), "{reason}");
+}
+
+#[tokio::test]
+async fn http_asks_properly_and_takes_a_body_in_pieces() {
+    let fields =
+        r#""type": "http", "path": "/healthz?a=1", "host": "a.example", "expect_body": "all is well""#;
+    let result = check_tcp(fields, async |mut stream| {
+        let head = read_head(&mut stream).await;
+        assert!(
+            head.starts_with("GET /healthz?a=1 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: wmproxy/"),
+            "{head}"
+        );
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        let pieces = [
+            "HTTP/1.1 200 O",
+            "K\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nall",
+            " is\r\n5\r\n wel",
+            "l\r\n0\r\n\r\n",
+        ];
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        std::future::pending().await
+    });
+    assert_eq!(result.await, CheckResult::Passed);
+}
+
+#[tokio::test]
+async fn http_tells_what_is_wrong() {
+    let answer = async |fields: &str, answer: Vec<u8>| {
+        check_tcp(&format!(r#""type": "http", {TIMEOUT}{fields}"#), async move |mut stream| {
+            read_head(&mut stream).await;
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+            std::future::pending().await
+        })
+        .await
+    };
+    let unavailable = answer("", b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
+    assert_eq!(unavailable, failed("the status is 503, and 200-399 was expected"));
+    let other = answer(r#", "expect_body": "well""#, b"HTTP/1.1 200 OK\r\n\r\nill".to_vec()).await;
+    assert_eq!(other, failed("the body does not have what was expected, but \"ill\""));
+    let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(64 << 10));
+    let endless = answer("", endless.into_bytes()).await;
+    assert_eq!(endless, failed("the head of the answer is longer than 16384 bytes or 100 fields"));
+}
+
+#[tokio::test]
+async fn a_host_is_what_the_server_is_called() {
+    let plain = spec(r#""type": "http""#);
+    let host =
+        |address: &str, written: &str| Target::new(&plain, &addr(address), &written.parse().unwrap()).host;
+    assert_eq!(host("10.0.0.1:80", "app.internal:80"), "app.internal");
+    assert_eq!(host("10.0.0.1:8080", "app.internal:8080"), "app.internal:8080");
+    assert_eq!(host("10.0.0.1:80", "10.0.0.1:80"), "10.0.0.1");
+    assert_eq!(host("[::1]:81", "[::1]:81"), "[::1]:81");
+    let unix = Address::Unix("/run/x".into());
+    assert_eq!(Target::new(&plain, &unix, &TargetSpec::Address(unix.clone())).host, "localhost");
+    let other = spec(r#""type": "http", "port": 9000"#);
+    let target = Target::new(&other, &addr("10.0.0.1:80"), &"app.internal:80".parse().unwrap());
+    assert_eq!((target.address, target.host.as_str()), (addr("10.0.0.1:9000"), "app.internal:9000"));
+}
+
+/// Checks a server that answers its first datagram with these.
+async fn check_udp(fields: &str, answers: &[&[u8]]) -> CheckResult {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    let served = async {
+        let mut buffer = [0; 64];
+        let (_, from) = socket.recv_from(&mut buffer).await.unwrap();
+        for answer in answers {
+            socket.send_to(answer, from).await.unwrap();
+        }
+        std::future::pending::<CheckResult>().await
+    };
+    tokio::select! {
+        result = check_at(at, fields) => result,
+        result = served => result,
+    }
+}
+
+#[tokio::test]
+async fn a_datagram_is_answered_by_the_right_one() {
+    let ping = format!(r#""type": "udp", "send": {{ "hex": "00ff" }}, "expect": "pong", {TIMEOUT}"#);
+    assert_eq!(check_udp(&ping, &[b"old", b"a pong!"]).await, CheckResult::Passed);
+    assert_eq!(check_udp(&ping, &[]).await, failed("no answer within 300ms"));
+    let wrong = check_udp(&ping, &[b"first", b"ping"]).await;
+    assert_eq!(wrong, failed("not what was expected within 300ms, but \"ping\""));
+}
+
+#[tokio::test]
+async fn silence_is_no_failure_where_no_answer_is_expected() {
+    let ping = format!(r#""type": "udp", "send": "x", {TIMEOUT}"#);
+    assert_eq!(check_udp(&ping, &[]).await, CheckResult::Passed);
+    assert_eq!(check_udp(&ping, &[b""]).await, CheckResult::Passed);
+}
+
+#[tokio::test]
+async fn a_closed_port_fails_with_and_without_an_answer_expected() {
+    let at = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for fields in [r#""type": "udp", "send": "x""#, r#""type": "udp", "send": "x", "expect": "y""#] {
+        let begun = std::time::Instant::now();
+        assert_eq!(
+            check_at(at, fields).await,
+            failed("the port is closed: Connection refused (os error 111)")
+        );
+        assert!(begun.elapsed() < Duration::from_millis(1000), "at once");
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_checked_like_any_other() {
+    let path = std::env::temp_dir().join(format!("wmproxy-check-{}", std::process::id()));
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let spec = spec("");
+    let target = |path: &std::path::Path| {
+        let address = Address::Unix(path.to_owned());
+        Target::new(&spec, &address, &TargetSpec::Address(address.clone()))
+    };
+    assert_eq!(check(&spec, &PeerSocket::default(), &target(&path)).await.1, CheckResult::Passed);
+    drop(listener);
+    std::fs::remove_file(&path).unwrap();
+    let gone = check(&spec, &PeerSocket::default(), &target(&path)).await.1;
+    assert_eq!(gone, failed("can't connect: No such file or directory (os error 2)"));
+}
