@@ -29,7 +29,7 @@ const RESOURCE_RETRY_MAX: Duration = Duration::from_secs(1);
 /// Serves the connections of a listener as its options say.
 #[derive(Debug)]
 pub struct TcpService {
-    spec: StreamSpec,
+    pub(crate) spec: StreamSpec,
     routes: Arc<Routes<Arc<Group>>>,
     /// Ends the clients' TLS.
     tls: Option<Arc<Acceptor>>,

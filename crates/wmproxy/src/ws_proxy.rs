@@ -1,14 +1,15 @@
 //! `wmproxy ws-proxy`: a bridge between TCP and WebSocket, told by the command line alone.
 
-use std::collections::BTreeMap;
-
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
 use wmproxy_net::options::OneOrMany;
-use wmproxy_stream::bridge::options::BridgeMode;
+use wmproxy_net::tls::{PeerTls, PeerTlsOptions};
+use wmproxy_stream::bridge::options::{BridgeMode, BridgeSpec};
 use wmproxy_stream::bridge::url::BridgeUrl;
 use wmproxy_stream::options::StreamOptions;
+use wmproxy_upstream::GroupOptions;
+use wmproxy_upstream::options::ServerOptions;
 use wmproxy_wire::units::{HumanDuration, Secret};
 
 use crate::cli::Cli;
@@ -38,6 +39,12 @@ pub(crate) struct WsProxyArgs {
     /// A field to add to the handshake; may be repeated
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, Secret)>,
+    /// Trust the certificates in this PEM file instead of the system's; with tcp2wss
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
+    /// Believe whoever answers; with tcp2wss
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
     /// Ping the other end of the WebSocket so often, and cut it off when it does not answer
     #[arg(long, value_name = "TIME")]
     ping: Option<HumanDuration>,
@@ -61,10 +68,18 @@ impl WsProxyArgs {
     /// Wrong usage.
     pub(crate) fn check(&self) -> Result<(), clap::Error> {
         let wrong = |message: String| Cli::command().error(ErrorKind::ValueValidation, message);
+        if self.mode != ModeArg::Tcp2wss && (self.ca.is_some() || self.insecure) {
+            return Err(wrong("--ca and --insecure are for --mode tcp2wss".to_owned()));
+        }
         if self.mode != ModeArg::Ws2tcp {
             self.url().map_err(wrong)?;
         }
-        Ok(())
+        // The config says the same, but not in the words of the command line.
+        let problems = BridgeSpec::new(&self.stream()).err().unwrap_or_default();
+        match problems.into_iter().next() {
+            Some((key, message)) => Err(wrong(format!("--{}: {message}", flag(key)))),
+            None => Ok(()),
+        }
     }
 
     /// What a client of a WebSocket server asks for.
@@ -81,25 +96,60 @@ impl WsProxyArgs {
 
     /// The same as a config. Who runs it has asked [`check`](Self::check) before.
     pub(crate) fn options(&self) -> Options {
+        let mut options = Options { stream: vec![self.stream()], ..Options::default() };
+        if self.mode == ModeArg::Tcp2wss {
+            let host = self.url().map_or(String::new(), |url| url.host().to_owned());
+            let tls = PeerTlsOptions {
+                server_name: Some(host),
+                ca: self.ca.clone(),
+                insecure_skip_verify: self.insecure,
+                ..PeerTlsOptions::default()
+            };
+            let group = GroupOptions {
+                servers: vec![ServerOptions::new(self.to.clone())],
+                tls: PeerTls::On(Box::new(tls)),
+                ..GroupOptions::default()
+            };
+            options.upstream.insert(GROUP.to_owned(), group);
+        }
+        options
+    }
+
+    fn stream(&self) -> StreamOptions {
         let many = |one: &Option<String>| OneOrMany(one.iter().cloned().collect());
-        let headers: BTreeMap<String, Secret> = self.header.iter().cloned().collect();
-        let mut stream = StreamOptions {
+        let target = if self.mode == ModeArg::Tcp2wss { GROUP.to_owned() } else { self.to.to_string() };
+        let stream = StreamOptions {
             listen: Some(OneOrMany(vec![self.from.clone()])),
-            upstream: Some(OneOrMany(vec![self.to.to_string()])),
+            upstream: Some(OneOrMany(vec![target])),
             bridge_subprotocol: OneOrMany(self.subprotocol.clone()),
-            bridge_headers: headers,
+            bridge_headers: self.header.iter().cloned().collect(),
             bridge_ping: self.ping,
             ..StreamOptions::default()
         };
-        if self.mode == ModeArg::Ws2tcp {
-            stream.bridge = Some(BridgeMode::Ws2tcp);
-            stream.bridge_host = many(&self.host);
-            stream.bridge_path = self.path.clone();
-        } else {
-            stream.bridge = Some(BridgeMode::Tcp2ws);
-            stream.bridge_url = self.url().ok();
+        match self.mode {
+            ModeArg::Ws2tcp => StreamOptions {
+                bridge: Some(BridgeMode::Ws2tcp),
+                bridge_host: many(&self.host),
+                bridge_path: self.path.clone(),
+                ..stream
+            },
+            ModeArg::Tcp2ws | ModeArg::Tcp2wss => StreamOptions {
+                bridge: Some(BridgeMode::Tcp2ws),
+                bridge_url: self.url().ok(),
+                ..stream
+            },
         }
-        Options { stream: vec![stream], ..Options::default() }
+    }
+}
+
+/// The upstream of a bridge with TLS.
+const GROUP: &str = "server";
+
+/// The flag that a key of the config is said by.
+fn flag(key: &str) -> &str {
+    match key {
+        "bridge_headers" => "header",
+        key => key.strip_prefix("bridge_").unwrap_or("mode"),
     }
 }
 

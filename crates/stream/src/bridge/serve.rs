@@ -1,10 +1,7 @@
 //! The life of a connection that passes a bridge, from its preface to its end.
 
-use std::time::Duration;
-
 use wmproxy_net::conn::Conn;
 use wmproxy_net::record::Outcome;
-use wmproxy_net::relay::Terms;
 use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_upstream::{Dialed, Group};
 use wmproxy_wire::websocket::Role;
@@ -15,9 +12,6 @@ use super::options::{BridgeSpec, Side};
 use super::relay::{self, Ends};
 use crate::tcp::{TcpService, introduction};
 
-/// How long a client may take to ask for a WebSocket: as long as other servers wait for the head of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 impl TcpService {
     /// Serves a connection over a bridge: first whoever comes as a WebSocket asks for it, then a peer is dialled, and
     /// only then does either side get an answer. Boxed by its caller, so that others don't pay for what it holds.
@@ -25,7 +19,8 @@ impl TcpService {
         let granted = match &spec.side {
             Side::Tcp2Ws(_) => None,
             Side::Ws2Tcp(entry) => {
-                match Box::pin(opening::accept(&conn.stream, entry, &spec.protocols, PATIENCE)).await {
+                let patience = self.spec.preface_timeout;
+                match Box::pin(opening::accept(&conn.stream, entry, &spec.protocols, patience)).await {
                     Ok(granted) => Some(granted),
                     Err(outcome) => return conn.record.close(outcome),
                 }
@@ -55,7 +50,7 @@ impl TcpService {
         };
         // The relay has a guard of its own.
         unfinished.disarm();
-        let terms: Terms = self.terms(&conn.permit);
+        let terms = self.terms(&conn.permit);
         let outcome = relay::relay(ends, greeting, spec.ping, terms, &mut conn.record).await;
         conn.record.close(outcome);
     }

@@ -66,7 +66,7 @@ fn payload_comes_out_before_its_frame_is_whole() {
     assert_eq!(step.event, Event::Frame { kind: Kind::Binary, len: 1 << 40, fin: true });
     let used = step.used;
     let step = decoder.decode(&mut bytes[used..]).unwrap();
-    assert_eq!(step.event, Event::Payload(&mut *b"the first of a terabyte".to_vec()));
+    assert_eq!(step.event, Event::Payload(&mut b"the first of a terabyte".to_vec()));
     assert!(decoder.is_within());
 }
 

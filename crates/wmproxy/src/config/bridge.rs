@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wmproxy_net::addr::{AddressSpec, Protocol, TargetSpec};
+use wmproxy_net::tls::ConnectorSpec;
 use wmproxy_stream::bridge::options::{BridgeMode, BridgeSpec};
 use wmproxy_stream::bridge::url::BridgeUrl;
 use wmproxy_stream::options::StreamOptions;
@@ -34,15 +35,42 @@ impl Planner<'_> {
         ["bridge", "bridge_url"].iter().any(|key| self.was_dropped(&path.key(key)))
     }
 
-    /// The group of the one server that a URL names. It bears the scheme, so that nobody else's is the same.
-    pub(super) fn bridge_group(&mut self, url: &BridgeUrl) -> Arc<str> {
-        let name: Arc<str> = url.origin().into();
-        let targets = address_of(url).map(|address| TargetSpec::expand(&address).unwrap_or_default());
-        let spec = || GroupSpec::inline(name.clone(), targets.unwrap_or_default());
+    /// The group of the servers that a URL is asked of. It bears the URL's scheme, so that nobody else's is the same.
+    pub(super) fn bridge_group(
+        &mut self,
+        url: &BridgeUrl,
+        addresses: &str,
+        targets: Vec<TargetSpec>,
+    ) -> Arc<str> {
+        let name: Arc<str> = match url.origin() {
+            origin if addresses == url.address() => origin.into(),
+            origin => format!("{origin} at {addresses}").into(),
+        };
+        let spec = || {
+            let tls = ConnectorSpec {
+                server_name: Some(url.host().to_owned()),
+                alpn: vec![HTTP_1_1.to_owned()],
+                ..ConnectorSpec::default()
+            };
+            GroupSpec { tls: url.is_secure().then_some(tls), ..GroupSpec::inline(name.clone(), targets) }
+        };
         self.groups.entry(name.clone()).or_insert_with(spec);
         name
     }
+
+    /// Reports an upstream of a bridge to `wss` that goes without TLS.
+    pub(super) fn check_secure_group(&mut self, name: &str, stream: &Path) {
+        if self.groups.get(name).is_none_or(|group| group.tls.is_some()) {
+            return;
+        }
+        let message = format!("`wss` is TLS, and upstream `{name}` has none");
+        let found = self.error(&stream.key("bridge_url"), message);
+        self.push(found.hint(format!("add `tls` to [upstream.{name}], or leave out `upstream`")));
+    }
 }
+
+/// What is offered to a server by `wss`, so that it does not choose HTTP/2 (RFC 7301).
+const HTTP_1_1: &str = "http/1.1";
 
 /// The URL that a stream goes to, if it has no other target.
 pub(super) fn target_of(stream: &StreamOptions) -> Option<&BridgeUrl> {
@@ -50,7 +78,13 @@ pub(super) fn target_of(stream: &StreamOptions) -> Option<&BridgeUrl> {
     (stream.bridge == Some(BridgeMode::Tcp2ws) && stream.upstream.is_none()).then_some(url)
 }
 
+/// The URL of a bridge that needs TLS.
+pub(super) fn secure_url(stream: &StreamOptions) -> Option<&BridgeUrl> {
+    let url = stream.bridge_url.as_ref()?;
+    (stream.bridge == Some(BridgeMode::Tcp2ws) && url.is_secure()).then_some(url)
+}
+
 /// Where that is; what is a host in a URL is one in an address.
-pub(super) fn address_of(url: &BridgeUrl) -> Option<AddressSpec> {
-    url.address().parse().ok()
+pub(super) fn address_of(url: &BridgeUrl) -> Vec<AddressSpec> {
+    url.address().parse().into_iter().collect()
 }

@@ -33,14 +33,19 @@ enum Target {
     Named(Arc<str>),
     /// To these addresses; each has one port, or as many as every `listen` has.
     Inline(Vec<AddressSpec>),
-    /// To the server of a bridge.
-    Url(BridgeUrl),
+    /// To the server of a bridge, and where that is.
+    Url(BridgeUrl, Vec<AddressSpec>),
 }
 
 impl Destination {
     /// Whether each port of a listener goes to another one.
     pub(super) fn has_range(&self) -> bool {
-        matches!(&self.target, Target::Inline(addresses) if addresses.iter().any(|address| address.count() > 1))
+        match &self.target {
+            Target::Named(_) => false,
+            Target::Inline(addresses) | Target::Url(_, addresses) => {
+                addresses.iter().any(|address| address.count() > 1)
+            }
+        }
     }
 }
 
@@ -79,7 +84,8 @@ impl Planner<'_> {
     fn default_destination(&mut self, stream: &StreamOptions, path: &Path) -> Option<Destination> {
         let upstream = path.key("upstream");
         if let Some(url) = bridge::target_of(stream) {
-            return Some(Destination { path: upstream, target: Target::Url(url.clone()) });
+            let target = Target::Url(url.clone(), bridge::address_of(url));
+            return Some(Destination { path: upstream, target });
         }
         if stream.upstream.is_none() && self.lacks_bridge(path) {
             return None;
@@ -104,8 +110,26 @@ impl Planner<'_> {
                 self.nowhere(&upstream, "`upstream` is empty: nowhere to go");
                 None
             }
-            Some(list) => self.destination(list, upstream),
+            Some(list) => {
+                let mut destination = self.destination(list, upstream)?;
+                if let Some(url) = bridge::secure_url(stream) {
+                    self.check_secure(&mut destination, url, path);
+                }
+                Some(destination)
+            }
         }
+    }
+
+    /// Sees to it that a bridge to `wss` goes by TLS wherever it goes.
+    fn check_secure(&mut self, destination: &mut Destination, url: &BridgeUrl, stream: &Path) {
+        destination.target = match &destination.target {
+            Target::Inline(addresses) => Target::Url(url.clone(), addresses.clone()),
+            Target::Named(name) => {
+                let name = name.clone();
+                return self.check_secure_group(&name, stream);
+            }
+            Target::Url(..) => return,
+        };
     }
 
     fn name_routes(&mut self, stream: &StreamOptions, path: &Path, table: &mut Routes<Destination>) {
@@ -196,7 +220,7 @@ impl Planner<'_> {
 
     /// A range of target ports maps to ranges of listener ports one by one, so all have to be equally long.
     fn ranges_match(&mut self, target: &Target, listens: &[ListenSpec], path: &Path) -> bool {
-        let Target::Inline(addresses) = target else { return true };
+        let (Target::Inline(addresses) | Target::Url(_, addresses)) = target else { return true };
         let Some(ports) = addresses.iter().map(AddressSpec::count).find(|count| *count > 1) else {
             return true;
         };
@@ -213,14 +237,13 @@ impl Planner<'_> {
 
     fn check_loop(&mut self, listens: &[ListenSpec], target: &Target, place: &Path, stream: &Path) {
         let is_loop = |listen: &ListenSpec| match target {
-            Target::Inline(addresses) => addresses.iter().any(|address| loops::is_own(listen, address)),
+            Target::Inline(addresses) | Target::Url(_, addresses) => {
+                addresses.iter().any(|address| loops::is_own(listen, address))
+            }
             Target::Named(name) => self.groups.get(name).is_some_and(|group| {
                 let mut servers = group.servers.iter().filter(|server| !server.down);
                 servers.any(|server| loops::is_own_server(listen, &server.target))
             }),
-            Target::Url(url) => {
-                bridge::address_of(url).is_some_and(|address| loops::is_own(listen, &address))
-            }
         };
         let Some(listen) = listens.iter().find(|listen| is_loop(listen)) else { return };
         let message = format!("this goes to its own listener {listen}: each connection would open the next");
@@ -240,12 +263,14 @@ impl Planner<'_> {
     fn group_of(&mut self, target: &Target, index: usize) -> Arc<str> {
         let addresses = match target {
             Target::Named(name) => return name.clone(),
-            Target::Url(url) => return self.bridge_group(url),
-            Target::Inline(addresses) => addresses,
+            Target::Inline(addresses) | Target::Url(_, addresses) => addresses,
         };
         let one = |address: &AddressSpec| TargetSpec::expand(&nth_port(address, index)).unwrap_or_default();
         let targets: Vec<TargetSpec> = addresses.iter().flat_map(one).collect();
         let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        if let Target::Url(url, _) = target {
+            return self.bridge_group(url, &names.join(","), targets);
+        }
         let name: Arc<str> = names.join(",").into();
         let spec = || GroupSpec::inline(name.clone(), targets);
         self.groups.entry(name.clone()).or_insert_with(spec);

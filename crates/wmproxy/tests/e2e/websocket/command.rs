@@ -52,6 +52,8 @@ fn wrong_usage_is_told_before_it_starts() {
         (&["-f", ":0", "-t", "a:1"][..], "--mode"),
         (&["-f", ":0", "-t", "ws://a/x", "--mode", "tcp2ws"], "no scheme"),
         (&["-f", ":0", "-t", "a:1", "--mode", "tcp2ws", "--host", "a b"], "--host a b"),
+        (&["-f", ":0", "-t", "a:1", "--mode", "tcp2ws", "--insecure"], "--insecure are for --mode tcp2wss"),
+        (&["-f", ":0", "-t", "a:1", "--mode", "ws2tcp", "--header", "Host: x"], "--header: `Host` belongs"),
         (&["-f", "udp://:0", "-t", "a:1", "--mode", "ws2tcp"], "a bridge is for tcp"),
     ] {
         let dir = wmproxy_testkit::TempDir::new();
