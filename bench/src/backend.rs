@@ -39,7 +39,8 @@ const LISTENER: usize = usize::MAX;
 /// The role `backend`.
 pub(crate) fn run(kind: Kind, dir: &Path) -> Result<()> {
     match kind {
-        Kind::TcpSmall | Kind::Idle | Kind::Setup => echo_tcp(&listen()?),
+        Kind::TcpSmall | Kind::Idle | Kind::Setup | Kind::SetupHello => echo_tcp(&listen()?, false),
+        Kind::SetupProxied => echo_tcp(&listen()?, true),
         Kind::BulkDown | Kind::BulkUp => bulk(&listen()?),
         Kind::Udp | Kind::UdpFlows => echo_udp(),
         Kind::Quic => quic::serve(dir),
@@ -56,9 +57,12 @@ fn listen() -> Result<TcpListener> {
     Ok(listener)
 }
 
-fn echo_tcp(listener: &TcpListener) -> Result<()> {
+/// Echoes what comes; where that is `proxied`, without the PROXY header that it may begin with.
+fn echo_tcp(listener: &TcpListener, proxied: bool) -> Result<()> {
     let mut epoll = Epoll::new()?;
     let mut conns: Vec<Option<TcpStream>> = Vec::new();
+    // Of each connection, whether its header is still to come.
+    let mut fresh: Vec<bool> = Vec::new();
     let mut free: Vec<usize> = Vec::new();
     let mut ready = Vec::new();
     let mut scratch = vec![0; 16 * 1024];
@@ -73,11 +77,16 @@ fn echo_tcp(listener: &TcpListener) -> Result<()> {
                     let slot = free.pop().unwrap_or(conns.len());
                     if slot == conns.len() {
                         conns.push(None);
+                        fresh.push(false);
                     }
                     epoll.add(&stream, slot)?;
                     conns[slot] = Some(stream);
+                    fresh[slot] = proxied;
                 }
-            } else if conns[token].as_mut().is_some_and(|stream| !echo_once(stream, &mut scratch)) {
+            } else if conns[token]
+                .as_mut()
+                .is_some_and(|stream| !echo_once(stream, &mut scratch, &mut fresh[token]))
+            {
                 conns[token] = None;
                 free.push(token);
             }
@@ -86,13 +95,27 @@ fn echo_tcp(listener: &TcpListener) -> Result<()> {
 }
 
 /// Returns what has come; whether the connection lives on.
-fn echo_once(stream: &mut TcpStream, scratch: &mut [u8]) -> bool {
+fn echo_once(stream: &mut TcpStream, scratch: &mut [u8], fresh: &mut bool) -> bool {
     match rustix::net::recv(&*stream, &mut *scratch, RecvFlags::DONTWAIT) {
         Ok((0, _)) => false,
         // The socket itself blocks, so that a full buffer needs no queue here.
-        Ok((len, _)) => stream.write_all(&scratch[..len]).is_ok(),
+        Ok((len, _)) => {
+            let header = if std::mem::take(fresh) { proxy_header(&scratch[..len]) } else { 0 };
+            stream.write_all(&scratch[header..len]).is_ok()
+        }
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
         Err(_) => false,
+    }
+}
+
+/// How long the PROXY header is at the head of `data`; the proxies under test send it whole.
+fn proxy_header(data: &[u8]) -> usize {
+    if data.starts_with(b"\r\n\r\n\0\r\nQUIT\n") && data.len() >= 16 {
+        16 + usize::from(u16::from_be_bytes([data[14], data[15]]))
+    } else if data.starts_with(b"PROXY ") {
+        data.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1)
+    } else {
+        0
     }
 }
 

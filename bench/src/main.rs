@@ -13,6 +13,7 @@ mod backend;
 mod child;
 mod cli;
 mod epoll;
+mod hello;
 mod identity;
 mod load;
 mod page;

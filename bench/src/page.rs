@@ -75,7 +75,7 @@ fn chart(spec: &Spec, series: &Series) -> String {
         })
         .collect();
     let name = match spec.bar {
-        Bar::TimesNginx(factor) => format!("{factor} × nginx"),
+        Bar::Times(rival, factor) => format!("{factor} × {}", rival.name()),
         Bar::AtMost(_) => "bar".to_owned(),
     };
     let limit = report::limit(spec, &summaries).map(|limit| (limit, name.as_str()));

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::Guarded;
-use crate::scenario::Spec;
+use crate::scenario::{Feature, Spec};
 
 /// A proxy that does not answer within this has not started.
 const START: Duration = Duration::from_secs(10);
@@ -21,6 +21,8 @@ const START: Duration = Duration::from_secs(10);
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Variant {
     Wmproxy,
+    /// wmproxy without the scenario's feature.
+    Plain,
     Nginx,
     Haproxy,
     Direct,
@@ -42,11 +44,12 @@ pub(crate) struct Running {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 4] = [Self::Wmproxy, Self::Nginx, Self::Haproxy, Self::Direct];
+    pub(crate) const ALL: [Self; 5] = [Self::Wmproxy, Self::Plain, Self::Nginx, Self::Haproxy, Self::Direct];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wmproxy => "wmproxy",
+            Self::Plain => "wmproxy, plain",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Direct => "direct",
@@ -57,8 +60,47 @@ impl Variant {
     pub(crate) fn serves(self, spec: &Spec) -> bool {
         match self {
             Self::Wmproxy | Self::Nginx => true,
+            Self::Plain => spec.feature != Feature::None,
             Self::Haproxy => !spec.is_udp(),
             Self::Direct => !spec.is_memory(),
+        }
+    }
+}
+
+impl Variant {
+    /// What stands in the places of its config template that depend on the feature.
+    fn lines(self, feature: Feature) -> &'static [(&'static str, &'static str)] {
+        use Feature::{ProxyHeader, ServerName, Splice};
+        match (self, feature) {
+            (Self::Wmproxy, ProxyHeader) => &[("@SERVICE@", ""), ("@GROUP@", "send_proxy_protocol = \"v2\"")],
+            (Self::Wmproxy, ServerName) => {
+                &[("@SERVICE@", "sni = { \"bench.test\" = \"backend\" }"), ("@GROUP@", "")]
+            }
+            (Self::Nginx, ProxyHeader) => {
+                &[("@MAP@", ""), ("@SERVICE@", "proxy_protocol on;"), ("@TARGET@", "@BACKEND@")]
+            }
+            (Self::Nginx, ServerName) => &[
+                ("@MAP@", "map $ssl_preread_server_name $backend { bench.test @BACKEND@; }"),
+                ("@SERVICE@", "ssl_preread on;"),
+                ("@TARGET@", "$backend"),
+            ],
+            (Self::Haproxy, ProxyHeader) => &[("@SERVICE@", ""), ("@SERVER@", "send-proxy-v2")],
+            (Self::Haproxy, ServerName) => &[
+                (
+                    "@SERVICE@",
+                    "tcp-request inspect-delay 5s\n    \
+                     tcp-request content accept if { req.ssl_hello_type 1 }\n    \
+                     use-server backend if { req.ssl_sni -i bench.test }",
+                ),
+                ("@SERVER@", ""),
+            ],
+            (_, Feature::None) | (Self::Plain | Self::Direct, _) => &[
+                ("@SERVICE@", ""),
+                ("@GROUP@", ""),
+                ("@MAP@", ""),
+                ("@TARGET@", "@BACKEND@"),
+                ("@SERVER@", ""),
+            ],
         }
     }
 }
@@ -67,7 +109,7 @@ impl Installed {
     /// Looks for a proxy; the error says what is missing. `Direct` is always there.
     pub(crate) fn find(variant: Variant, wmproxy: &Path) -> Result<Self> {
         let (binary, version_arg) = match variant {
-            Variant::Wmproxy => (wmproxy.to_owned(), "version"),
+            Variant::Wmproxy | Variant::Plain => (wmproxy.to_owned(), "version"),
             Variant::Nginx => (in_path("nginx").context("apt-get install nginx libnginx-mod-stream")?, "-V"),
             Variant::Haproxy => (in_path("haproxy").context("apt-get install haproxy")?, "-v"),
             Variant::Direct => {
@@ -114,9 +156,15 @@ impl Installed {
         let (template, name) = match self.variant {
             Variant::Nginx => (include_str!("../configs/nginx.conf"), "nginx.conf"),
             Variant::Haproxy => (include_str!("../configs/haproxy.cfg"), "haproxy.cfg"),
-            Variant::Wmproxy | Variant::Direct => (include_str!("../configs/wmproxy.toml"), "wmproxy.toml"),
+            Variant::Wmproxy | Variant::Plain | Variant::Direct => {
+                (include_str!("../configs/wmproxy.toml"), "wmproxy.toml")
+            }
         };
-        let config = template
+        let mut config = template.to_owned();
+        for (place, text) in self.variant.lines(spec.feature) {
+            config = config.replace(place, text);
+        }
+        let config = config
             .replace("@LISTEN@", &address.to_string())
             .replace("@BACKEND@", &backend.to_string())
             .replace("@DIR@", &dir.display().to_string())
@@ -142,7 +190,7 @@ impl Installed {
         let args = match self.variant {
             Variant::Nginx => vec!["-c", &config],
             Variant::Haproxy => vec!["-db", "-f", &config],
-            Variant::Wmproxy | Variant::Direct => vec!["run", "-c", &config, "--no-admin"],
+            Variant::Wmproxy | Variant::Plain | Variant::Direct => vec!["run", "-c", &config, "--no-admin"],
         };
         [binary.as_str()].iter().chain(&args).map(|&arg| arg.to_owned()).collect()
     }

@@ -32,7 +32,9 @@ pub(crate) fn table(spec: &Spec, series: &Series) -> String {
     let mut columns = vec![
         column("", &rows, |row| Some(row.variant.name().to_owned())),
         column(spec.figure, &rows, |row| row.figure.map(|figure| with_ends(figure, number))),
-        column("of nginx", &rows, |row| row.ratio.map(|ratio| with_ends(ratio, times))),
+        column(&format!("of {}", spec.rival().name()), &rows, |row| {
+            row.ratio.map(|ratio| with_ends(ratio, times))
+        }),
     ];
     if !spec.is_memory() {
         let head = format!("{} a second", plural(spec.unit));
@@ -64,7 +66,7 @@ pub(crate) fn table(spec: &Spec, series: &Series) -> String {
 /// The Markdown table that opens the page: each scenario with its bar and verdict.
 pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
     let mut text = String::from(
-        "| work | figure | wmproxy | nginx | HAProxy | wmproxy of nginx | bar | |\n|---|---|---:|---:|---:|---:|---:|---|\n",
+        "| work | figure | wmproxy | nginx | HAProxy | wmproxy of its rival | bar | |\n|---|---|---:|---:|---:|---:|---:|---|\n",
     );
     for (spec, series) in measured {
         let rows = series.summaries(spec);
@@ -86,13 +88,13 @@ pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
     text
 }
 
-/// The figure wmproxy may reach at most, where nginx's is known if it takes that.
+/// The figure wmproxy may reach at most, where its rival's is known if it takes that.
 pub(crate) fn limit(spec: &Spec, rows: &[Summary]) -> Option<f64> {
     match spec.bar {
         Bar::AtMost(limit) => Some(limit),
-        Bar::TimesNginx(factor) => {
-            let nginx = rows.iter().find(|row| row.variant == Variant::Nginx)?;
-            Some(nginx.figure?.median * factor)
+        Bar::Times(_, factor) => {
+            let ours = rows.iter().find(|row| row.variant == Variant::Wmproxy)?;
+            Some(ours.figure?.median / ours.ratio?.median * factor)
         }
     }
 }
@@ -103,7 +105,7 @@ fn verdict_line(spec: &Spec, series: &Series) -> String {
 
 fn bar(spec: &Spec) -> String {
     match spec.bar {
-        Bar::TimesNginx(factor) => format!("≤ {factor} × nginx"),
+        Bar::Times(rival, factor) => format!("≤ {factor} × {}", rival.name()),
         Bar::AtMost(limit) => format!("≤ {limit}"),
     }
 }
@@ -114,7 +116,7 @@ fn verdict(spec: &Spec, series: &Series) -> &'static str {
         return "wmproxy was not there";
     };
     let reached = match spec.bar {
-        Bar::TimesNginx(factor) => wmproxy.ratio.map(|ratio| ratio.median <= factor),
+        Bar::Times(_, factor) => wmproxy.ratio.map(|ratio| ratio.median <= factor),
         Bar::AtMost(limit) => wmproxy.figure.map(|figure| figure.median <= limit),
     };
     match reached {
@@ -122,7 +124,7 @@ fn verdict(spec: &Spec, series: &Series) -> &'static str {
         _ if series.quick => "not judged, this was a quick run",
         Some(true) => "met",
         Some(false) => "**not met**",
-        None => "not judged, nginx was not there",
+        None => "not judged, its rival was not there",
     }
 }
 

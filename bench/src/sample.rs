@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::Latency;
 use crate::proxies::Variant;
-use crate::scenario::{Scenario, Spec};
+use crate::scenario::{Rival, Scenario, Spec};
 
 /// One run of one proxy in one round.
 #[derive(Clone, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub(crate) struct Summary {
     pub(crate) variant: Variant,
     /// CPU or memory a unit, in the scenario's unit. `None` where there is no proxy.
     pub(crate) figure: Option<Spread>,
-    /// The figure over nginx's of the same round.
+    /// The figure over the rival's of the same round.
     pub(crate) ratio: Option<Spread>,
     /// Units a second.
     pub(crate) rate: Option<Spread>,
@@ -134,14 +134,22 @@ impl Series {
         let own = || self.samples.iter().filter(move |sample| sample.variant == variant);
         let spread = |of: &dyn Fn(&Sample) -> Option<f64>| Spread::of(own().filter_map(of));
         let a_unit = |of: fn(&Cost) -> f64| spread(&|sample| Some(of(&sample.cost?) / sample.units));
-        let nginx = |round: u32| {
+        let of = |variant: Variant, round: u32| {
             let mut samples = self.samples.iter();
-            samples.find(|sample| sample.variant == Variant::Nginx && sample.round == round)?.figure(spec)
+            samples.find(|sample| sample.variant == variant && sample.round == round)?.figure(spec)
+        };
+        let rival = |round: u32| match spec.rival() {
+            Rival::Nginx => of(Variant::Nginx, round),
+            Rival::Plain => of(Variant::Plain, round),
+            Rival::Better => {
+                let both = [of(Variant::Nginx, round), of(Variant::Haproxy, round)];
+                both.into_iter().flatten().reduce(f64::min)
+            }
         };
         Summary {
             variant,
             figure: spread(&|sample| sample.figure(spec)),
-            ratio: spread(&|sample| Some(sample.figure(spec)? / nginx(sample.round)?)),
+            ratio: spread(&|sample| Some(sample.figure(spec)? / rival(sample.round)?)),
             rate: spread(&|sample| Some(sample.units / sample.seconds)),
             p50: spread(&|sample| Some(sample.latency_us?.p50)),
             p99: spread(&|sample| Some(sample.latency_us?.p99)),

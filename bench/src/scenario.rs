@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Choice {
     TcpSmall,
+    TcpPingpong,
     TcpBulk,
     #[value(name = "udp-1200")]
     Udp1200,
@@ -16,6 +17,8 @@ pub(crate) enum Choice {
     UdpGso,
     Idle,
     Setup,
+    SetupProxy,
+    SetupSni,
 }
 
 /// One table of the report.
@@ -23,6 +26,7 @@ pub(crate) enum Choice {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
     TcpSmall,
+    TcpPingpong,
     TcpBulkDown,
     TcpBulkUp,
     #[serde(rename = "udp-1200")]
@@ -33,6 +37,8 @@ pub(crate) enum Scenario {
     UdpGso,
     Idle,
     Setup,
+    SetupProxy,
+    SetupSni,
 }
 
 /// Which pair of load generator and backend does the work.
@@ -46,15 +52,41 @@ pub(crate) enum Kind {
     Quic,
     Idle,
     Setup,
+    /// As `Setup`, and the backend strips a PROXY header.
+    SetupProxied,
+    /// As `Setup` with a ClientHello for a message.
+    SetupHello,
 }
 
 /// What wmproxy is held to.
 #[derive(Clone, Copy)]
 pub(crate) enum Bar {
-    /// At most this many times nginx's figure.
-    TimesNginx(f64),
+    /// At most this many times a rival's figure.
+    Times(Rival, f64),
     /// At most this much, in the scenario's own unit.
     AtMost(f64),
+}
+
+/// Whom wmproxy is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rival {
+    Nginx,
+    /// The better of nginx and HAProxy.
+    Better,
+    /// Itself, without the scenario's feature.
+    Plain,
+}
+
+/// What the proxies do besides relaying.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    None,
+    /// They tell the backend of the client in a PROXY header.
+    ProxyHeader,
+    /// They choose the backend by the server name in the ClientHello.
+    ServerName,
+    /// They may splice, as they do by default; the plain variant of wmproxy must not.
+    Splice,
 }
 
 /// Everything fixed about a scenario.
@@ -80,12 +112,13 @@ pub(crate) struct Spec {
     pub(crate) warmup: u64,
     /// Units that the proxy handles per piece of work: a UDP echo passes the proxy as two datagrams.
     pub(crate) units_per_work: f64,
+    pub(crate) feature: Feature,
     pub(crate) bar: Bar,
 }
 
 const KIB_64: usize = 64 * 1024;
 
-const SPECS: [Spec; 9] = [
+const SPECS: [Spec; 12] = [
     Spec {
         scenario: Scenario::TcpSmall,
         slug: "tcp-small",
@@ -100,7 +133,25 @@ const SPECS: [Spec; 9] = [
         quick: 20_000,
         warmup: 5_000,
         units_per_work: 1.0,
-        bar: Bar::TimesNginx(1.05),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Nginx, 1.05),
+    },
+    Spec {
+        scenario: Scenario::TcpPingpong,
+        slug: "tcp-pingpong",
+        title: "Ping-pong where splicing is allowed",
+        what: "As above with 64 bytes each way. The plain variant is not allowed to splice.",
+        figure: "CPU per request, µs",
+        unit: "request",
+        kind: Kind::TcpSmall,
+        size: 64,
+        parallel: 50,
+        work: 200_000,
+        quick: 20_000,
+        warmup: 5_000,
+        units_per_work: 1.0,
+        feature: Feature::Splice,
+        bar: Bar::Times(Rival::Plain, 1.0),
     },
     Spec {
         scenario: Scenario::TcpBulkDown,
@@ -116,7 +167,8 @@ const SPECS: [Spec; 9] = [
         quick: 400_000_000,
         warmup: 0,
         units_per_work: 1e-9,
-        bar: Bar::TimesNginx(0.6),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Better, 0.45),
     },
     Spec {
         scenario: Scenario::TcpBulkUp,
@@ -132,7 +184,8 @@ const SPECS: [Spec; 9] = [
         quick: 400_000_000,
         warmup: 0,
         units_per_work: 1e-9,
-        bar: Bar::TimesNginx(0.6),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Better, 0.45),
     },
     Spec {
         scenario: Scenario::Udp1200,
@@ -149,7 +202,8 @@ const SPECS: [Spec; 9] = [
         quick: 15_000,
         warmup: 3_000,
         units_per_work: 2.0,
-        bar: Bar::TimesNginx(0.5),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Nginx, 0.5),
     },
     Spec {
         scenario: Scenario::Udp100,
@@ -165,7 +219,8 @@ const SPECS: [Spec; 9] = [
         quick: 15_000,
         warmup: 3_000,
         units_per_work: 2.0,
-        bar: Bar::TimesNginx(0.8),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Nginx, 0.8),
     },
     Spec {
         scenario: Scenario::UdpFlows,
@@ -182,7 +237,8 @@ const SPECS: [Spec; 9] = [
         quick: 15_000,
         warmup: 10_000,
         units_per_work: 2.0,
-        bar: Bar::TimesNginx(1.0),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Nginx, 1.0),
     },
     Spec {
         scenario: Scenario::UdpGso,
@@ -198,7 +254,8 @@ const SPECS: [Spec; 9] = [
         quick: 100_000_000,
         warmup: 20_000_000,
         units_per_work: 1e-9,
-        bar: Bar::TimesNginx(0.2),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Nginx, 0.2),
     },
     Spec {
         scenario: Scenario::Setup,
@@ -214,7 +271,44 @@ const SPECS: [Spec; 9] = [
         quick: 2_000,
         warmup: 500,
         units_per_work: 1.0,
-        bar: Bar::TimesNginx(1.1),
+        feature: Feature::None,
+        bar: Bar::Times(Rival::Nginx, 1.1),
+    },
+    Spec {
+        scenario: Scenario::SetupProxy,
+        slug: "setup-proxy",
+        title: "Connection set-up with a PROXY header",
+        what: "As above, and the proxy tells the backend of the client: wmproxy and HAProxy by PROXY v2, nginx, which \
+               writes nothing else, by v1. The plain variant tells nothing.",
+        figure: "CPU per connection, µs",
+        unit: "connection",
+        kind: Kind::SetupProxied,
+        size: 34,
+        parallel: 32,
+        work: 20_000,
+        quick: 2_000,
+        warmup: 500,
+        units_per_work: 1.0,
+        feature: Feature::ProxyHeader,
+        bar: Bar::Times(Rival::Plain, 1.1),
+    },
+    Spec {
+        scenario: Scenario::SetupSni,
+        slug: "setup-sni",
+        title: "Connection set-up routed by server name",
+        what: "As above with a ClientHello of 517 bytes for a message, by whose server name the proxy chooses the \
+               backend. The plain variant has one for all.",
+        figure: "CPU per connection, µs",
+        unit: "connection",
+        kind: Kind::SetupHello,
+        size: 517,
+        parallel: 32,
+        work: 20_000,
+        quick: 2_000,
+        warmup: 500,
+        units_per_work: 1.0,
+        feature: Feature::ServerName,
+        bar: Bar::Times(Rival::Plain, 1.1),
     },
     Spec {
         scenario: Scenario::Idle,
@@ -231,6 +325,7 @@ const SPECS: [Spec; 9] = [
         quick: 500,
         warmup: 0,
         units_per_work: 1.0,
+        feature: Feature::None,
         bar: Bar::AtMost(2.5),
     },
 ];
@@ -239,6 +334,7 @@ impl Choice {
     fn covers(self, scenario: Scenario) -> bool {
         match self {
             Self::TcpSmall => scenario == Scenario::TcpSmall,
+            Self::TcpPingpong => scenario == Scenario::TcpPingpong,
             Self::TcpBulk => matches!(scenario, Scenario::TcpBulkDown | Scenario::TcpBulkUp),
             Self::Udp1200 => scenario == Scenario::Udp1200,
             Self::Udp100 => scenario == Scenario::Udp100,
@@ -246,6 +342,18 @@ impl Choice {
             Self::UdpGso => scenario == Scenario::UdpGso,
             Self::Idle => scenario == Scenario::Idle,
             Self::Setup => scenario == Scenario::Setup,
+            Self::SetupProxy => scenario == Scenario::SetupProxy,
+            Self::SetupSni => scenario == Scenario::SetupSni,
+        }
+    }
+}
+
+impl Rival {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Better => "the better peer",
+            Self::Plain => "plain",
         }
     }
 }
@@ -262,6 +370,8 @@ impl Kind {
             Self::Quic => "quic",
             Self::Idle => "idle",
             Self::Setup => "setup",
+            Self::SetupProxied => "setup-proxied",
+            Self::SetupHello => "setup-hello",
         }
     }
 
@@ -278,6 +388,14 @@ impl Kind {
 impl Spec {
     pub(crate) fn work(&self, quick: bool) -> u64 {
         if quick { self.quick } else { self.work }
+    }
+
+    /// Whom wmproxy's figure is told as a multiple of; nginx where the bar is no multiple.
+    pub(crate) fn rival(&self) -> Rival {
+        match self.bar {
+            Bar::Times(rival, _) => rival,
+            Bar::AtMost(_) => Rival::Nginx,
+        }
     }
 
     pub(crate) fn is_udp(&self) -> bool {

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Kind::UdpFlows => udp_flows::run(args),
         Kind::Quic => quic::fetch(args),
         Kind::Idle => idle::run(args),
-        Kind::Setup => setup::run(args),
+        Kind::Setup | Kind::SetupProxied | Kind::SetupHello => setup::run(args),
     }
 }
 

@@ -10,7 +10,9 @@ use rustix::net::RecvFlags;
 use super::{LoadReport, await_start, deliver, latency, nanos_since};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
+use crate::hello::client_hello;
 use crate::pattern::message;
+use crate::scenario::Kind;
 
 struct Lane {
     stream: TcpStream,
@@ -61,7 +63,10 @@ impl Lane {
         let opened = Instant::now();
         // Blocking: over loopback the kernel finishes the handshake within the call, whatever the proxy does.
         let mut stream = TcpStream::connect(args.target).context("connect")?;
-        let message = message(args.size, index, seq);
+        let message = match args.kind {
+            Kind::SetupHello => client_hello(args.size),
+            _ => message(args.size, index, seq),
+        };
         stream.write_all(&message)?;
         epoll.add(&stream, index)?;
         Ok(Self { stream, message, opened })
