@@ -94,7 +94,8 @@ impl Variant {
                 ),
                 ("@SERVER@", ""),
             ],
-            (_, Feature::None) | (Self::Plain | Self::Direct, _) => &[
+            (Self::Plain, Splice) => &[("@SERVICE@", "splice = \"off\""), ("@GROUP@", "")],
+            (_, Feature::None | Splice) | (Self::Plain | Self::Direct, _) => &[
                 ("@SERVICE@", ""),
                 ("@GROUP@", ""),
                 ("@MAP@", ""),
