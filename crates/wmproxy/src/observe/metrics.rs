@@ -14,8 +14,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use wmproxy_net::addr::Protocol;
 use wmproxy_net::record::{AcceptErrorKind, ListenerBlock, ListenerMetrics, Outcome, UdpDrop};
+use wmproxy_net::relay::pipes_open;
 use wmproxy_runtime::counter::{Counter, Log2Histogram};
 use wmproxy_upstream::PeerStatus;
+use wmproxy_upstream::health::Health;
 use wmproxy_upstream::status::PeerState;
 
 use super::process::ProcessStats;
@@ -25,10 +27,11 @@ use super::snapshot::Snapshot;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Those outcomes that turn a client away before anything was done for it.
-const REFUSALS: [Outcome; 2] = [Outcome::Denied, Outcome::ClientLimit];
+const REFUSALS: [Outcome; 3] = [Outcome::Denied, Outcome::ClientLimit, Outcome::RateLimited];
 
 /// The states that a peer can be in.
-const PEER_STATES: [PeerState; 4] = [PeerState::Up, PeerState::Ejected, PeerState::Trial, PeerState::Down];
+const PEER_STATES: [PeerState; 5] =
+    [PeerState::Up, PeerState::Ejected, PeerState::Trial, PeerState::Unhealthy, PeerState::Down];
 
 /// The text of a scrape.
 pub(crate) fn text(snapshot: Snapshot) -> String {
@@ -85,6 +88,7 @@ impl Collector for Scrape {
         encode_endings(out, &listeners)?;
         encode_datagrams(out, &listeners)?;
         encode_peers(out, &self.snapshot)?;
+        encode_health(out, &self.snapshot)?;
         self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process, self.snapshot.started))
     }
 }
@@ -129,6 +133,7 @@ impl Snapshot {
             ("wmproxy_config_generation", "Number of the configuration in force", self.generation),
             ("wmproxy_workers", "Threads that carry traffic", self.workers as u64),
             ("wmproxy_tasks", "Connections and other tasks that are alive", self.tasks),
+            ("wmproxy_splice_pipes", "Pipes that bulk passes through, in use or kept for it", pipes_open()),
             ("wmproxy_draining", "1 while the process accepts no more", self.draining.into()),
         ];
         for (name, help, value) in gauges {
@@ -153,10 +158,11 @@ impl Snapshot {
 
 fn encode_listeners(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> fmt::Result {
     type Field = fn(&ListenerBlock) -> &Counter;
-    let counters: [(&str, &str, Field); 3] = [
+    let counters: [(&str, &str, Field); 4] = [
         ("wmproxy_connections_accepted", "Connections accepted and UDP flows begun", |b| &b.accepted),
         ("wmproxy_bytes_in", "Bytes from clients", |b| &b.bytes_in),
         ("wmproxy_bytes_out", "Bytes to clients", |b| &b.bytes_out),
+        ("wmproxy_bytes_spliced", "Bytes of either direction that were not copied", |b| &b.bytes_spliced),
     ];
     for (name, help, field) in counters {
         family(out, (name, help), MetricType::Counter, |m| {
@@ -292,6 +298,17 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Re
         |group: &str, peer: &PeerStatus| [("group", group.to_owned()), ("peer", peer.address.clone())];
     family(
         out,
+        ("wmproxy_upstream_queued", "Connections that wait for a peer of a group that has room"),
+        MetricType::Gauge,
+        |m| {
+            // An older generation's group of the same name may still have waiters.
+            let mut queued = BTreeMap::<&str, u64>::new();
+            snapshot.groups.iter().for_each(|g| *queued.entry(&g.name).or_default() += g.queued as u64);
+            queued.iter().try_for_each(|(group, n)| gauge(m, &[("group", *group)], *n))
+        },
+    )?;
+    family(
+        out,
         ("wmproxy_peer_in_flight", "Connections and UDP flows that a peer has"),
         MetricType::Gauge,
         |m| all.iter().try_for_each(|(group, peer)| gauge(m, &labels(group, peer), peer.in_flight.into())),
@@ -304,6 +321,27 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Re
             })
         })
     })?;
+    family(
+        out,
+        ("wmproxy_peer_latency_seconds", "The moving average that peak_ewma goes by"),
+        MetricType::Gauge,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| match peer.latency_ms {
+                Some(ms) => m.encode_family(&labels(group, peer))?.encode_gauge(&(ms / 1000.0)),
+                None => Ok(()),
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_share_ratio", "How much of its weight counts: less than 1 during a peer's slow start"),
+        MetricType::Gauge,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| {
+                m.encode_family(&labels(group, peer))?.encode_gauge(&(f64::from(peer.share_percent) / 100.0))
+            })
+        },
+    )?;
     type Read = fn(&PeerStatus) -> u64;
     let counters: [(&str, &str, Read); 2] = [
         ("wmproxy_peer_leases", "Connections and UDP flows given to a peer", |p| p.leases),
@@ -328,24 +366,74 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Re
     )
 }
 
+/// Of peers whose health is checked.
+fn encode_health(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let all = peers(snapshot);
+    let checked: Vec<_> = all
+        .iter()
+        .filter_map(|(group, peer)| {
+            let health = peer.health.as_ref()?;
+            Some(([("group", (*group).to_owned()), ("peer", peer.address.clone())], health))
+        })
+        .collect();
+    family(
+        out,
+        ("wmproxy_peer_health", "1 for what its health checks say about a peer"),
+        MetricType::Gauge,
+        |m| {
+            checked.iter().try_for_each(|(labels, health)| {
+                Health::ALL.iter().try_for_each(|state| {
+                    let labels = (labels.clone(), [("state", state.as_str())]);
+                    gauge(m, &labels, (health.state == *state).into())
+                })
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_checks", "Health checks by result; skipped are those that this machine could not do"),
+        MetricType::Counter,
+        |m| {
+            checked.iter().try_for_each(|(labels, health)| {
+                [("passed", health.passed), ("failed", health.failed), ("skipped", health.skipped)]
+                    .iter()
+                    .try_for_each(|(result, n)| count(m, &(labels.clone(), [("result", *result)]), *n))
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_check_duration_seconds", "How long the last health check of a peer took"),
+        MetricType::Gauge,
+        |m| {
+            let lasts = checked.iter().filter_map(|(labels, health)| Some((labels, health.last.as_ref()?)));
+            lasts.into_iter().try_for_each(|(labels, last)| {
+                m.encode_family(labels)?.encode_gauge(&(last.took_ms / 1000.0))
+            })
+        },
+    )
+}
+
 /// The word for a state, here and in the status.
 pub(crate) fn state_word(state: PeerState) -> &'static str {
     match state {
         PeerState::Up => "up",
         PeerState::Ejected => "ejected",
         PeerState::Trial => "trial",
+        PeerState::Unhealthy => "unhealthy",
         PeerState::Down => "down",
     }
 }
 
 /// How often a peer could not be connected to, by kind.
-pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 5] {
+pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 6] {
     let errors = &peer.connect_errors;
     [
         ("refused", errors.refused),
         ("timeout", errors.timeout),
         ("unreachable", errors.unreachable),
         ("reset", errors.reset),
+        ("tls", errors.tls),
         ("other", errors.other),
     ]
 }
