@@ -19,6 +19,7 @@ pub mod nat;
 pub mod pattern;
 pub mod proxy;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 pub mod wait;
 
@@ -29,6 +30,7 @@ pub use nat::Nat;
 pub use pattern::{Pattern, Rng};
 pub use proxy::{Proxy, Setup};
 pub use tcp::{Addr, Conn};
+pub use tls::{Authority, TlsBackend, TlsClient};
 pub use udp::{UdpBackend, UdpClient};
 pub use wait::{eventually, raise_nofile};
 

@@ -39,6 +39,7 @@ pub struct Setup {
     args: Vec<String>,
     nofile: Option<u64>,
     expected: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -51,7 +52,14 @@ impl Setup {
             args: Vec::new(),
             nofile: None,
             expected: Vec::new(),
+            env: Vec::new(),
         }
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// A further argument.
@@ -88,11 +96,11 @@ impl Setup {
     /// # Panics
     /// When it ends instead; prints what it said.
     pub fn start(self) -> Proxy {
-        let Setup { binary, config, dir, args, nofile, expected } = self;
+        let Setup { binary, config, dir, args, nofile, expected, env } = self;
         let path = dir.write(CONFIG, &place(&config, dir.path()));
         let admin = Addr::Unix(dir.join("admin.sock"));
         let mut command = limited(&binary, nofile);
-        command.args(["run", "-c"]).arg(path).arg("--admin").arg(admin.to_string()).args(args);
+        command.args(["run", "-c"]).arg(path).arg("--admin").arg(admin.to_string()).args(args).envs(env);
         command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let log = Log::collect(child.stderr.take().unwrap(), child.stdout.take().unwrap());
