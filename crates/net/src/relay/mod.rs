@@ -62,37 +62,57 @@ impl Terms {
 ///
 /// Both streams are then to be closed, which sends a FIN after an orderly end and else a RST, so that each side learns
 /// that the other did not finish.
-pub async fn relay(client: &Stream, peer: &Stream, terms: Terms, record: &mut Record) -> Outcome {
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold its arguments twice (rust-lang/rust#62958)"
+)]
+pub fn relay<'a>(
+    client: &'a Stream,
+    peer: &'a Stream,
+    terms: Terms,
+    record: &'a mut Record,
+) -> impl Future<Output = Outcome> + 'a {
     let Terms { idle_timeout, splice, up, down } = terms;
     let mut relay = Relay {
+        client,
+        peer,
+        record,
+        idle_timeout,
         up: Lane::new(splice, up),
         down: Lane::new(splice, down),
         cut_by: None,
         last: clock::now(),
         armed: false,
     };
-    let mut watch = None;
-    let sleep = tokio::time::sleep(idle_timeout);
-    tokio::pin!(sleep);
-    // A relay that is dropped before its end was cut off.
-    let unfinished = [ResetOnDrop::new(client), ResetOnDrop::new(peer)];
-    let outcome = poll_fn(|cx| {
-        relay
-            .poll_lanes(cx, client, peer, record)
-            .or_else(|| relay.poll_watch(cx, client, &mut watch))
-            .map_or_else(|| relay.poll_idle(cx, sleep.as_mut(), idle_timeout, record), Poll::Ready)
-    })
-    .await;
-    if outcome == Outcome::Done {
-        unfinished.into_iter().for_each(ResetOnDrop::disarm);
+    async move {
+        let mut watch = None;
+        let sleep = tokio::time::sleep(relay.idle_timeout);
+        tokio::pin!(sleep);
+        // A relay that is dropped before its end was cut off.
+        let unfinished = [ResetOnDrop::new(relay.client), ResetOnDrop::new(relay.peer)];
+        let outcome = poll_fn(|cx| {
+            relay
+                .poll_lanes(cx)
+                .or_else(|| relay.poll_watch(cx, &mut watch))
+                .map_or_else(|| relay.poll_idle(cx, sleep.as_mut()), Poll::Ready)
+        })
+        .await;
+        if outcome == Outcome::Done {
+            unfinished.into_iter().for_each(ResetOnDrop::disarm);
+        }
+        outcome
     }
-    outcome
 }
 
 const CLIENT: Side = Side { reset: Outcome::ClientReset, tls: Outcome::ClientTls };
 const PEER: Side = Side { reset: Outcome::PeerReset, tls: Outcome::PeerTls };
 
-struct Relay {
+/// All in one place: a closure that refers to its parts costs every connection a word for each.
+struct Relay<'a> {
+    client: &'a Stream,
+    peer: &'a Stream,
+    record: &'a mut Record,
+    idle_timeout: Duration,
     /// From the client to the peer.
     up: Lane,
     /// From the peer to the client.
@@ -106,20 +126,14 @@ struct Relay {
     armed: bool,
 }
 
-impl Relay {
+impl<'a> Relay<'a> {
     /// Moves what can be moved; the outcome when that was the last.
-    fn poll_lanes(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &Stream,
-        peer: &Stream,
-        record: &mut Record,
-    ) -> Option<Outcome> {
-        let (up, sent) = self.up.pump(cx, client, peer);
-        let (down, received) = self.down.pump(cx, peer, client);
+    fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Option<Outcome> {
+        let (up, sent) = self.up.pump(cx, self.client, self.peer);
+        let (down, received) = self.down.pump(cx, self.peer, self.client);
         if sent.any || received.any {
-            record.add_bytes(sent.bytes, received.bytes);
-            record.add_spliced(sent.spliced + received.spliced);
+            self.record.add_bytes(sent.bytes, received.bytes);
+            self.record.add_spliced(sent.spliced + received.spliced);
             self.last = clock::now();
         }
         if let Poll::Ready(Err(broken)) = up {
@@ -151,27 +165,21 @@ impl Relay {
     /// because the peer has not taken what it said. Only then is there a watch, so that other connections don't pay.
     ///
     /// A peer is not watched: what it sent before its reset is still an answer, and is passed on as far as it came.
-    fn poll_watch<'a>(
+    fn poll_watch(
         &self,
         cx: &mut Context<'_>,
-        client: &'a Stream,
         watch: &mut Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
     ) -> Option<Outcome> {
         if !self.up.is_deaf() {
             *watch = None;
             return None;
         }
+        let client = self.client;
         let watch = watch.get_or_insert_with(|| Box::pin(client.failed()));
         watch.as_mut().poll(cx).is_ready().then(|| self.cut_by.unwrap_or(Outcome::ClientReset))
     }
 
-    fn poll_idle(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut sleep: Pin<&mut Sleep>,
-        idle_timeout: Duration,
-        record: &Record,
-    ) -> Poll<Outcome> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<Outcome> {
         loop {
             if self.armed && !sleep.is_elapsed() {
                 return Poll::Pending;
@@ -184,10 +192,10 @@ impl Relay {
                 self.last = clock::now();
             }
             let quiet = clock::now().since(self.last);
-            if quiet >= idle_timeout {
-                return Poll::Ready(record.silence());
+            if quiet >= self.idle_timeout {
+                return Poll::Ready(self.record.silence());
             }
-            sleep.as_mut().reset(tokio::time::Instant::now() + (idle_timeout - quiet));
+            sleep.as_mut().reset(tokio::time::Instant::now() + (self.idle_timeout - quiet));
             self.armed = false;
         }
     }
