@@ -213,6 +213,12 @@ pub struct UdpOptions {
     /// The flow takes so many datagrams of the client; its next one begins a new flow, while this one stays
     /// open for the answers still under way. 0 is no limit.
     pub max_requests: u64,
+    /// Follows QUIC connections: when a client's address changes in the middle of one, as behind a NAT, it keeps
+    /// its server. On where `sni`, `alpn` or `hash_key = "quic_cid"` says that it is QUIC anyway.
+    pub quic: bool,
+    /// With `send_proxy_protocol`: puts the header before every datagram, instead of before the first one of each
+    /// flow. For servers such as dnsdist and BIND, and where the first datagram may be lost.
+    pub proxy_protocol_every_datagram: bool,
 }
 
 /// What the data plane needs to know of one listener: nothing is optional any more.
@@ -248,6 +254,10 @@ pub struct StreamSpec {
     pub max_requests: u64,
     /// See [`UdpOptions::max_responses`]; 0 is no limit.
     pub max_responses: u64,
+    /// See [`UdpOptions::quic`].
+    pub quic: bool,
+    /// See [`UdpOptions::proxy_protocol_every_datagram`].
+    pub proxy_protocol_every_datagram: bool,
     /// What is set on the listening sockets, and with them on those of clients.
     pub socket: ListenSocket,
     /// The address that peers see, unless their group says another.
@@ -336,6 +346,8 @@ impl StreamOptions {
             acl: Acl::new(&nets(&self.allow), &nets(&self.deny)),
             max_requests: self.udp.max_requests,
             max_responses: self.udp.max_responses,
+            quic: self.udp.quic,
+            proxy_protocol_every_datagram: self.udp.proxy_protocol_every_datagram,
             socket: self.socket(),
             source: self.source,
             // What is wrong with it is reported by who checks the options.

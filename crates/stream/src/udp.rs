@@ -2,7 +2,14 @@
 //!
 //! What a flow is and when it ends, [`wmproxy_wire::flow`] decides; here are the sockets, the leases and the records.
 
+mod cargo;
+mod cids;
 mod flows;
+mod greeting;
+mod held;
+mod lanes;
+mod opening;
+mod police;
 mod requests;
 mod responses;
 
@@ -14,16 +21,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use wmproxy_net::eviction::Holder;
 use wmproxy_net::listen::Listener;
 use wmproxy_net::record::{AccessLog, UdpDrop};
 use wmproxy_net::udp::{BATCH, Batch, UdpSocket};
-use wmproxy_runtime::clock;
+use wmproxy_runtime::clock::{self, Ticks};
 use wmproxy_runtime::scope::Scope;
 use wmproxy_upstream::Group;
+use wmproxy_upstream::balance::HashKey;
 use wmproxy_wire::flow::{FlowTable, Limits, Now};
 
 use crate::options::StreamSpec;
+use crate::route::Routes;
+use cids::Cids;
 use flows::{Flow, Shunned};
+use held::Held;
+use lanes::Lanes;
+use opening::Opening;
 
 /// A flow without a datagram for so long counts as finished when the process wants to stop: any answer that is still
 /// under way comes sooner, and a stop should not wait for a whole idle timeout.
@@ -38,7 +52,7 @@ pub struct UdpService {
     /// The listener's settings.
     pub spec: StreamSpec,
     /// Where datagrams go.
-    pub group: Arc<Group>,
+    pub routes: Arc<Routes<Arc<Group>>>,
     /// Where records go.
     pub log: Option<Arc<dyn AccessLog>>,
 }
@@ -54,7 +68,16 @@ struct Inner {
     table: RefCell<FlowTable<Flow>>,
     /// Peers that just failed a client, so that its next datagram goes elsewhere.
     shunned: RefCell<Shunned>,
+    /// Flows depend on more than where datagrams come from: on a PROXY header, or on what QUIC tells.
+    is_special: Cell<bool>,
+    /// Clients that have not said yet whom they want.
+    held: RefCell<Held<Opening>>,
+    lanes: Lanes,
+    /// Where QUIC connections go, if the listener is to follow them.
+    cids: RefCell<Option<Arc<Cids>>>,
     mode: Cell<Mode>,
+    /// The table as the other workers see it, for the limit is one for all.
+    holder: Arc<Holder>,
     /// A flow has begun that may end before all others.
     is_sooner: Cell<bool>,
     changed: Notify,
@@ -84,17 +107,24 @@ impl UdpListener {
     ) -> io::Result<UdpListener> {
         let socket = UdpSocket::new(listener.bound.socket(worker))?;
         let table = FlowTable::new(limits(&service.spec));
+        let holder = listener.gate.evictions().join();
         let inner = Rc::new(Inner {
             listener: RefCell::new(listener),
             socket,
             service: RefCell::new(Rc::new(service)),
             table: RefCell::new(table),
             shunned: RefCell::default(),
+            is_special: Cell::new(false),
+            held: RefCell::default(),
+            lanes: Lanes::default(),
+            cids: RefCell::default(),
             mode: Cell::new(Mode::Open),
+            holder,
             is_sooner: Cell::new(false),
             changed: Notify::new(),
             scope: scope.clone(),
         });
+        inner.specialise();
         let listener = UdpListener(Rc::downgrade(&inner));
         scope.spawn(inner.run());
         Ok(listener)
@@ -107,6 +137,7 @@ impl UdpListener {
         inner.listener.replace(listener.clone());
         inner.table.borrow_mut().set_limits(limits(&service.spec));
         inner.service.replace(Rc::new(service.clone()));
+        inner.specialise();
         inner.turn(Mode::Open);
         true
     }
@@ -130,6 +161,14 @@ impl UdpListener {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.0.strong_count() == 0
+    }
+}
+
+impl UdpService {
+    /// Whether QUIC connections are to be known again from another address.
+    fn follows_quic(&self) -> bool {
+        let by_cid = |group: &Arc<Group>| group.spec().balance.hash_key() == Some(HashKey::QuicCid);
+        self.spec.quic || !self.routes.is_plain() || self.routes.destinations().any(by_cid)
     }
 }
 
@@ -159,6 +198,7 @@ impl Inner {
             tokio::select! {
                 biased;
                 () = self.changed.notified() => is_set = false,
+                () = self.holder.asked() => self.make_room(),
                 () = &mut sweep, if is_set => {
                     self.sweep();
                     is_set = false;
@@ -185,19 +225,36 @@ impl Inner {
         }
     }
 
+    /// Gets ready for what the service asks for. What flows there are have learned stays known.
+    fn specialise(&self) {
+        let service = self.service.borrow().clone();
+        let follows = service.follows_quic();
+        if follows && self.cids.borrow().is_none() {
+            self.cids.replace(Some(Cids::of(&self.listener.borrow().gate)));
+        } else if !follows {
+            self.cids.replace(None);
+        }
+        self.is_special.set(follows || service.spec.trusted.is_some());
+    }
+
     fn turn(&self, mode: Mode) {
         self.mode.set(mode);
+        if mode != Mode::Open {
+            self.drop_held();
+        }
         self.changed.notify_one();
     }
 
     /// How long until the next flow may have ended.
     fn next_sweep(&self) -> Option<Duration> {
-        let expiry = self.table.borrow().next_expiry()?;
+        let (flow, held) = (self.table.borrow().next_expiry(), self.held.borrow().next_deadline());
+        let expiry = flow.into_iter().chain(held).min()?;
         let wait = expiry.since(now()).max(SWEEP);
         Some(if self.mode.get() == Mode::Draining { wait.min(SWEEP) } else { wait })
     }
 
     fn sweep(&self) {
+        self.expire_held();
         let now = now();
         loop {
             let mut table = self.table.borrow_mut();
@@ -205,9 +262,12 @@ impl Inner {
                 Mode::Draining => table.pop_quiet(now, DRAIN_QUIET),
                 _ => None,
             };
-            let Some(ended) = ended.or_else(|| table.pop_expired(now)) else { return };
+            let ended = ended.or_else(|| table.pop_expired(now));
             drop(table);
-            flows::close(ended);
+            match ended {
+                Some(ended) => flows::close(ended),
+                None => return self.tell_oldest(),
+            }
         }
     }
 
@@ -217,6 +277,7 @@ impl Inner {
         let forward = |batch: Batch<'_>| {
             let is_full = batch.len() == BATCH;
             let _ = catch_unwind(AssertUnwindSafe(|| self.forward(batch)));
+            self.tell_oldest();
             is_full
         };
         if self.socket.receive(forward).await? {
@@ -225,6 +286,21 @@ impl Inner {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Ends as many flows, the oldest idle ones first, as other workers need places.
+    fn make_room(&self) {
+        for _ in 0..self.holder.take_asked() {
+            let oldest = self.table.borrow_mut().evict_oldest();
+            let Some(oldest) = oldest else { break };
+            flows::close(oldest);
+        }
+        self.tell_oldest();
+    }
+
+    /// Lets the other workers know since when the oldest idle flow here is idle.
+    fn tell_oldest(&self) {
+        self.holder.tell_oldest(self.table.borrow().oldest().map(|now| Ticks(now.as_millis())));
     }
 
     fn count_drop(&self, why: UdpDrop, datagrams: u64) {

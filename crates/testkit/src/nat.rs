@@ -72,7 +72,8 @@ impl Nat {
             let mut buffer = vec![0; 65_536];
             loop {
                 let got = outer.recv(&mut buffer);
-                if !shared.outer.lock().unwrap().as_ref().is_some_and(|current| Arc::ptr_eq(current, &outer)) {
+                if !shared.outer.lock().unwrap().as_ref().is_some_and(|current| Arc::ptr_eq(current, &outer))
+                {
                     return;
                 }
                 let client = *shared.client.lock().unwrap();

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::task::Poll;
 
 use wmproxy_wire::client_hello::{self, ClientHello};
-use wmproxy_wire::proxy_protocol::{self, Endpoints};
+use wmproxy_wire::proxy_protocol::{self, Endpoints, HeaderError};
 
 use crate::record::{Outcome, Preface, Record};
 use crate::stream::Stream;
@@ -75,6 +75,26 @@ pub async fn read_proxy_header(stream: &Stream) -> Result<Proxied, Outcome> {
     bytes.drain(..used);
     stream.unread(bytes);
     Ok(proxied)
+}
+
+/// What version 2 begins with.
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Reads the PROXY header at the front of a datagram, and how many bytes it takes. None if there is none; only version 2
+/// knows datagrams.
+///
+/// # Errors
+/// What is wrong with it. All of it has to be in the one datagram.
+pub fn datagram_header(datagram: &[u8]) -> Result<Option<(Proxied, usize)>, HeaderError> {
+    if !datagram.starts_with(SIGNATURE) {
+        return Ok(None);
+    }
+    match proxy_protocol::parse(datagram, MAX_HEADER)? {
+        proxy_protocol::Parsed::Header(header, used) => Ok(Some((proxied(&header), used))),
+        proxy_protocol::Parsed::NeedMore(_) | proxy_protocol::Parsed::NotProxy => {
+            Err(HeaderError::Malformed("it is cut off"))
+        }
+    }
 }
 
 fn proxied(header: &proxy_protocol::Header<'_>) -> Proxied {

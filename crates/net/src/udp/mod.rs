@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use wmproxy_runtime::moderation;
 
 use crate::pressure;
+use crate::sockopt::PeerSocket;
 use crate::sys;
 use crate::sys::datagram::Inbox;
 
@@ -73,6 +74,12 @@ impl Message {
         if self.segment == 0 { 1 } else { self.len.div_ceil(self.segment).max(1) }
     }
 
+    /// The bytes of each of them.
+    pub fn sizes(&self) -> impl Iterator<Item = usize> + use<> {
+        let message = *self;
+        (0..self.count()).map(move |at| message.range(at + 1) - message.range(at))
+    }
+
     /// How many bytes its first `datagrams` take.
     fn range(&self, datagrams: usize) -> usize {
         if self.segment == 0 {
@@ -98,14 +105,21 @@ impl Batch<'_> {
     pub fn take(&mut self, index: usize) -> Message {
         let message = self.inbox.take(index);
         let segment = if message.segment < message.data.len() { message.segment } else { 0 };
-        Message {
+        let message = Message {
             index,
             len: message.data.len(),
             segment,
             from: message.from,
             local: message.local,
             truncated: message.truncated,
-        }
+        };
+        moderation::note(message.count());
+        message
+    }
+
+    /// Datagram number `index` of a message; empty behind the last.
+    pub fn datagram(&self, message: &Message, index: usize) -> &[u8] {
+        &self.inbox.data(message.index, message.len)[message.range(index)..message.range(index + 1)]
     }
 
     /// Puts the datagrams `skip .. skip + count` of a message on a train.
@@ -130,17 +144,18 @@ impl UdpSocket {
         Ok(UdpSocket { fd, gso_limit: Cell::new(u16::MAX), connected })
     }
 
-    /// A socket that sends to `peer` and hears nobody else.
+    /// A socket that sends to `peer` and hears nobody else; for `client` where the peer is to see its address.
     ///
     /// # Errors
-    /// No descriptors or ports are left, or there is no way to that address.
-    pub fn connect(peer: SocketAddr) -> io::Result<UdpSocket> {
+    /// No descriptors or ports are left, or there is no way to that address; see [`NoWay`](crate::sockopt::NoWay), too.
+    pub fn connect(peer: SocketAddr, options: &PeerSocket, client: Option<IpAddr>) -> io::Result<UdpSocket> {
         let open = || {
             let socket = Socket::new(Domain::for_address(peer), Type::DGRAM.nonblocking().cloexec(), None)?;
             pressure::check(&socket)?;
             set_queue(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, FLOW_QUEUE);
             enable_gro(&socket);
             allow_fragments(&socket, peer.ip())?;
+            options.prepare(&socket, peer, client)?;
             socket.connect(&SockAddr::from(peer))?;
             UdpSocket::watch(Arc::new(socket.into()), true)
         };
@@ -159,7 +174,6 @@ impl UdpSocket {
             let received = INBOX.with_borrow_mut(|inbox| inbox.receive(self.fd.as_fd(), !self.connected));
             match received {
                 Ok(messages) => {
-                    moderation::note(messages);
                     if messages < BATCH {
                         ready.clear_ready();
                     }

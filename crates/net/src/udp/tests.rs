@@ -11,7 +11,7 @@ fn on_local_runtime<F: Future>(test: F) -> F::Output {
 fn pair() -> (UdpSocket, Plain) {
     let far = Plain::bind("127.0.0.1:0").unwrap();
     far.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-    let near = UdpSocket::connect(far.local_addr().unwrap()).unwrap();
+    let near = UdpSocket::connect(far.local_addr().unwrap(), &PeerSocket::default(), None).unwrap();
     far.connect(socket2::SockRef::from(&near).local_addr().unwrap().as_socket().unwrap()).unwrap();
     (near, far)
 }

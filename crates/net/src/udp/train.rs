@@ -88,7 +88,7 @@ impl<'a> Train<'a> {
     }
 
     /// Adds a datagram (`segment` 0), or several of `segment` bytes each, the last of which may be shorter.
-    pub(super) fn push(&mut self, data: &'a [u8], segment: usize) {
+    pub fn push(&mut self, data: &'a [u8], segment: usize) {
         let segment = if segment == 0 || segment > data.len() { data.len() } else { segment };
         let segments = if segment == 0 { 1 } else { data.len().div_ceil(segment) };
         let fits = self.len > 0

@@ -13,11 +13,14 @@ use wmproxy_net::record::{Outcome, Record, UdpDrop};
 use wmproxy_net::udp::UdpSocket;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Leash;
-use wmproxy_upstream::{Blame, Lease, LeaseKey, Peer};
+use wmproxy_upstream::{Blame, Group, Lease, Peer};
 use wmproxy_wire::flow::{EndReason, Ended, FlowId, FlowKey};
 
+use super::cids::{Learner, Target};
+use super::greeting::Greeting;
+use super::opening::Opening;
 use super::police::Police;
-use super::{Inner, Mode, now};
+use super::{Inner, now};
 
 /// What a flow holds. All of it is given back when the flow leaves the table.
 pub(super) struct Flow {
@@ -29,6 +32,10 @@ pub(super) struct Flow {
     pub(super) answered: bool,
     /// What keeps it to a rate.
     pub(super) police: Option<Box<Police>>,
+    /// The PROXY header that its peer is still to get.
+    pub(super) greeting: Option<Box<Greeting>>,
+    /// What it knows of its QUIC connection.
+    pub(super) learner: Option<Box<Learner>>,
     /// The task that receives from the peer.
     task: Option<Leash>,
     _permit: Permit,
@@ -88,38 +95,47 @@ fn settle(mut ended: Ended<Flow>) {
 
 impl Inner {
     /// Begins the flow of `key`; or says why its datagram is dropped.
-    pub(super) fn begin(self: &Rc<Self>, key: FlowKey, local: Option<IpAddr>) -> Result<FlowId, UdpDrop> {
+    pub(super) fn begin(self: &Rc<Self>, key: FlowKey, mut opening: Opening) -> Result<FlowId, UdpDrop> {
         let service = self.service.borrow().clone();
-        if self.mode.get() != Mode::Open {
+        let client = opening.client(key).ip();
+        if !self.is_open_for(&opening) {
             return Err(UdpDrop::Draining);
         }
-        if !service.spec.acl.permits(key.client().ip()) {
+        if !service.spec.acl.permits(client) {
             return Err(UdpDrop::Denied);
         }
-        if !self.listener.borrow().gate.has_room_for(key.client().ip()) {
+        if !self.listener.borrow().gate.has_room_for(client) {
             // Looked at first: who is refused must not cost another its flow.
             return Err(UdpDrop::ClientLimit);
         }
-        if !self.listener.borrow().gate.admit(key.client().ip()) {
+        if !self.listener.borrow().gate.admit(client) {
             return Err(UdpDrop::RateLimited);
         }
         // Before the permit, which may cost another its flow: without a peer that would be in vain.
-        let group = service.routes.default().ok_or(UdpDrop::NoFlow)?;
-        let (socket, lease) = self.lease(group, key)?;
-        let permit = self.admit(key)?;
+        let group = opening.group(&service)?;
+        let (socket, lease) = self.lease(&group, key, &opening)?;
+        let permit = self.admit(client)?;
         let mut record =
             Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
+        let local = Some(key.local()).filter(|local| !local.is_unspecified());
         record.group = Some(group.name().clone());
         record.peer = Some(lease.address().clone());
         record.local = local;
+        opening.note(&mut record);
         let socket = Rc::new(socket);
         let police = Police::new(&service.spec.rate_limit);
+        let greeting = Greeting::of(&group, &record, service.spec.proxy_protocol_every_datagram);
+        let cids = self.cids.borrow().clone();
+        let target = || Target { group: group.clone(), peer: lease.peer().clone() };
+        let learner = cids.map(|cids| Box::new(Learner::new(cids, target(), client, opening)));
         let flow = Flow {
             socket: socket.clone(),
             lease,
             record,
             answered: false,
             police,
+            greeting,
+            learner,
             task: None,
             _permit: permit,
         };
@@ -135,7 +151,7 @@ impl Inner {
 
     /// A place behind the listener's limits. If none is free, the flow that has been idle for longest on any worker makes
     /// room; one by one, so that a limit lowered by a reload ends no more flows than there are newcomers.
-    fn admit(&self, key: FlowKey) -> Result<Permit, UdpDrop> {
+    fn admit(&self, client: IpAddr) -> Result<Permit, UdpDrop> {
         let gate = self.listener.borrow().gate.clone();
         let mut permit = match gate.try_enter() {
             Some(permit) => permit,
@@ -155,16 +171,23 @@ impl Inner {
                 permit
             }
         };
-        if permit.claim(key.client().ip()) { Ok(permit) } else { Err(UdpDrop::ClientLimit) }
+        if permit.claim(client) { Ok(permit) } else { Err(UdpDrop::ClientLimit) }
     }
 
     /// A peer and a socket to it.
-    fn lease(&self, group: &wmproxy_upstream::Group, key: FlowKey) -> Result<(UdpSocket, Lease), UdpDrop> {
-        let lease_key = LeaseKey::of_client(Some(key.client()));
+    fn lease(&self, group: &Group, key: FlowKey, opening: &Opening) -> Result<(UdpSocket, Lease), UdpDrop> {
+        let lease_key = opening.lease_key(key);
+        let client = opening.client(key).ip();
         let socket = {
             let service = self.service.borrow();
             group.spec().socket.with(service.spec.socket.tcp, service.spec.source)
         };
+        if let Some(known) = &opening.known {
+            let lease = group.lease_again(&known.target.peer, clock::now().0);
+            let Address::Inet(peer) = *lease.address() else { return Err(UdpDrop::NoFlow) };
+            let socket = UdpSocket::connect(peer, &socket, Some(client)).map_err(|_| UdpDrop::NoFlow)?;
+            return Ok((socket, lease));
+        }
         let mut tried = self.shunned.borrow_mut().take(&key);
         let mut shunning = !tried.is_empty();
         let mut attempts_left = group.spec().retries.saturating_add(1);
@@ -181,7 +204,7 @@ impl Inner {
             };
             attempts_left -= 1;
             let Address::Inet(peer) = *lease.address() else { return Err(UdpDrop::NoFlow) };
-            match UdpSocket::connect(peer, &socket, Some(key.client().ip())) {
+            match UdpSocket::connect(peer, &socket, Some(client)) {
                 Ok(socket) => return Ok((socket, lease)),
                 Err(error) => match Blame::of(&error) {
                     Blame::Peer(kind) => {

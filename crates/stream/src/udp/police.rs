@@ -2,7 +2,6 @@
 //! anybody can make us take, and give the receiver what is too old to be of use.
 
 use wmproxy_net::limit::{Direction, Gate};
-use wmproxy_net::udp::Message;
 use wmproxy_runtime::clock;
 use wmproxy_wire::bucket::{Bucket, Pace};
 
@@ -23,14 +22,13 @@ impl Police {
     }
 }
 
-/// How many of datagrams `skip .. skip + count` may pass, the flow's own rate and the listener's permitting. They came at
+/// How many of the first `count` datagrams of these sizes may pass, the flow's own rate and the listener's permitting. They came at
 /// one moment, so those after the first that is too much are too much as well.
-pub(super) fn admit<'a>(
+pub(super) fn admit(
     police: Option<&mut Police>,
     gate: &Gate,
     direction: Direction,
-    messages: impl Iterator<Item = &'a Message>,
-    skip: usize,
+    sizes: impl Iterator<Item = usize>,
     count: usize,
 ) -> usize {
     let mut own = police.and_then(|police| match direction {
@@ -52,6 +50,5 @@ pub(super) fn admit<'a>(
         }
         passes
     };
-    let sizes = messages.flat_map(Message::sizes).skip(skip).take(count);
-    sizes.take_while(|bytes| may_pass(*bytes as u64)).count()
+    sizes.take(count).take_while(|bytes| may_pass(*bytes as u64)).count()
 }

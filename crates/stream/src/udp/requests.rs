@@ -1,13 +1,15 @@
 //! From clients to peers.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use wmproxy_net::limit::Direction;
 use wmproxy_net::record::UdpDrop;
-use wmproxy_net::udp::{BATCH, Batch, Message, Train};
+use wmproxy_net::udp::{BATCH, Batch, Message, Sent, Train};
 use wmproxy_wire::flow::{FlowId, FlowKey};
 
+use super::cargo::Cargo;
+use super::flows::Flow;
+use super::opening::Opening;
 use super::{Inner, now, police};
 
 /// How many flows one receive's datagrams of one client may use up before the rest are dropped: each failing peer and
@@ -42,7 +44,6 @@ impl Inner {
         let mut together = Vec::with_capacity(count);
         for first in 0..count {
             let Some((key, message)) = messages[first].take() else { continue };
-            let local = message.local;
             together.clear();
             together.push(message);
             for later in &mut messages[first + 1..count] {
@@ -50,19 +51,24 @@ impl Inner {
                     together.extend(later.take().map(|(_, message)| message));
                 }
             }
-            self.forward_client(&batch, key, local, &together);
+            let cargo = Cargo::Received(&batch, &together);
+            if self.is_special.get() {
+                self.forward_special(key, cargo);
+            } else {
+                self.forward_client(key, cargo, |_| self.begin(key, Opening::default()));
+            }
         }
     }
 
-    /// Sends on what one client sent, in its flow and, where that takes no more, in the next.
-    fn forward_client(
-        self: &Rc<Self>,
-        batch: &Batch<'_>,
+    /// Sends on what one client sent, in its flow and, where that takes no more, in the next, which `begin` begins with
+    /// the datagram at hand.
+    pub(super) fn forward_client(
+        &self,
         key: FlowKey,
-        local: Option<IpAddr>,
-        messages: &[Message],
+        cargo: Cargo<'_>,
+        begin: impl Fn(&[u8]) -> Result<FlowId, UdpDrop>,
     ) {
-        let total: usize = messages.iter().map(Message::count).sum();
+        let total = cargo.count();
         let mut done = 0;
         let mut failures = 0;
         for _ in 0..FLOWS_A_BATCH {
@@ -70,11 +76,11 @@ impl Inner {
                 return;
             }
             let id = self.table.borrow().lookup(&key);
-            let id = match id.map_or_else(|| self.begin(key, local), Ok) {
+            let id = match id.map_or_else(|| begin(cargo.datagram(done)), Ok) {
                 Ok(id) => id,
                 Err(why) => return self.count_drop(why, (total - done) as u64),
             };
-            match self.forward_flow(batch, id, messages, done, total) {
+            match self.forward_flow(id, cargo, done, total) {
                 Ok(sent) => done += sent,
                 // The error is that of an earlier datagram; these are still to be sent, to another peer.
                 Err((sent, error)) => {
@@ -90,13 +96,25 @@ impl Inner {
         self.count_drop(UdpDrop::NoFlow, (total - done) as u64);
     }
 
-    /// Sends datagrams `done .. total` of `messages` to the flow's peer, as many as the flow takes. Answers how many
-    /// are dealt with.
+    /// Sends datagrams `start .. end` on in the flow of `key`, as many as it takes. Answers how many are dealt with; the
+    /// flow may have ended with them.
+    pub(super) fn forward_known(&self, key: FlowKey, cargo: Cargo<'_>, start: usize, end: usize) -> usize {
+        let Some(id) = self.table.borrow().lookup(&key) else { return 0 };
+        match self.forward_flow(id, cargo, start, end) {
+            Ok(sent) => sent,
+            Err((sent, error)) => {
+                self.fail(id, &error);
+                sent
+            }
+        }
+    }
+
+    /// Sends datagrams `done .. total` of `cargo` to the flow's peer, as many as the flow takes. Answers how many are
+    /// dealt with.
     fn forward_flow(
         &self,
-        batch: &Batch<'_>,
         id: FlowId,
-        messages: &[Message],
+        cargo: Cargo<'_>,
         done: usize,
         total: usize,
     ) -> Result<usize, (usize, std::io::Error)> {
@@ -104,12 +122,9 @@ impl Inner {
         let pass = table.on_request(now(), id, (total - done) as u64) as usize;
         let Some(flow) = table.get_mut(id) else { return Ok(0) };
         let gate = &self.listener.borrow().gate;
-        let may = police::admit(flow.police.as_deref_mut(), gate, Direction::Up, messages.iter(), done, pass);
-        let metrics = flow.record.metrics().clone();
-        let mut train = Train::to_peer(&flow.socket, &metrics.blocks.local().udp_batch_to_peer);
-        load(batch, messages, done, may, &mut train);
-        let sent = train.finish();
-        flow.record.add_datagrams_in(sent.datagrams as u64, sent.bytes as u64);
+        let sizes = cargo.sizes().skip(done);
+        let may = police::admit(flow.police.as_deref_mut(), gate, Direction::Up, sizes, pass);
+        let sent = send(flow, cargo, done, may);
         if sent.dropped > 0 {
             self.count_drop(UdpDrop::PeerFull, sent.dropped as u64);
         }
@@ -128,29 +143,28 @@ impl Inner {
     }
 }
 
-/// Puts the datagrams `skip .. skip + count` of all `messages` on a train.
-pub(super) fn load<'a>(
-    batch: &'a Batch<'_>,
-    messages: &[Message],
-    mut skip: usize,
-    mut count: usize,
-    train: &mut Train<'a>,
-) {
-    if count == 0 {
-        return;
-    }
-    for message in messages {
-        let here = message.count();
-        if skip >= here {
-            skip -= here;
-            continue;
+/// Sends datagrams `skip .. skip + count` to a flow's peer, with the PROXY header where it is wanted.
+fn send(flow: &mut Flow, cargo: Cargo<'_>, skip: usize, count: usize) -> Sent {
+    let metrics = flow.record.metrics().clone();
+    let sizes = &metrics.blocks.local().udp_batch_to_peer;
+    let (sent, headers) = match &flow.greeting {
+        None => {
+            let mut train = Train::to_peer(&flow.socket, sizes);
+            cargo.load(skip, count, &mut train);
+            (train.finish(), 0)
         }
-        let take = count.min(here - skip);
-        batch.load(message, skip, take, train);
-        count -= take;
-        skip = 0;
-        if count == 0 {
-            return;
+        Some(greeting) => {
+            let greeted = greeting.greet(&cargo, skip, count);
+            let mut train = Train::to_peer(&flow.socket, sizes);
+            greeted.load(&mut train);
+            let sent = train.finish();
+            let headers = greeting.bytes_in(&greeted, &sent);
+            if greeting.is_over(&sent) {
+                flow.greeting = None;
+            }
+            (sent, headers)
         }
-    }
+    };
+    flow.record.add_datagrams_in(sent.datagrams as u64, sent.bytes.saturating_sub(headers) as u64);
+    sent
 }

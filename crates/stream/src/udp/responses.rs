@@ -10,7 +10,7 @@ use wmproxy_net::udp::{BATCH, Batch, Message, Sent, Train, UdpSocket};
 use wmproxy_runtime::clock;
 use wmproxy_wire::flow::FlowId;
 
-use super::requests::load;
+use super::cargo::Cargo;
 use super::{Inner, flows, now, police};
 
 impl Inner {
@@ -61,7 +61,13 @@ impl Inner {
         let pass = responses.pass as usize;
         let police = flow.and_then(|flow| flow.police.as_deref_mut());
         let gate = &self.listener.borrow().gate;
-        let may = police::admit(police, gate, Direction::Down, messages.iter().flatten(), 0, pass);
+        let may = police::admit(
+            police,
+            gate,
+            Direction::Down,
+            messages.iter().flatten().flat_map(Message::sizes),
+            pass,
+        );
         if may < pass {
             self.count_drop(UdpDrop::OverRate, (pass - may) as u64);
         }
@@ -69,7 +75,7 @@ impl Inner {
         let mut left = may;
         for message in messages.iter().flatten() {
             let take = left.min(message.count());
-            load(&batch, std::slice::from_ref(message), 0, take, &mut train);
+            Cargo::Received(&batch, std::slice::from_ref(message)).load(0, take, &mut train);
             left -= take;
             if left == 0 {
                 break;
@@ -97,6 +103,12 @@ impl Inner {
             None => match table.get_mut(id) {
                 Some(flow) => {
                     note(flow, &sent);
+                    if let Some(learner) = flow.learner.as_deref_mut().filter(|learner| learner.is_learning())
+                    {
+                        for message in messages.iter().flatten() {
+                            (0..message.count()).for_each(|at| learner.look(batch.datagram(message, at)));
+                        }
+                    }
                     true
                 }
                 None => false,
