@@ -1,7 +1,7 @@
 //! Threads and lifetimes: where code runs and when it ends.
 //!
 //! What lives here: the data workers ([`worker`]), the way tasks start and are waited for ([`scope`]), the coarse
-//! clock ([`clock`]), signals ([`signal`]), counters that are cheap to write from a worker ([`counter`]), and how a busy
+//! clock ([`clock`]), random bytes ([`entropy`]), signals ([`signal`]), counters that are cheap to write from a worker ([`counter`]), and how a busy
 //! worker wakes less often ([`moderation`]).
 //! What must not: sockets, addresses, anything that knows a protocol.
 //!
@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod counter;
+pub mod entropy;
 pub mod moderation;
 pub mod panic;
 pub mod scope;

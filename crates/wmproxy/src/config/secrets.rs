@@ -70,7 +70,16 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     if name.ends_with("_file") || name.ends_with("-file") || name == "hash_key" {
         return false;
     }
-    let words = ["token", "secret", "password", "passwd", "passphrase", "credential"];
+    let words = [
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "passphrase",
+        "credential",
+        "authorization",
+        "bridge_headers",
+    ];
     words.iter().any(|word| name.contains(word))
         || name.ends_with("key")
         || ["token", "secret", "password"].into_iter().any(|word| is_mistyped(&name, word))

@@ -6,6 +6,7 @@ mod command;
 mod handshake;
 mod tcp2ws;
 mod ws2tcp;
+mod wss;
 
 use std::io::{self, Read, Write};
 
