@@ -15,8 +15,11 @@ use crate::tls;
 /// larger ones what is read no longer lies in the core's own cache when it is written.
 const SCRATCH: usize = 64 * 1024;
 
-/// Reads of one direction before the other tasks of the worker get their turn: at most 1 MiB by copying.
+/// Reads of one direction before the other tasks of the worker get their turn.
 const ROUNDS: usize = 16;
+
+/// Bytes of one direction before that: two full pipes. It takes about a millisecond, as do 16 reads that are copied.
+const TURN: u64 = 2 * 1024 * 1024;
 
 /// A read of this size is a sign of bulk.
 const LARGE: usize = 16 * 1024;
@@ -193,6 +196,9 @@ impl Lane {
     ) -> (Poll<Result<(), Break>>, Moved) {
         let mut moved = Moved::default();
         for _ in 0..ROUNDS {
+            if moved.bytes >= TURN {
+                break;
+            }
             match self.step(cx, from, to, &mut moved) {
                 Poll::Ready(Ok(())) if self.state == State::Closed => return (Poll::Ready(Ok(())), moved),
                 Poll::Ready(Ok(())) => {}

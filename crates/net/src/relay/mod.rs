@@ -62,10 +62,7 @@ impl Terms {
 ///
 /// Both streams are then to be closed, which sends a FIN after an orderly end and else a RST, so that each side learns
 /// that the other did not finish.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` would hold its arguments twice (rust-lang/rust#62958)"
-)]
+// No `async fn`, which would hold its arguments twice (rust-lang/rust#62958).
 pub fn relay<'a>(
     client: &'a Stream,
     peer: &'a Stream,
