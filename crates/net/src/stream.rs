@@ -123,7 +123,10 @@ impl Stream {
 
     /// Whether a read would have something to say. It may still find nothing, but not say so twice in a row.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.layered.load(Ordering::Relaxed) {
+        let is_readable = |layer: &Layer| {
+            !layer.unread.is_empty() || layer.session.as_ref().is_some_and(|session| session.is_readable())
+        };
+        if self.layered.load(Ordering::Relaxed) && self.layer().as_deref().is_some_and(is_readable) {
             return Poll::Ready(Ok(()));
         }
         self.fd.poll_read_ready(cx).map_ok(drop)
@@ -258,7 +261,7 @@ impl Stream {
     }
 
     /// Waits until the connection has failed: a reset, or no answer to what was sent. An end in good order is none.
-    pub(crate) async fn failed(&self) {
+    pub async fn failed(&self) {
         // An error of the event queue is as good as the end.
         let _ = self.fd.ready(Interest::ERROR).await;
     }

@@ -131,6 +131,11 @@ impl Session {
         }
     }
 
+    /// Whether a read may have something to say though the socket has nothing.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.taken < self.opened.len() || !self.incoming.is_empty() || self.ended || self.failed
+    }
+
     /// How many bytes of buffers it holds.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
