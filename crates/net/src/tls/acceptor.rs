@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 
 use super::certificate::CertificateInfo;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
@@ -73,16 +75,10 @@ impl Acceptor {
     /// # Errors
     /// What is wrong.
     pub fn check(spec: &AcceptorSpec) -> Result<Vec<Fault>, Fault> {
-        let mut spec = spec.clone();
-        spec.certs.retain(|cert| matches!(cert, CertSpec::Files { .. }));
-        if spec.certs.is_empty() {
-            return spec
-                .client_ca
-                .as_deref()
-                .map_or(Ok(()), |file| files::load_roots(file).map(drop))
-                .map(|()| vec![]);
-        }
-        Loaded::load(&spec, None).map(|(_, odd)| odd)
+        let is_there = |cert: &CertSpec| matches!(cert, CertSpec::Files { .. });
+        let (_, odd) = load_pairs(&spec.certs, is_there)?;
+        spec.client_ca.as_deref().map(files::load_roots).transpose()?;
+        Ok(odd)
     }
 
     /// What it was made of.
@@ -147,25 +143,35 @@ fn stamp(spec: &AcceptorSpec) -> Stamp {
 
 impl Loaded {
     fn load(spec: &AcceptorSpec, sessions: Option<Sessions>) -> Result<(Loaded, Vec<Fault>), Fault> {
-        let mut odd = Vec::new();
-        let mut pairs = Vec::new();
-        for (index, cert) in spec.certs.iter().enumerate() {
-            let (pair, found) = files::load_pair(cert, index)?;
-            let fault = |message| Fault::new(Field::Cert(index), message);
-            let info = CertificateInfo::read(pair.end_entity_cert().map_err(|e| fault(e.to_string()))?)
-                .map_err(fault)?;
-            if info.not_after < std::time::SystemTime::now() {
-                odd.push(Fault::warning(Field::Cert(index), "this certificate has expired"));
-            }
-            odd.extend(found);
-            pairs.push((Arc::new(pair), info));
-        }
+        let (pairs, odd) = load_pairs(&spec.certs, |_| true)?;
         let certificates = pairs.iter().map(|(_, info)| info.clone()).collect();
         let resolver = Arc::new(Resolver::new(pairs, spec.strict_sni));
         let sessions = Sessions::new(spec.client_ca.as_deref(), sessions)?;
         let config = Arc::new(server_config(spec, resolver.clone(), &sessions)?);
         Ok((Loaded { config, resolver, certificates, sessions }, odd))
     }
+}
+
+/// The certificates of a list that are `wanted`, and what is odd about them.
+#[expect(clippy::type_complexity, reason = "a pair of what two callers take apart at once")]
+fn load_pairs(
+    certs: &[CertSpec],
+    wanted: impl Fn(&CertSpec) -> bool,
+) -> Result<(Vec<(Arc<CertifiedKey>, CertificateInfo)>, Vec<Fault>), Fault> {
+    let mut odd = Vec::new();
+    let mut pairs = Vec::new();
+    for (index, cert) in certs.iter().enumerate().filter(|(_, cert)| wanted(cert)) {
+        let (pair, found) = files::load_pair(cert, index)?;
+        let fault = |message| Fault::new(Field::Cert(index), message);
+        let leaf = pair.end_entity_cert().map_err(|error| fault(error.to_string()))?;
+        let info = CertificateInfo::read(leaf).map_err(fault)?;
+        if info.not_after < SystemTime::now() {
+            odd.push(Fault::warning(Field::Cert(index), "this certificate has expired"));
+        }
+        odd.extend(found);
+        pairs.push((Arc::new(pair), info));
+    }
+    Ok((pairs, odd))
 }
 
 impl Sessions {

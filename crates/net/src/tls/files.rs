@@ -35,6 +35,16 @@ pub enum CertSpec {
     },
 }
 
+impl CertSpec {
+    /// The file of the certificate.
+    pub(super) fn file(&self) -> PathBuf {
+        match self {
+            CertSpec::Files { cert, .. } => cert.clone(),
+            CertSpec::SelfSigned { directory } => self_signed::paths(directory)[0].clone(),
+        }
+    }
+}
+
 /// The setting that a [`Fault`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {

@@ -80,6 +80,7 @@ impl TlsError {
     pub fn client_outcome(&self) -> Outcome {
         match self {
             TlsError::Io(_) => Outcome::ClientReset,
+            TlsError::Unfinished => Outcome::ClientLeft,
             _ => Outcome::ClientTls,
         }
     }

@@ -1,6 +1,9 @@
 //! What is kept of TLS from one generation to the next, and the watch over its files.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
 
 use super::acceptor::{Acceptor, AcceptorSpec};
 use super::connector::{Connector, ConnectorSpec};
@@ -87,6 +90,20 @@ impl Store {
         let new = Arc::new(Connector::load(spec.clone())?.0);
         kept.push(Arc::downgrade(&new));
         Ok(new)
+    }
+
+    /// The certificates that listeners show, by their files, and when each ends. The soonest counts where one is in use
+    /// in two versions.
+    pub fn certificates(&self) -> BTreeMap<PathBuf, SystemTime> {
+        let acceptors = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = BTreeMap::new();
+        for acceptor in acceptors.iter().filter_map(Weak::upgrade) {
+            for (cert, info) in acceptor.spec().certs.iter().zip(acceptor.certificates()) {
+                let ends = found.entry(cert.file()).or_insert(info.not_after);
+                *ends = info.not_after.min(*ends);
+            }
+        }
+        found
     }
 
     /// Whether anything of it is in use.
