@@ -33,6 +33,7 @@ pub struct Group {
     slow_start_ms: u64,
     names: Vec<Arc<Name>>,
     connector: Option<Arc<Connector>>,
+    check_connector: Option<Arc<Connector>>,
     set: ArcSwap<PeerSet>,
     /// Held while the set is replaced, so that an older one never replaces a newer.
     rebuilding: Mutex<()>,
@@ -121,7 +122,7 @@ impl Group {
     pub(crate) fn new(
         spec: GroupSpec,
         names: Vec<Arc<Name>>,
-        connector: Option<Arc<Connector>>,
+        [connector, check_connector]: [Option<Arc<Connector>>; 2],
         registry: Arc<Shared>,
     ) -> Group {
         let places = places(&spec, &names);
@@ -136,6 +137,7 @@ impl Group {
             slow_start_ms,
             names,
             connector,
+            check_connector,
             set: ArcSwap::from_pointee(set),
             rebuilding: Mutex::new(()),
             changed: Arc::default(),
@@ -213,6 +215,11 @@ impl Group {
 
     pub(crate) fn set(&self) -> Arc<PeerSet> {
         self.set.load_full()
+    }
+
+    /// What health checks do TLS with.
+    pub(crate) fn check_connector(&self) -> Option<Arc<Connector>> {
+        self.check_connector.clone()
     }
 
     pub(crate) fn changed(&self) -> Arc<Notify> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::balance::Balance;
 use crate::group::Group;
+use crate::health::{CheckResult, Health};
 use crate::peer::{FailKind, Gate, Peer};
 use crate::set::Slot;
 
@@ -17,6 +19,8 @@ pub struct GroupStatus {
     pub balance: &'static str,
     /// Its peers in the order of the config.
     pub peers: Vec<PeerStatus>,
+    /// How many connections wait for a peer that has room.
+    pub queued: usize,
     /// The names that have never been resolved.
     pub unresolved: Vec<String>,
 }
@@ -46,6 +50,13 @@ pub struct PeerStatus {
     pub ejected_for_ms: u64,
     /// The moving average of how long connecting takes, in milliseconds; none before the first.
     pub connect_time_ms: Option<f64>,
+    /// The peak EWMA of how long it takes to connect or to answer, in milliseconds; none before the first, and in a group
+    /// that is not balanced by it.
+    pub latency_ms: Option<f64>,
+    /// Which share of its weight counts now, in percent: less than 100 during its slow start.
+    pub share_percent: u32,
+    /// What its health checks say; none in a group without any.
+    pub health: Option<HealthStatus>,
 }
 
 /// Whether a peer is used.
@@ -58,8 +69,58 @@ pub enum PeerState {
     Ejected,
     /// Its ejection is over, and one connection decides about it.
     Trial,
+    /// Not until its health checks hold it for up.
+    Unhealthy,
     /// Not at all, by the config.
     Down,
+}
+
+/// What health checks say about a peer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HealthStatus {
+    /// Whether it is well.
+    pub state: Health,
+    /// How many milliseconds it has been so; none when nothing is known.
+    pub for_ms: Option<u64>,
+    /// How many checks passed.
+    pub passed: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// How many this machine could not do.
+    pub skipped: u64,
+    /// The last one; none before the first.
+    pub last: Option<LastCheckStatus>,
+}
+
+/// The last health check of a peer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LastCheckStatus {
+    /// `passed`, `failed` or `skipped`.
+    pub result: &'static str,
+    /// Why it did not pass.
+    pub reason: Option<String>,
+    /// How many milliseconds ago it ended.
+    pub ago_ms: u64,
+    /// How many milliseconds it took.
+    pub took_ms: f64,
+}
+
+impl HealthStatus {
+    fn of(peer: &Peer, now: u64) -> HealthStatus {
+        let checks = peer.checks();
+        let [passed, failed, skipped] = checks.counts();
+        let last = checks.last().map(|last| {
+            let (result, reason) = match last.result {
+                CheckResult::Passed => ("passed", None),
+                CheckResult::Failed(reason) => ("failed", Some(reason)),
+                CheckResult::Skipped(reason) => ("skipped", Some(reason)),
+            };
+            let took_ms = last.took.as_secs_f64() * 1000.0;
+            LastCheckStatus { result, reason, ago_ms: now.saturating_sub(last.at_ms), took_ms }
+        });
+        let for_ms = checks.since().map(|since| now.saturating_sub(since));
+        HealthStatus { state: checks.health(), for_ms, passed, failed, skipped, last }
+    }
 }
 
 /// Failures by kind.
@@ -73,6 +134,8 @@ pub struct ConnectErrors {
     pub unreachable: u64,
     /// It hung up.
     pub reset: u64,
+    /// TLS failed.
+    pub tls: u64,
     /// Anything else.
     pub other: u64,
 }
@@ -84,6 +147,7 @@ impl ConnectErrors {
             timeout: peer.connect_errors(FailKind::Timeout),
             unreachable: peer.connect_errors(FailKind::Unreachable),
             reset: peer.connect_errors(FailKind::Reset),
+            tls: peer.connect_errors(FailKind::Tls),
             other: peer.connect_errors(FailKind::Other),
         }
     }
@@ -101,7 +165,8 @@ impl Group {
     /// What it looks like at `now_ms` of the monotonic clock.
     pub fn snapshot(&self, now_ms: u64) -> GroupStatus {
         let set = self.set();
-        let status = |slot: &Slot, backup: bool, down: bool| PeerStatus::of(slot, backup, down, now_ms);
+        let status =
+            |slot: &Slot, backup: bool, down: bool| PeerStatus::of(self, slot, (backup, down), now_ms);
         let mut peers: Vec<(usize, PeerStatus)> = vec![];
         peers.extend(set.primary.slots.iter().map(|slot| (slot.server, status(slot, false, false))));
         peers.extend(set.backup.slots.iter().map(|slot| (slot.server, status(slot, true, false))));
@@ -115,17 +180,21 @@ impl Group {
             name: self.name().to_string(),
             balance: self.spec().balance.as_str(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
+            queued: self.queued(),
             unresolved: unresolved.map(|name| name.host().to_owned()).collect(),
         }
     }
 }
 
 impl PeerStatus {
-    fn of(slot: &Slot, backup: bool, down: bool, now: u64) -> PeerStatus {
+    fn of(group: &Group, slot: &Slot, (backup, down): (bool, bool), now: u64) -> PeerStatus {
         let peer = &slot.peer;
         let ejected_for = peer.ejected_for(now);
+        let by_latency = group.spec().balance == Balance::PeakEwma;
+        let latency = peer.latency(now).filter(|_| by_latency);
         let state = match (down, ejected_for, peer.gate(now)) {
             (true, ..) => PeerState::Down,
+            _ if slot.is_unhealthy() => PeerState::Unhealthy,
             (_, None, _) | (_, _, Gate::Open) => PeerState::Up,
             (_, Some(left), _) if left.is_zero() => PeerState::Trial,
             _ => PeerState::Ejected,
@@ -142,6 +211,9 @@ impl PeerStatus {
             ejections: peer.ejections(),
             ejected_for_ms: ejected_for.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             connect_time_ms: peer.connect_time().map(|time| time.as_secs_f64() * 1000.0),
+            latency_ms: latency.map(|time| time.as_secs_f64() * 1000.0),
+            share_percent: peer.percent(group.slow_start_ms(), now),
+            health: slot.checked.then(|| HealthStatus::of(peer, now)),
         }
     }
 }

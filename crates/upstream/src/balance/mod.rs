@@ -4,6 +4,8 @@
 //! usable is none of its business. It picks an index or nothing, and nothing only if no member is usable.
 //! To add one: a file here, a variant of [`Balance`] and one of `Balancer`.
 
+#[cfg(test)]
+mod costs;
 mod hash;
 mod least_connections;
 mod maglev;

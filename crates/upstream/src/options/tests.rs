@@ -109,3 +109,37 @@ fn the_schema_takes_addresses_and_tables_and_has_the_defaults() {
         assert!(schema["properties"][key]["description"].is_string(), "{key}");
     }
 }
+
+#[test]
+fn both_hashes_take_a_key_and_the_others_none() {
+    let balance = |method: &str, key: &str| {
+        let json = format!(r#"{{ "servers": ["a:1"], "balance": "{method}", "hash_key": "{key}" }}"#);
+        options(&json).unwrap().spec("g").map(|spec| spec.balance)
+    };
+    assert_eq!(balance("hash", "sni"), Ok(Balance::Hash(HashKey::Sni)));
+    assert_eq!(balance("maglev", "quic_cid"), Ok(Balance::Maglev(HashKey::QuicCid)));
+    for method in ["round_robin", "least_connections", "random_two", "peak_ewma"] {
+        let problems = balance(method, "client_ip").unwrap_err();
+        assert!(problems[0].1.starts_with("has no effect without balance"), "{problems:?}");
+    }
+    let unkeyed = options(r#"{ "servers": ["a:1"], "balance": "maglev" }"#).unwrap().spec("g").unwrap();
+    assert_eq!(unkeyed.balance, Balance::Maglev(HashKey::ClientIp));
+}
+
+#[test]
+fn a_queue_needs_room_patience_and_something_to_wait_for() {
+    let limited = r#""servers": [{ "address": "a:1", "max_connections": 2 }, "b:1"]"#;
+    let spec = options(&format!(r#"{{ {limited}, "queue": {{ "max": 7 }} }}"#)).unwrap().spec("g").unwrap();
+    assert_eq!(spec.queue, Some(QueueSpec { max: 7, timeout: Duration::from_secs(5) }));
+    assert_eq!(
+        problems(&format!(r#"{{ {limited}, "queue": {{ "max": 0, "timeout": "0s" }} }}"#)),
+        [
+            "queue.max: must be at least 1; to refuse at once, leave queue out",
+            "queue.timeout: must be more than 0; to refuse at once, leave queue out",
+        ]
+    );
+    assert_eq!(
+        problems(r#"{ "servers": ["a:1"], "queue": {} }"#),
+        ["queue: nobody waits unless a server has max_connections; add that or remove this"]
+    );
+}

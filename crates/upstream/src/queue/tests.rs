@@ -80,7 +80,7 @@ fn each_generation_has_a_line_of_its_own() {
 fn no_call_is_lost_and_no_limit_broken_under_threads() {
     const LIMIT: u32 = 2;
     const THREADS: u32 = 8;
-    for round in 0..30 {
+    for round in 0..30u32 {
         let lobby = Arc::<Lobby>::default();
         let lines = [Line::new(Arc::clone(&lobby)), Line::new(Arc::clone(&lobby))];
         let in_flight = AtomicU32::new(0);
@@ -95,10 +95,10 @@ fn no_call_is_lost_and_no_limit_broken_under_threads() {
                 let (line, enter, leave, in_flight, served) =
                     (&lines[usize::from(thread % 4 == 0)], &enter, &leave, &in_flight, &served);
                 scope.spawn(move || {
-                    for n in 0..500 {
+                    for n in 0..500u32 {
                         if line.len() > 0 || !enter() {
                             let place = line.join(usize::MAX).unwrap();
-                            if (n + round) % 7 == 0 {
+                            if (n + round).is_multiple_of(7) {
                                 // Gone before its turn, perhaps after it was called.
                                 let _ = place.poll_first(&mut Context::from_waker(Waker::noop()));
                                 continue;

@@ -64,6 +64,8 @@ pub(super) fn render(status: &Status) -> String {
         }
         table.push_to(&mut out);
     }
+    push_queues(&mut out, status);
+    push_failing(&mut out, status);
     let unresolved: Vec<_> = status.upstreams.iter().filter(|group| !group.unresolved.is_empty()).collect();
     if !unresolved.is_empty() {
         out.push('\n');
@@ -73,6 +75,33 @@ pub(super) fn render(status: &Status) -> String {
         out.push_str(&format!("{}: {} {are} not resolved\n", group.name, group.unresolved.join(", ")));
     }
     out
+}
+
+/// Where connections wait for a peer that has room.
+fn push_queues(out: &mut String, status: &Status) {
+    let queues: Vec<_> = status.upstreams.iter().filter(|upstream| upstream.queued > 0).collect();
+    if !queues.is_empty() {
+        out.push('\n');
+    }
+    for upstream in queues {
+        let waits = if upstream.queued == 1 { "connection waits" } else { "connections wait" };
+        out.push_str(&format!("{}: {} {waits} for a peer\n", upstream.name, upstream.queued));
+    }
+}
+
+/// Why those peers are not used whose last health check did not pass.
+fn push_failing(out: &mut String, status: &Status) {
+    let peers =
+        status.upstreams.iter().flat_map(|upstream| upstream.peers.iter().map(move |p| (upstream, p)));
+    let reason = |peer: &PeerStatus| peer.health.as_ref()?.last.as_ref()?.reason.clone();
+    let failing: Vec<_> =
+        peers.filter_map(|(upstream, peer)| Some((&upstream.name, &peer.address, reason(peer)?))).collect();
+    if !failing.is_empty() {
+        out.push('\n');
+    }
+    for (upstream, peer, reason) in failing {
+        out.push_str(&format!("{upstream}: the last health check of {peer}: {reason}\n"));
+    }
 }
 
 fn listeners(all: &[ListenerStatus]) -> Table {
@@ -102,11 +131,19 @@ fn peer_row(upstream: &str, peer: &PeerStatus) -> Vec<String> {
     ]
 }
 
-/// With how long an ejection still lasts, and whether the peer is a backup.
+/// With how long an ejection still lasts, how far a slow start is, and whether the peer is a backup.
 fn peer_state(peer: &PeerStatus) -> String {
     let mut state = peer.state.clone();
     if peer.ejected_for_ms > 0 {
         state.push_str(&format!(" for {}", uptime(peer.ejected_for_ms.div_ceil(1000))));
+    }
+    if peer.state == "unhealthy"
+        && let Some(ms) = peer.health.as_ref().and_then(|health| health.for_ms)
+    {
+        state.push_str(&format!(" for {}", uptime(ms / 1000)));
+    }
+    if peer.share_percent < 100 {
+        state.push_str(&format!(" at {} %", peer.share_percent));
     }
     if peer.backup {
         state.push_str(" (backup)");
@@ -178,6 +215,9 @@ mod tests {
             ejections: 0,
             ejected_for_ms: 0,
             connect_time_ms: None,
+            latency_ms: None,
+            share_percent: 100,
+            health: None,
         };
         let ejected = PeerStatus {
             address: "10.0.0.6:80".into(),
@@ -200,7 +240,8 @@ mod tests {
             upstreams: vec![UpstreamStatus {
                 name: "web".into(),
                 balance: "round_robin".into(),
-                peers: vec![up, ejected],
+                peers: vec![PeerStatus { share_percent: 37, ..up }, ejected],
+                queued: 3,
                 unresolved: vec!["app.internal".into()],
             }],
         };
@@ -214,8 +255,10 @@ mod tests {
              \x20 redis     tcp://[::1]:6379         2         1  2.0k    5\n\
              \n\
              \x20 UPSTREAM  PEER         STATE                        IN FLIGHT  TOTAL  CONNECT ERRORS  EJECTIONS\n\
-             \x20 web       10.0.0.5:80  up                                   2     12               1          0\n\
+             \x20 web       10.0.0.5:80  up at 37 %                           2     12               1          0\n\
              \x20 web       10.0.0.6:80  ejected for 1m 20s (backup)          2     12               1          1\n\
+             \n\
+             web: 3 connections wait for a peer\n\
              \n\
              web: app.internal is not resolved\n"
         );

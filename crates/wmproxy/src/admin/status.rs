@@ -53,6 +53,9 @@ pub(crate) struct UpstreamStatus {
     pub(crate) name: String,
     pub(crate) balance: String,
     pub(crate) peers: Vec<PeerStatus>,
+    /// Connections that wait for a peer that has room.
+    #[serde(default)]
+    pub(crate) queued: usize,
     /// Host names of the group that have never been resolved.
     pub(crate) unresolved: Vec<String>,
 }
@@ -61,7 +64,7 @@ pub(crate) struct UpstreamStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PeerStatus {
     pub(crate) address: String,
-    /// `up`, `ejected`, `trial` (one connection decides whether it is up again) or `down`.
+    /// `up`, `ejected`, `trial` (one connection decides whether it is up again), `unhealthy` or `down`.
     pub(crate) state: String,
     pub(crate) backup: bool,
     pub(crate) weight: u32,
@@ -77,6 +80,45 @@ pub(crate) struct PeerStatus {
     pub(crate) ejected_for_ms: u64,
     /// The moving average; null before the first.
     pub(crate) connect_time_ms: Option<f64>,
+    /// The moving average that `peak_ewma` goes by, of groups that are balanced so; null before the first.
+    #[serde(default)]
+    pub(crate) latency_ms: Option<f64>,
+    /// Which share of its weight counts now: less than 100 during its slow start.
+    #[serde(default = "all")]
+    pub(crate) share_percent: u32,
+    /// Of groups with health checks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthStatus>,
+}
+
+/// What health checks say about a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HealthStatus {
+    /// `unknown`, `up` or `down`.
+    pub(crate) state: String,
+    /// How long it has been so; null when nothing is known.
+    pub(crate) for_ms: Option<u64>,
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    /// Checks that this machine could not do; they say nothing about the peer.
+    pub(crate) skipped: u64,
+    /// Null before the first.
+    pub(crate) last: Option<LastCheckStatus>,
+}
+
+/// The last health check of a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LastCheckStatus {
+    /// `passed`, `failed` or `skipped`.
+    pub(crate) result: String,
+    /// Why it did not pass.
+    pub(crate) reason: Option<String>,
+    pub(crate) ago_ms: u64,
+    pub(crate) took_ms: f64,
+}
+
+fn all() -> u32 {
+    100
 }
 
 impl Status {
@@ -155,11 +197,32 @@ fn upstream(group: &GroupStatus) -> UpstreamStatus {
         ejections: peer.ejections,
         ejected_for_ms: peer.ejected_for_ms,
         connect_time_ms: peer.connect_time_ms,
+        latency_ms: peer.latency_ms,
+        share_percent: peer.share_percent,
+        health: peer.health.as_ref().map(health),
     });
     UpstreamStatus {
         name: group.name.clone(),
         balance: group.balance.into(),
         peers: peers.collect(),
+        queued: group.queued,
         unresolved: group.unresolved.clone(),
+    }
+}
+
+fn health(health: &wmproxy_upstream::status::HealthStatus) -> HealthStatus {
+    let last = health.last.as_ref().map(|last| LastCheckStatus {
+        result: last.result.into(),
+        reason: last.reason.clone(),
+        ago_ms: last.ago_ms,
+        took_ms: last.took_ms,
+    });
+    HealthStatus {
+        state: health.state.as_str().into(),
+        for_ms: health.for_ms,
+        passed: health.passed,
+        failed: health.failed,
+        skipped: health.skipped,
+        last,
     }
 }

@@ -27,7 +27,16 @@ use super::snapshot::Snapshot;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Those outcomes that turn a client away before anything was done for it.
-const REFUSALS: [Outcome; 3] = [Outcome::Denied, Outcome::ClientLimit, Outcome::RateLimited];
+const REFUSALS: [Outcome; 8] = [
+    Outcome::Denied,
+    Outcome::ClientLimit,
+    Outcome::RateLimited,
+    Outcome::PrefaceTimeout,
+    Outcome::BadProxyHeader,
+    Outcome::NotTls,
+    Outcome::BadClientHello,
+    Outcome::NoRoute,
+];
 
 /// The states that a peer can be in.
 const PEER_STATES: [PeerState; 5] =
@@ -89,6 +98,7 @@ impl Collector for Scrape {
         encode_datagrams(out, &listeners)?;
         encode_peers(out, &self.snapshot)?;
         encode_health(out, &self.snapshot)?;
+        encode_certificates(out, &self.snapshot)?;
         self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process, self.snapshot.started))
     }
 }
@@ -436,6 +446,20 @@ pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 6] {
         ("tls", errors.tls),
         ("other", errors.other),
     ]
+}
+
+fn encode_certificates(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    family(
+        out,
+        ("wmproxy_certificate_not_after_seconds", "When a listener's certificate ends, as a Unix time"),
+        MetricType::Gauge,
+        |m| {
+            snapshot.certificates.iter().try_for_each(|(file, ends)| {
+                let ends = ends.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                gauge(m, &[("file", file.display().to_string())], ends.as_secs())
+            })
+        },
+    )
 }
 
 fn encode_process(

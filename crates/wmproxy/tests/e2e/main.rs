@@ -5,23 +5,33 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod balance;
+mod balance_queue;
+mod balance_return;
 mod cli;
 mod default_config;
 mod drain;
 mod exhaustion;
+mod health;
 mod interop;
 mod listeners;
 mod observe;
+mod preface;
 mod privileges;
+mod quic;
+mod rates;
 mod reload;
 mod start;
 mod tcp_data;
 mod tcp_ends;
 mod tcp_limits;
 mod tcp_listen;
+mod tls;
+mod transparency;
 mod udp_data;
 mod udp_flows;
+mod udp_proxy_protocol;
 mod watch;
+mod websocket;
 
 use std::fmt::Display;
 

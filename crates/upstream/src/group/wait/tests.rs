@@ -154,7 +154,7 @@ fn a_queue_under_threads_serves_everybody() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 let client = async |n: usize| {
                     for round in 0..ROUNDS {
-                        if (n + round) % 5 == 0 {
+                        if (n + round).is_multiple_of(5) {
                             let patience = Duration::from_micros((n * 37 % 700) as u64);
                             if tokio::time::timeout(patience, lease(group)).await.is_err() {
                                 left.fetch_add(1, Relaxed);
