@@ -117,7 +117,11 @@ impl TcpService {
     async fn reach(&self, group: &Group, conn: &mut Conn) -> Result<(Stream, Lease), Outcome> {
         let Conn { stream, record, .. } = conn;
         let unfinished = ResetOnDrop::new(stream);
-        let dialed = self.dial(group, stream, record, None).await;
+        let introduction = introduction(group, record);
+        // It goes in the clear, before TLS, where that follows; elsewhere it saves a packet to send it with the data.
+        let is_secured = group.spec().tls.is_some();
+        let before = introduction.as_ref().filter(|_| is_secured);
+        let dialed = self.dial(group, stream, record, before).await;
         let Dialed { stream: peer, lease, connect_time } = dialed.map_err(|error| {
             tracing::debug!(listener = %self.spec.name, %error, "no peer for a connection");
             record.peer = error.peer().map(|peer| peer.address().clone());
@@ -125,7 +129,7 @@ impl TcpService {
         })?;
         record.peer = Some(lease.address().clone());
         record.connect_time = Some(connect_time);
-        if let Some(introduction) = introduction(group, record) {
+        if let Some(introduction) = introduction.filter(|_| !is_secured) {
             introduction.send_with_data(stream, &peer, record).await?;
         }
         // The relay has a guard of its own.

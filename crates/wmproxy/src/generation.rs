@@ -17,19 +17,25 @@ use wmproxy_net::listen::{Bound, Listener};
 use wmproxy_net::privileges::{Identity, Rights};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
 use wmproxy_net::sockopt::ListenSocket;
+use wmproxy_net::tls::Store;
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::worker::Workers;
-use wmproxy_upstream::{Group, Registry, Resolver, keep_resolved, resolve_all};
+use wmproxy_stream::route::Routes;
+use wmproxy_upstream::{Group, GroupSpec, Registry, Resolver, keep_checked, keep_resolved, resolve_all};
 
-use crate::config::plan::{AccessLogPlan, ListenerPlan, ModePlan, Plan};
+use crate::config::plan::{AccessLogPlan, ModePlan, Plan};
 use crate::modes::{self, Job, Mode, Scopes};
 use crate::observe::access::AccessFile;
 use crate::observe::sinks::Sinks;
-
 use sockets::Tried;
+
 /// How long names may take before the generation starts without them. A peer without an address is left out until its
 /// name resolves, so this only spares the first connections of a slow start.
 const RESOLVE_AT_START: Duration = Duration::from_secs(3);
+
+/// How often the files of certificates are looked at. Those that have changed are read when they have not changed
+/// further by the next look.
+const FOLLOW_CERTIFICATES: Duration = Duration::from_secs(1);
 
 /// What outlives generations.
 pub(crate) struct House {
@@ -37,6 +43,7 @@ pub(crate) struct House {
     pub(crate) scopes: Scopes,
     pub(crate) sinks: Arc<Sinks>,
     peers: Registry,
+    pub(crate) tls: Arc<Store>,
     /// Tasks of the control runtime.
     control: Scope,
     next_id: std::cell::Cell<u64>,
@@ -51,7 +58,8 @@ pub(crate) struct Generation {
     lingering: Vec<Lingering>,
     /// Listeners that are gone, until their last connection is.
     gone: Vec<Arc<ListenerMetrics>>,
-    _resolving: Vec<Leash>,
+    /// What keeps its groups up to date: their names' addresses, their peers' health, the files of certificates.
+    _upkeep: Vec<Leash>,
 }
 
 /// What the config calls an address; unlike the bound address the same for port 0 at each reload. Several listeners
@@ -118,13 +126,12 @@ impl House {
             scopes: Scopes::default(),
             sinks,
             peers: Registry::new(),
+            tls: Arc::new(Store::new()),
             control: Scope::new(),
             next_id: std::cell::Cell::new(1),
         }
     }
 
-    /// Gets everything ready that `plan` asks for and `old` does not have.
-    ///
     /// Becomes somebody with fewer rights. The threads that open sockets keep those that they need for it.
     ///
     /// # Errors
@@ -150,11 +157,19 @@ impl House {
         Ok(())
     }
 
+    /// Gets everything ready that `plan` asks for and `old` does not have.
+    ///
     /// # Errors
     /// What could not be had: a port, a file. Nothing has changed then.
     pub(crate) async fn prepare(&self, plan: &Plan, old: &Generation) -> anyhow::Result<Prepared> {
-        let groups: BTreeMap<_, _> =
-            plan.groups.iter().map(|(name, spec)| (name.clone(), self.peers.build(spec.clone()))).collect();
+        let build = |(name, spec): (&Arc<str>, &GroupSpec)| -> anyhow::Result<_> {
+            let connector = spec.tls.as_ref().map(|tls| self.tls.connector(tls)).transpose()?;
+            let for_checks = spec.check_tls().map(|tls| self.tls.connector(&tls)).transpose()?;
+            Ok((name.clone(), self.peers.build_with(spec.clone(), [connector, for_checks])))
+        };
+        let groups: BTreeMap<_, _> = plan.groups.iter().map(build).collect::<anyhow::Result<_>>()?;
+        // A range of ports has one table, which may be large.
+        let mut routed = HashMap::new();
         let mut logs = HashMap::new();
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
@@ -164,8 +179,9 @@ impl House {
         let mut tried = Tried::default();
         for (index, wanted) in plan.listeners.iter().enumerate() {
             let ModePlan::Stream(spec) = &wanted.mode;
-            let group = groups.get(&spec.group).cloned();
-            let group = group.with_context(|| format!("no upstream named `{}`", spec.group))?;
+            let routes =
+                routed.entry(Arc::as_ptr(&spec.routes)).or_insert_with(|| led_to(&spec.routes, &groups));
+            let routes = routes.as_ref().map_err(|name| anyhow!("no upstream named `{name}`"))?.clone();
             let log = match &wanted.access_log {
                 Some(log) => Some(self.open_log(log, &mut logs)?),
                 None => None,
@@ -173,17 +189,18 @@ impl House {
             for group in routes.destinations() {
                 tried.peer_socket(&group.spec().socket.with(spec.socket.tcp, spec.source), group.name())?;
             }
-            let mode = Mode::new(&wanted.mode, wanted.protocol, routes, log);
+            let tls = spec.tls.as_ref().map(|tls| self.tls.acceptor(tls)).transpose()?;
+            let mode = Mode::new(&wanted.mode, wanted.protocol, routes, tls, log);
             let (active, running) = match heirs.remove(&index) {
                 Some(parts) => (self.inherit(wanted, &parts), true),
-                None => (self.bind(wanted).map_err(|error| name_own(error, wanted, old))?, false),
+                None => (self.bind(wanted, &going)?, false),
             };
+            tried.listen_socket(&spec.socket, wanted, &active)?;
             listeners.push((active, mode, running));
             sockets.push(spec.socket.clone());
             limits.push(spec.limits());
         }
         let resolver = Arc::new(Resolver::new(&plan.resolver));
-            tried.listen_socket(&spec.socket, wanted, &active)?;
         resolve(&groups, &resolver).await;
         Ok(Prepared { groups, listeners, limits, sockets, resolver, warnings: tried.warnings })
     }
@@ -213,9 +230,9 @@ impl House {
     ) -> Result<Generation, (anyhow::Error, Generation)> {
         let Prepared { groups, listeners, limits, sockets, resolver, .. } = prepared;
         let set_limits = |running: bool| {
-            for ((active, _, is_running), (max, per_client)) in listeners.iter().zip(&limits) {
+            for ((active, _, is_running), limits) in listeners.iter().zip(&limits) {
                 let parts = active.parts.iter().filter(|_| *is_running == running);
-                parts.for_each(|part| part.listener.gate.set(*max, *per_client));
+                parts.for_each(|part| part.listener.gate.set(limits));
             }
         };
         set_limits(false);
@@ -249,10 +266,6 @@ impl House {
             return Err((error, old));
         }
         set_limits(true);
-        if let Err(error) = self.on_workers(&jobs(true), modes::replace).await {
-            tracing::error!(%error, "a worker could not start a listener again");
-        }
-        let active: Vec<Active> = listeners.into_iter().map(|(active, ..)| active).collect();
         for ((active, ..), options) in listeners.iter().zip(&sockets) {
             for part in &active.parts {
                 if let Err(error) = part.listener.bound.apply(options) {
@@ -261,6 +274,10 @@ impl House {
                 }
             }
         }
+        if let Err(error) = self.on_workers(&jobs(true), modes::replace).await {
+            tracing::error!(%error, "a worker could not start a listener again");
+        }
+        let active: Vec<Active> = listeners.into_iter().map(|(active, ..)| active).collect();
         let next = self.succeed(old, active, groups, &resolver).await;
         Ok(next)
     }
@@ -305,12 +322,34 @@ impl House {
             self.workers.on_each(retire).await;
         }
         gone.retain(|metrics| metrics.active() > 0);
-        let resolving = groups
-            .values()
-            .filter(|group| group.has_names())
-            .map(|group| self.control.spawn_control(keep_resolved(group, resolver.clone())))
-            .collect();
-        Generation { groups, active, lingering, gone, _resolving: resolving }
+        // The checks of the old generation end before those of the new one begin.
+        drop(old._upkeep);
+        let mut upkeep = Vec::new();
+        for group in groups.values() {
+            if group.has_names() {
+                upkeep.push(self.control.spawn_control(keep_resolved(group, resolver.clone())));
+            }
+            if group.spec().health.is_some() {
+                upkeep.push(self.control.spawn_control(keep_checked(group)));
+            }
+        }
+        upkeep.extend(self.follow_certificates());
+        Generation { groups, active, lingering, gone, _upkeep: upkeep }
+    }
+
+    /// Keeps an eye on the files of certificates, as long as there are any.
+    fn follow_certificates(&self) -> Option<Leash> {
+        let store = self.tls.clone();
+        let follow = async move {
+            let mut ticks = tokio::time::interval(FOLLOW_CERTIFICATES);
+            loop {
+                ticks.tick().await;
+                let store = store.clone();
+                // A panic there was reported, and the next look may do.
+                let _ = tokio::task::spawn_blocking(move || store.follow()).await;
+            }
+        };
+        self.tls.is_used().then(|| self.control.spawn_control(follow))
     }
 
     async fn on_workers(

@@ -9,6 +9,7 @@ use wmproxy_net::accept::{Accepting, Service};
 use wmproxy_net::addr::Protocol;
 use wmproxy_net::listen::Listener;
 use wmproxy_net::record::AccessLog;
+use wmproxy_net::tls::Acceptor;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_stream::route::Routes;
 use wmproxy_stream::tcp::TcpService;
@@ -31,16 +32,14 @@ impl Mode {
     pub(crate) fn new(
         plan: &ModePlan,
         protocol: Protocol,
-        group: Arc<Group>,
+        routes: Arc<Routes<Arc<Group>>>,
+        tls: Option<Arc<Acceptor>>,
         log: Option<Arc<dyn AccessLog>>,
     ) -> Mode {
         let ModePlan::Stream(spec) = plan;
         match protocol {
-            Protocol::Tcp => Mode::Tcp(Service {
-                serve: TcpService::new(spec.clone(), routes),
-                log,
-            }),
-            Protocol::Udp => Mode::Udp(UdpService { spec: spec.clone(), group, log }),
+            Protocol::Tcp => Mode::Tcp(Service { serve: TcpService::new(spec.clone(), routes, tls), log }),
+            Protocol::Udp => Mode::Udp(UdpService { spec: spec.clone(), routes, log }),
         }
     }
 }

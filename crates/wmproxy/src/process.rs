@@ -129,12 +129,16 @@ impl Process {
         };
         // Everything is bound, and nobody is served yet.
         if let Some(identity) = identity {
-            house.assume(identity, sockets::rights(&plan)).await.context("can't become the configured user")?;
+            house
+                .assume(identity, sockets::rights(&plan))
+                .await
+                .context("can't become the configured user")?;
         }
         let generation = house.commit(prepared, Generation::default()).await.map_err(|(error, _)| error)?;
         let token = plan.admin.as_ref().and_then(|admin| admin.token.clone());
         let workers = house.workers.count();
-        let shared = Shared::new(run.source.file().cloned(), workers, house.scopes.clone(), sinks, asks);
+        let (scopes, tls) = (house.scopes.clone(), house.tls.clone());
+        let shared = Shared::new(run.source.file().cloned(), workers, scopes, sinks, tls, asks);
         shared.publish(1, token, &generation);
         let mut process = Process {
             run,

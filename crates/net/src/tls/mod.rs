@@ -14,6 +14,7 @@
 mod acceptor;
 mod certificate;
 mod connector;
+mod engine;
 mod files;
 mod options;
 mod resolver;

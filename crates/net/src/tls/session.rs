@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
+use super::engine::{Engine, Sink, Step, Want};
 use super::{TlsError, resolver};
 use crate::stream::Stream;
 
@@ -70,39 +70,8 @@ pub(crate) struct Session {
     closed: bool,
     /// No record can be trusted any more.
     failed: bool,
-}
-
-enum Engine {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
-}
-
-/// What is wanted of rustls once it is ready for it.
-enum Want<'a> {
-    /// To open what came.
-    Open,
-    /// To encrypt data into a buffer.
-    Seal(&'a [u8], &'a mut [u8]),
-    /// To say that nothing more will be sent.
-    Close,
-}
-
-/// What a step of rustls came to.
-enum Step {
-    /// There is more to do with what is there.
-    Again,
-    /// So many bytes of ciphertext for the wanted data.
-    Sealed(usize),
-    /// The other side has said that it is done.
-    Ended,
-    /// Nothing more can be done before more comes.
-    Starved,
-}
-
-/// Where opened data goes: to the reader's buffer first.
-struct Sink<'a> {
-    buffer: &'a mut [u8],
-    filled: usize,
+    /// Why, while that is still to be told.
+    failure: Option<TlsError>,
 }
 
 impl Session {
@@ -128,6 +97,7 @@ impl Session {
             ended: false,
             closed: false,
             failed: false,
+            failure: None,
         }
     }
 
@@ -178,7 +148,7 @@ impl Session {
                 return Poll::Ready(Err(TlsError::Unfinished));
             }
             // What comes behind the handshake waits for its reader.
-            let came = ready!(self.poll_fill(cx, stream, &mut Sink { buffer: &mut [], filled: 0 }));
+            let came = ready!(self.poll_fill(cx, stream, &mut Sink::none()));
             if let Some(name) = resolver::take_asked() {
                 *asked = Some(name);
             }
@@ -195,7 +165,7 @@ impl Session {
         let mut used = 0;
         // No further than that: rustls would look at what it has failed on once more.
         while self.state().wants_write() {
-            let mut nowhere = Sink { buffer: &mut [], filled: 0 };
+            let mut nowhere = Sink::none();
             if self.step(&mut kept, &mut used, &mut nowhere, Want::Open).is_err() {
                 break;
             }
@@ -226,15 +196,28 @@ impl Session {
         {
             return Poll::Ready(Err(error));
         }
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Err(error.into()));
+        }
+        if self.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         let mut sink = Sink { buffer, filled: 0 };
         while sink.filled == 0 && !self.ended {
-            ready!(self.poll_fill(cx, stream, &mut sink)).map_err(|error| {
+            if let Err(error) = ready!(self.poll_fill(cx, stream, &mut sink)) {
                 self.failed = true;
                 if matches!(error, TlsError::Protocol(_)) {
                     self.send_alert(stream);
                 }
-                io::Error::from(error)
-            })?;
+                if sink.filled == 0 {
+                    return Poll::Ready(Err(error.into()));
+                }
+                // What was right before it comes first.
+                self.failure = Some(error);
+            }
         }
         Poll::Ready(Ok(sink.filled))
     }
@@ -284,7 +267,7 @@ impl Session {
     fn open_kept(&mut self) -> Result<(), TlsError> {
         let mut kept = mem::take(&mut self.incoming);
         let mut used = 0;
-        let opened = self.open(&mut kept, &mut used, &mut Sink { buffer: &mut [], filled: 0 });
+        let opened = self.open(&mut kept, &mut used, &mut Sink::none());
         kept.drain(..used);
         self.incoming = kept;
         opened
@@ -312,12 +295,8 @@ impl Session {
         sink: &mut Sink<'_>,
         want: Want<'_>,
     ) -> Result<Step, TlsError> {
-        let (outgoing, opened) = (&mut self.outgoing, &mut self.opened);
         let input = &mut came[*used..];
-        let (discard, step) = match &mut self.engine {
-            Engine::Server(server) => handle(server.process_tls_records(input), outgoing, opened, sink, want),
-            Engine::Client(client) => handle(client.process_tls_records(input), outgoing, opened, sink, want),
-        };
+        let (discard, step) = self.engine.step(input, &mut self.outgoing, &mut self.opened, sink, want);
         *used += discard;
         step
     }
@@ -364,7 +343,7 @@ impl Session {
         let mut kept = mem::take(&mut self.incoming);
         let mut used = 0;
         let sealed = loop {
-            let mut nowhere = Sink { buffer: &mut [], filled: 0 };
+            let mut nowhere = Sink::none();
             match self.step(&mut kept, &mut used, &mut nowhere, Want::Seal(data, &mut *into)) {
                 Ok(Step::Sealed(bytes)) => break Ok(bytes),
                 Ok(Step::Again) => {}
@@ -399,7 +378,7 @@ impl Session {
         let mut kept = mem::take(&mut self.incoming);
         let mut used = 0;
         let closed = loop {
-            let mut nowhere = Sink { buffer: &mut [], filled: 0 };
+            let mut nowhere = Sink::none();
             match self.step(&mut kept, &mut used, &mut nowhere, Want::Close) {
                 Ok(Step::Again) => {}
                 Ok(Step::Ended) => self.ended = true,
@@ -420,89 +399,6 @@ impl Session {
         self.outgoing = Vec::new();
         self.sent = 0;
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Does what rustls asks for, and once it asks for nothing, what is wanted. Beside it how much of the input is done
-/// with.
-fn handle<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    outgoing: &mut Vec<u8>,
-    opened: &mut Vec<u8>,
-    sink: &mut Sink<'_>,
-    want: Want<'_>,
-) -> (usize, Result<Step, TlsError>) {
-    let mut discard = status.discard;
-    let state = match status.state {
-        Ok(state) => state,
-        Err(error) => return (discard, Err(error.into())),
-    };
-    let step = match state {
-        ConnectionState::ReadTraffic(mut traffic) => loop {
-            match traffic.next_record() {
-                Some(Ok(record)) => {
-                    discard += record.discard;
-                    sink.put(record.payload, opened);
-                }
-                Some(Err(error)) => break Err(error.into()),
-                None => break Ok(Step::Again),
-            }
-        },
-        ConnectionState::EncodeTlsData(mut message) => encode(outgoing, |room| match message.encode(room) {
-            Ok(bytes) => Ok(bytes),
-            Err(EncodeError::InsufficientSize(needed)) => Err(Some(needed.required_size)),
-            Err(EncodeError::AlreadyEncoded) => Err(None),
-        })
-        .map(|_| Step::Again),
-        ConnectionState::TransmitTlsData(message) => {
-            // It is ours now, and is sent before anything else.
-            message.done();
-            Ok(Step::Again)
-        }
-        ConnectionState::WriteTraffic(mut traffic) => match want {
-            Want::Open => Ok(Step::Starved),
-            Want::Seal(data, into) => traffic.encrypt(data, into).map(Step::Sealed).map_err(exhausted),
-            Want::Close => encode(outgoing, |room| {
-                traffic.queue_close_notify(room).map_err(|error| match error {
-                    EncryptError::InsufficientSize(needed) => Some(needed.required_size),
-                    EncryptError::EncryptExhausted => None,
-                })
-            })
-            .map(Step::Sealed),
-        },
-        ConnectionState::PeerClosed => Ok(Step::Ended),
-        // No early data is ever asked for: it could be replayed.
-        _ => Ok(Step::Starved),
-    };
-    (discard, step)
-}
-
-/// Appends a message to what is to be sent. `encode` says how much room it needs if there is too little.
-fn encode(
-    outgoing: &mut Vec<u8>,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> Result<usize, TlsError> {
-    let at = outgoing.len();
-    let encoded = encode(&mut []).or_else(|needed| {
-        outgoing.resize(at + needed.unwrap_or_default(), 0);
-        encode(&mut outgoing[at..])
-    });
-    outgoing.truncate(at + encoded.as_ref().map_or(0, |bytes| *bytes));
-    encoded.map_err(|_| rustls::Error::EncryptError.into())
-}
-
-fn exhausted(_: EncryptError) -> TlsError {
-    rustls::Error::EncryptError.into()
-}
-
-impl Sink<'_> {
-    /// Takes data: what the reader's buffer has no room for is kept for the next read.
-    fn put(&mut self, data: &[u8], kept: &mut Vec<u8>) {
-        let room = &mut self.buffer[self.filled..];
-        let n = if kept.is_empty() { data.len().min(room.len()) } else { 0 };
-        room[..n].copy_from_slice(&data[..n]);
-        self.filled += n;
-        kept.extend_from_slice(&data[n..]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The admin server in this process, asked by raw requests and by its own client.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -53,6 +54,7 @@ impl Control for Fake {
             log_failed: 0,
             listeners: vec![Arc::new(listener)],
             groups: vec![group("up", &["10.0.0.5:53"])],
+            certificates: BTreeMap::new(),
         }
     }
 

@@ -182,7 +182,8 @@ impl<'a> Planner<'a> {
             let path = table.key(name);
             self.check_name(&path, name, true);
             match options.spec(name) {
-                Ok(spec) => {
+                Ok(mut spec) => {
+                    self.peer_tls(&options.tls, &mut spec, &path.key("tls"));
                     self.groups.insert(spec.name.clone(), spec);
                 }
                 Err(problems) => {
@@ -253,7 +254,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A path of a file, which starts at the directory of the file that names it.
-    fn file(&mut self, path: &Path, file: &str) -> PathBuf {
+    pub(super) fn file(&mut self, path: &Path, file: &str) -> PathBuf {
         if file.is_empty() {
             self.problem(path, "this is the name of no file");
         }

@@ -111,6 +111,7 @@ fn snapshot(listeners: Vec<Arc<ListenerMetrics>>) -> Snapshot {
         log_failed: 0,
         listeners,
         groups: vec![group("web", &["10.0.0.5:80", "10.0.0.5:80"])],
+        certificates: [("/etc/a.pem".into(), UNIX_EPOCH + Duration::from_secs(1_800_000_000))].into(),
     }
 }
 
@@ -145,6 +146,7 @@ fn counters_of_listeners_process_and_peers_are_there() {
     assert_eq!(scrape.get("wmproxy_log_lines_dropped_total", &[]), 7.0);
     assert_eq!(scrape.get("wmproxy_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
     assert_eq!(scrape.get("process_start_time_seconds", &[]), 1.7e9);
+    assert_eq!(scrape.get("wmproxy_certificate_not_after_seconds", &[("file", "/etc/a.pem")]), 1.8e9);
     assert!(scrape.get("process_open_fds", &[]) >= 3.0);
 }
 

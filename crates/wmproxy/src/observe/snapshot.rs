@@ -1,5 +1,6 @@
 //! The process at one moment, as status and metrics show it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -37,4 +38,6 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<Arc<ListenerMetrics>>,
     /// The upstream groups in force.
     pub(crate) groups: Vec<GroupStatus>,
+    /// The certificates of listeners by their files, and when each ends.
+    pub(crate) certificates: BTreeMap<PathBuf, SystemTime>,
 }

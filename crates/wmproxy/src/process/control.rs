@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use wmproxy_net::record::ListenerMetrics;
+use wmproxy_net::tls::Store;
 use wmproxy_runtime::clock;
 use wmproxy_upstream::Group;
 use wmproxy_wire::units::Secret;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     workers: usize,
     scopes: Scopes,
     sinks: Arc<Sinks>,
+    tls: Arc<Store>,
     reloads: mpsc::UnboundedSender<ReloadAsked>,
     stop: watch::Sender<Stop>,
     draining: AtomicBool,
@@ -58,6 +60,7 @@ impl Shared {
         workers: usize,
         scopes: Scopes,
         sinks: Arc<Sinks>,
+        tls: Arc<Store>,
         reloads: mpsc::UnboundedSender<ReloadAsked>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
@@ -66,6 +69,7 @@ impl Shared {
             workers,
             scopes,
             sinks,
+            tls,
             reloads,
             stop: watch::Sender::new(Stop::No),
             draining: AtomicBool::new(false),
@@ -125,6 +129,7 @@ impl Control for Shared {
             log_failed: self.sinks.counters().failed.get(),
             listeners: face.listeners,
             groups: face.groups.iter().map(|group| group.snapshot(now)).collect(),
+            certificates: self.tls.certificates(),
         }
     }
 

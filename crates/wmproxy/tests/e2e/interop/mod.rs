@@ -5,7 +5,11 @@
 
 mod databases;
 mod dns;
+mod dnsdist;
+mod health;
 mod iperf;
+mod netns;
+mod tls;
 mod web;
 
 use std::path::{Path, PathBuf};
