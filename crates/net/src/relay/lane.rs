@@ -21,7 +21,9 @@ const ROUNDS: usize = 16;
 /// Bytes of one direction before that: two full pipes. It takes about a millisecond, as do 16 reads that are copied.
 const TURN: u64 = 2 * 1024 * 1024;
 
-/// A read of this size is a sign of bulk.
+/// A read of this size is a sign of bulk. Measured with questions and answers of one size over loopback, CPU of splicing
+/// against copying: 0.93 at 8 KiB, 0.95 at 32 and 64 KiB, each within the noise of a tenth; with bulk under a half. So it is
+/// the stream of large pieces that pays, not the single one.
 const LARGE: usize = 16 * 1024;
 
 /// So many bytes in large reads, with no small one between, are bulk. Below that the pipe's own calls would cost more

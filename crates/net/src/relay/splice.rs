@@ -143,3 +143,25 @@ impl Pipe {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_has_so_many_pipes_and_keeps_fewer() {
+        // A pool is a thread's own, so no other test is in the way.
+        let mut taken: Vec<Pipe> = (0..IN_ALL).map(|_| take().unwrap()).collect();
+        assert!(take().is_none() && pipes_open() >= IN_ALL as u64);
+        // One with bytes in it is another connection's for good.
+        let mut full = taken.pop().unwrap();
+        full.held = 1;
+        give_back(full);
+        let counts = || POOL.with_borrow(|pool| (pool.idle.len(), pool.alive));
+        assert_eq!(counts(), (0, IN_ALL - 1));
+        taken.into_iter().for_each(give_back);
+        assert_eq!(counts(), (POOLED, POOLED));
+        assert!(take().is_some_and(|pipe| pipe.is_empty()));
+        assert_eq!(counts(), (POOLED - 1, POOLED - 1));
+    }
+}
