@@ -83,6 +83,7 @@ fn version_1_is_refused_where_the_specification_is_not_met() {
         "PROXY UDP4 127.0.0.1 127.0.0.1 1 443\r\n",
         "PROXY tcp4 127.0.0.1 127.0.0.1 1 443\r\n",
         "PROXY \r\n",
+        "PROXY UNKNOWN\n\r\n",
         "PROXY \u{fc}\r\n",
         "PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\n",
     ] {

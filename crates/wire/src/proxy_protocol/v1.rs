@@ -12,19 +12,20 @@ const SHORTEST: usize = 15;
 /// Parses what begins with the signature, or with a part of it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, HeaderError> {
     let window = &bytes[..bytes.len().min(V1_MAX)];
-    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        // A line feed alone ends no header, however long one waits.
+    let Some(feed) = window.iter().position(|byte| *byte == b'\n') else {
         return match window.len() {
             V1_MAX => Err(HeaderError::TooLong),
-            _ if window.contains(&b'\n') => Err(HeaderError::Malformed("the end of its line")),
             length => Ok(Parsed::NeedMore((length + 1).max(SHORTEST))),
         };
     };
+    // A line feed alone ends no header, however long one waits.
+    let end = feed.checked_sub(1).filter(|end| window[*end] == b'\r');
+    let end = end.ok_or(HeaderError::Malformed("the end of its line"))?;
     let line = std::str::from_utf8(&window[SIGNATURE.len().min(end)..end]);
     let endpoints = parse_line(line.map_err(|_| HeaderError::Malformed("no text"))?)?;
     let command = if endpoints == Endpoints::Unknown { Command::Local } else { Command::Proxy };
     let header = Header { version: Version::V1, command, endpoints, tlvs: Tlvs::default() };
-    Ok(Parsed::Header(header, end + 2))
+    Ok(Parsed::Header(header, feed + 1))
 }
 
 /// What stands between the signature and the end of the line.
