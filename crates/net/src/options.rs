@@ -20,7 +20,7 @@ pub struct AccessLogOptions {
     /// `json`, or a template of one line with variables in braces, as in
     /// `"{time} {client_addr} {listener} {peer} {bytes_in} {bytes_out} {duration} {outcome}"`. Variables: `time`,
     /// `client_addr`, `client_ip`, `client_port`, `via` (the proxy that sent a PROXY header), `destination` (the
-    /// address in that header), `listener`, `protocol`, `local`, `sni`, `alpn`, `group`, `peer`, `bytes_in`,
+    /// address in that header), `listener`, `protocol`, `local`, `sni`, `alpn`, `proxy_tlvs`, `group`, `peer`, `bytes_in`,
     /// `bytes_out`, `datagrams_in`, `datagrams_out`, `connect_time`, `duration`, `outcome` and `fault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "json"))]

@@ -225,7 +225,11 @@ fn a_header_and_the_first_data_are_one_write() {
 fn a_name_is_refused_with_an_alert() {
     runtime().block_on(async {
         let (mut far, near) = pair();
-        refuse_name(&stream_of(near));
+        let near = stream_of(near);
+        far.write_all(&hello()).unwrap();
+        read_client_hello(&near).await.unwrap();
+        refuse_name(&near);
+        drop(near);
         let mut got = Vec::new();
         far.read_to_end(&mut got).unwrap();
         assert_eq!(got, UNRECOGNIZED_NAME);

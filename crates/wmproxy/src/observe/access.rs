@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use wmproxy_net::addr::Protocol;
 use wmproxy_net::record::{AccessLog, ClosedRecord};
+use wmproxy_wire::proxy_protocol::Tlvs;
 
 use super::clock;
 use super::escape::{Context, push, push_digits, push_escaped, push_json, push_number};
@@ -117,7 +118,9 @@ impl Var {
             (Var::ClientIp, Some(client)) => f(Value::Safe(&client.ip())),
             (Var::ClientPort, Some(client)) => f(Value::Number(client.port().into())),
             (Var::ClientAddr | Var::ClientIp | Var::ClientPort, None) => f(Value::None),
-            (Var::Via | Var::Destination | Var::Sni | Var::Alpn, _) => self.of_preface(record, f),
+            (Var::Via | Var::Destination | Var::Sni | Var::Alpn | Var::ProxyTlvs, _) => {
+                self.of_preface(record, f)
+            }
             (Var::Local, _) => f(Value::Text(&record.local)),
             (Var::Group, _) => f(record.group.as_ref().map_or(Value::None, |group| Value::Text(group))),
             (Var::Peer, _) => f(record.peer.as_ref().map_or(Value::None, |peer| Value::Text(peer))),
@@ -142,6 +145,9 @@ impl Var {
             Var::Destination => f(preface.destination.as_ref().map_or(Value::None, |to| Value::Safe(to))),
             Var::Sni => f(preface.sni.as_ref().map_or(Value::None, |name| Value::Text(name))),
             Var::Alpn => f(preface.alpn.as_ref().map_or(Value::None, |names| Value::Text(names))),
+            Var::ProxyTlvs if !preface.proxy_tlvs.is_empty() => {
+                f(Value::Text(&Tlvs::new(&preface.proxy_tlvs)))
+            }
             _ => f(Value::None),
         }
     }
@@ -249,16 +255,16 @@ mod tests {
 
     #[test]
     fn a_template_gives_one_line_with_every_value() {
-        let text = "{protocol} {listener} {client_addr} {client_ip} {client_port} {via} {destination} {local} {sni} {alpn} {group} {peer} {bytes_in} \
+        let text = "{protocol} {listener} {client_addr} {client_ip} {client_port} {via} {destination} {local} {sni} {alpn} {proxy_tlvs} {group} {peer} {bytes_in} \
                     {bytes_out} {datagrams_in} {datagrams_out} {connect_time} {duration} {outcome} {fault}";
         let format = LineFormat::Template(compile(text).unwrap());
         assert_eq!(
             line(&format, &record()),
-            "udp dns [::1]:4242 ::1 4242 10.0.0.1:99 [::2]:443 127.0.0.1:53 x.example h2 up 10.0.0.5:53 1 2 3 4 0.000042 0.012000 peer_reset upstream\n"
+            "udp dns [::1]:4242 ::1 4242 10.0.0.1:99 [::2]:443 127.0.0.1:53 x.example h2 authority=a.b up 10.0.0.5:53 1 2 3 4 0.000042 0.012000 peer_reset upstream\n"
         );
         assert_eq!(
             line(&format, &bare()),
-            "tcp we\"ird\\n - - - - - unix:/run/a\\nb - - - - 1 2 - - - 0.012000 denied client\n"
+            "tcp we\"ird\\n - - - - - unix:/run/a\\nb - - - - - 1 2 - - - 0.012000 denied client\n"
         );
     }
 
@@ -287,6 +293,7 @@ mod tests {
             "destination",
             "sni",
             "alpn",
+            "proxy_tlvs",
             "group",
             "peer",
             "connect_time",

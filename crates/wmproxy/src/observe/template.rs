@@ -16,6 +16,7 @@ pub(super) enum Var {
     Local,
     Sni,
     Alpn,
+    ProxyTlvs,
     Group,
     Peer,
     BytesIn,
@@ -29,7 +30,7 @@ pub(super) enum Var {
 }
 
 /// Each variable and its name, in the order in which a JSON line has them.
-pub(super) const VARS: [(Var, &str); 21] = [
+pub(super) const VARS: [(Var, &str); 22] = [
     (Var::Time, "time"),
     (Var::Listener, "listener"),
     (Var::Protocol, "protocol"),
@@ -41,6 +42,7 @@ pub(super) const VARS: [(Var, &str); 21] = [
     (Var::Local, "local"),
     (Var::Sni, "sni"),
     (Var::Alpn, "alpn"),
+    (Var::ProxyTlvs, "proxy_tlvs"),
     (Var::Group, "group"),
     (Var::Peer, "peer"),
     (Var::BytesIn, "bytes_in"),

@@ -9,6 +9,7 @@ mod dnsdist;
 mod health;
 mod iperf;
 mod netns;
+mod preface;
 mod tls;
 mod web;
 
