@@ -39,9 +39,11 @@ const LISTENER: usize = usize::MAX;
 /// The role `backend`.
 pub(crate) fn run(kind: Kind, dir: &Path) -> Result<()> {
     match kind {
-        Kind::TcpSmall | Kind::Idle | Kind::Setup | Kind::SetupHello => echo_tcp(&listen()?, false),
+        Kind::TcpSmall | Kind::Idle | Kind::Setup | Kind::SetupHello | Kind::TlsHandshake | Kind::TlsIdle => {
+            echo_tcp(&listen()?, false)
+        }
         Kind::SetupProxied => echo_tcp(&listen()?, true),
-        Kind::BulkDown | Kind::BulkUp => bulk(&listen()?),
+        Kind::BulkDown | Kind::BulkUp | Kind::TlsBulkDown | Kind::TlsBulkUp => bulk(&listen()?),
         Kind::Udp | Kind::UdpFlows => echo_udp(),
         Kind::Quic => quic::serve(dir),
     }
@@ -148,7 +150,7 @@ fn bulk_one(mut stream: TcpStream) -> Result<()> {
 }
 
 /// Sends `len` bytes of the pattern.
-pub(crate) fn send_pattern(stream: &mut TcpStream, len: u64) -> Result<()> {
+pub(crate) fn send_pattern(stream: &mut impl Write, len: u64) -> Result<()> {
     let pattern = Pattern::new(CHUNK);
     let mut sent = 0;
     while sent < len {
@@ -158,7 +160,7 @@ pub(crate) fn send_pattern(stream: &mut TcpStream, len: u64) -> Result<()> {
 }
 
 /// Receives `len` bytes; whether they are the pattern's.
-pub(crate) fn receive_pattern(stream: &mut TcpStream, len: u64) -> Result<bool> {
+pub(crate) fn receive_pattern(stream: &mut impl Read, len: u64) -> Result<bool> {
     let pattern = Pattern::new(CHUNK);
     let mut buffer = vec![0; CHUNK];
     let mut received = 0;

@@ -17,6 +17,9 @@ pub(crate) fn files(dir: &Path) -> (PathBuf, PathBuf) {
 pub(crate) fn create(dir: &Path) -> Result<()> {
     let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
     let (cert, key) = files(dir);
-    fs::write(cert, made.cert.pem())?;
-    Ok(fs::write(key, made.signing_key.serialize_pem())?)
+    let (cert_text, key_text) = (made.cert.pem(), made.signing_key.serialize_pem());
+    // HAProxy wants both in one file.
+    fs::write(dir.join("bench.both"), format!("{cert_text}{key_text}"))?;
+    fs::write(cert, cert_text)?;
+    Ok(fs::write(key, key_text)?)
 }

@@ -60,9 +60,10 @@ impl Variant {
     pub(crate) fn serves(self, spec: &Spec) -> bool {
         match self {
             Self::Wmproxy | Self::Nginx => true,
-            Self::Plain => spec.feature != Feature::None,
+            // What speaks TLS to the one can't speak to the other.
+            Self::Plain => !matches!(spec.feature, Feature::None | Feature::Tls),
             Self::Haproxy => !spec.is_udp(),
-            Self::Direct => !spec.is_memory(),
+            Self::Direct => !spec.is_memory() && spec.feature != Feature::Tls,
         }
     }
 }
@@ -70,7 +71,7 @@ impl Variant {
 impl Variant {
     /// What stands in the places of its config template that depend on the feature.
     fn lines(self, feature: Feature) -> &'static [(&'static str, &'static str)] {
-        use Feature::{ProxyHeader, ServerName, Splice};
+        use Feature::{ProxyHeader, ServerName, Splice, Tls};
         match (self, feature) {
             (Self::Wmproxy, ProxyHeader) => &[("@SERVICE@", ""), ("@GROUP@", "send_proxy_protocol = \"v2\"")],
             (Self::Wmproxy, ServerName) => {
@@ -94,6 +95,19 @@ impl Variant {
                 ),
                 ("@SERVER@", ""),
             ],
+            (Self::Wmproxy, Tls) => &[
+                ("@SERVICE@", "tls = { cert = \"@DIR@/bench.pem\", key = \"@DIR@/bench.key\" }"),
+                ("@GROUP@", ""),
+            ],
+            (Self::Nginx, Tls) => &[
+                ("@MAP@", ""),
+                (
+                    "@SERVICE@",
+                    "ssl_certificate @DIR@/bench.pem; ssl_certificate_key @DIR@/bench.key; ssl_protocols TLSv1.3;",
+                ),
+                ("@TARGET@", "@BACKEND@"),
+            ],
+            (Self::Haproxy, Tls) => &[("@SERVICE@", ""), ("@SERVER@", "")],
             (Self::Plain, Splice) => &[("@SERVICE@", "splice = \"off\""), ("@GROUP@", "")],
             (_, Feature::None | Splice) | (Self::Plain | Self::Direct, _) => &[
                 ("@SERVICE@", ""),
@@ -168,11 +182,16 @@ impl Installed {
         let config = config
             .replace("@LISTEN@", &address.to_string())
             .replace("@BACKEND@", &backend.to_string())
-            .replace("@DIR@", &dir.display().to_string())
             .replace("@LOAD_MODULE@", &self.load_module)
             .replace("@UDP@", if spec.is_udp() { " udp rcvbuf=4m" } else { "" })
+            .replace("@NGINX_TLS@", if spec.feature == Feature::Tls { " ssl" } else { "" })
+            .replace(
+                "@HAPROXY_TLS@",
+                if spec.feature == Feature::Tls { "ssl crt @DIR@/bench.both" } else { "" },
+            )
             .replace("@SCHEME@", if spec.is_udp() { "udp://" } else { "" })
-            .replace("@SPLICE@", if spec.kind.is_bulk() { "option splice-auto" } else { "" });
+            .replace("@SPLICE@", if spec.kind.is_bulk() { "option splice-auto" } else { "" })
+            .replace("@DIR@", &dir.display().to_string());
         let file = dir.join(name);
         fs::write(&file, config)?;
         let log = dir.join(format!("{name}.log"));

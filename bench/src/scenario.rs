@@ -19,6 +19,9 @@ pub(crate) enum Choice {
     Setup,
     SetupProxy,
     SetupSni,
+    TlsHandshake,
+    TlsBulk,
+    TlsIdle,
 }
 
 /// One table of the report.
@@ -39,6 +42,10 @@ pub(crate) enum Scenario {
     Setup,
     SetupProxy,
     SetupSni,
+    TlsHandshake,
+    TlsBulkDown,
+    TlsBulkUp,
+    TlsIdle,
 }
 
 /// Which pair of load generator and backend does the work.
@@ -56,6 +63,10 @@ pub(crate) enum Kind {
     SetupProxied,
     /// As `Setup` with a ClientHello for a message.
     SetupHello,
+    TlsHandshake,
+    TlsBulkDown,
+    TlsBulkUp,
+    TlsIdle,
 }
 
 /// What wmproxy is held to.
@@ -87,6 +98,8 @@ pub(crate) enum Feature {
     ServerName,
     /// They may splice, as they do by default; the plain variant of wmproxy must not.
     Splice,
+    /// They end the clients' TLS.
+    Tls,
 }
 
 /// Everything fixed about a scenario.
@@ -118,7 +131,7 @@ pub(crate) struct Spec {
 
 const KIB_64: usize = 64 * 1024;
 
-const SPECS: [Spec; 12] = [
+const SPECS: [Spec; 16] = [
     Spec {
         scenario: Scenario::TcpSmall,
         slug: "tcp-small",
@@ -328,6 +341,75 @@ const SPECS: [Spec; 12] = [
         feature: Feature::None,
         bar: Bar::AtMost(2.5),
     },
+    Spec {
+        scenario: Scenario::TlsHandshake,
+        slug: "tls-handshake",
+        title: "TLS handshakes",
+        what: "16 clients at a time make a whole handshake (TLS 1.3, X25519, ECDSA with P-256), exchange 34 bytes each \
+               way and close; the proxy ends the TLS and relays in the clear.",
+        figure: "CPU per connection, µs",
+        unit: "connection",
+        kind: Kind::TlsHandshake,
+        size: 34,
+        parallel: 16,
+        work: 10_000,
+        quick: 1_000,
+        warmup: 200,
+        units_per_work: 1.0,
+        feature: Feature::Tls,
+        bar: Bar::Times(Rival::Nginx, 1.0),
+    },
+    Spec {
+        scenario: Scenario::TlsBulkDown,
+        slug: "tls-bulk-down",
+        title: "TLS bulk, download",
+        what: "4 connections fetch 2 GB (10^9 bytes) in all from the backend through TLS 1.3 that the proxy ends.",
+        figure: "CPU per GB, s",
+        unit: "GB",
+        kind: Kind::TlsBulkDown,
+        size: KIB_64,
+        parallel: 4,
+        work: 2_000_000_000,
+        quick: 200_000_000,
+        warmup: 0,
+        units_per_work: 1e-9,
+        feature: Feature::Tls,
+        bar: Bar::Times(Rival::Nginx, 1.0),
+    },
+    Spec {
+        scenario: Scenario::TlsBulkUp,
+        slug: "tls-bulk-up",
+        title: "TLS bulk, upload",
+        what: "4 connections send 2 GB (10^9 bytes) in all to the backend, through TLS 1.3 that the proxy ends.",
+        figure: "CPU per GB, s",
+        unit: "GB",
+        kind: Kind::TlsBulkUp,
+        size: KIB_64,
+        parallel: 4,
+        work: 2_000_000_000,
+        quick: 200_000_000,
+        warmup: 0,
+        units_per_work: 1e-9,
+        feature: Feature::Tls,
+        bar: Bar::Times(Rival::Nginx, 1.0),
+    },
+    Spec {
+        scenario: Scenario::TlsIdle,
+        slug: "tls-idle",
+        title: "Memory of an idle TLS session",
+        what: "As for an idle TCP session, with 1,000 sessions of TLS 1.3 that the proxy ends.",
+        figure: "Memory per session, KB (1024 bytes)",
+        unit: "session",
+        kind: Kind::TlsIdle,
+        size: 34,
+        parallel: 1,
+        work: 1_000,
+        quick: 250,
+        warmup: 0,
+        units_per_work: 1.0,
+        feature: Feature::Tls,
+        bar: Bar::AtMost(12.0),
+    },
 ];
 
 impl Choice {
@@ -344,6 +426,9 @@ impl Choice {
             Self::Setup => scenario == Scenario::Setup,
             Self::SetupProxy => scenario == Scenario::SetupProxy,
             Self::SetupSni => scenario == Scenario::SetupSni,
+            Self::TlsHandshake => scenario == Scenario::TlsHandshake,
+            Self::TlsBulk => matches!(scenario, Scenario::TlsBulkDown | Scenario::TlsBulkUp),
+            Self::TlsIdle => scenario == Scenario::TlsIdle,
         }
     }
 }
@@ -372,6 +457,10 @@ impl Kind {
             Self::Setup => "setup",
             Self::SetupProxied => "setup-proxied",
             Self::SetupHello => "setup-hello",
+            Self::TlsHandshake => "tls-handshake",
+            Self::TlsBulkDown => "tls-bulk-down",
+            Self::TlsBulkUp => "tls-bulk-up",
+            Self::TlsIdle => "tls-idle",
         }
     }
 
@@ -381,7 +470,7 @@ impl Kind {
 
     /// Whether work is counted in bytes.
     pub(crate) fn moves_bytes(self) -> bool {
-        self.is_bulk() || self == Self::Quic
+        self.is_bulk() || matches!(self, Self::Quic | Self::TlsBulkDown | Self::TlsBulkUp)
     }
 }
 
@@ -404,7 +493,7 @@ impl Spec {
 
     /// Whether the figure is memory rather than CPU.
     pub(crate) fn is_memory(&self) -> bool {
-        self.kind == Kind::Idle
+        matches!(self.kind, Kind::Idle | Kind::TlsIdle)
     }
 
     /// Factor from nanoseconds of CPU to the figure's unit: seconds for a GB, microseconds for the rest.

@@ -7,6 +7,7 @@ mod bulk;
 mod idle;
 mod setup;
 mod tcp_small;
+mod tls;
 mod udp;
 mod udp_flows;
 
@@ -52,6 +53,9 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Kind::UdpFlows => udp_flows::run(args),
         Kind::Quic => quic::fetch(args),
         Kind::Idle => idle::run(args),
+        Kind::TlsHandshake => tls::handshakes(args),
+        Kind::TlsBulkDown | Kind::TlsBulkUp => tls::bulk(args),
+        Kind::TlsIdle => tls::idle(args),
         Kind::Setup | Kind::SetupProxied | Kind::SetupHello => setup::run(args),
     }
 }
