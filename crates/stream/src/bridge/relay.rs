@@ -89,7 +89,11 @@ struct Machine<'a> {
     ping: Option<Ping>,
     /// Whether the timer knows this task; its deadline is moved only when it fires.
     armed: bool,
+    /// Sees a reset of the client while nothing is read from it.
+    watch: Option<Watch<'a>>,
 }
+
+type Watch<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Asks every so often whether the other end of the WebSocket is still there.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +159,7 @@ impl<'a> Machine<'a> {
             heard: now,
             ping: ping.map(|every| Ping { every, due: now + every, asked: None }),
             armed: false,
+            watch: None,
         }
     }
 
@@ -166,6 +171,9 @@ impl<'a> Machine<'a> {
     ) -> Poll<Verdict> {
         loop {
             if let Some(verdict) = self.pump(cx, record) {
+                return Poll::Ready(verdict);
+            }
+            if let Some(verdict) = self.poll_watch(cx) {
                 return Poll::Ready(verdict);
             }
             let silent = self.outbox.is_empty();
@@ -199,6 +207,26 @@ impl<'a> Machine<'a> {
         }
         cx.waker().wake_by_ref();
         None
+    }
+
+    /// Sees a client's reset that no read would meet, as the relay without a bridge does: while what it said before is
+    /// not taken, and after its FIN.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Option<Verdict> {
+        let Ends { ws, tcp, role } = self.ends;
+        let (client, deaf, say) = match role {
+            Role::Server => (ws, !self.kept.0.is_empty() || self.ws == State::Ending, None),
+            Role::Client => {
+                let deaf = self.tcp != State::Open || !self.outbox.is_empty();
+                (tcp, deaf, Some((CloseCode::INTERNAL_ERROR, "reset")))
+            }
+        };
+        if !deaf && !self.is_braked() {
+            self.watch = None;
+            return None;
+        }
+        let watch = self.watch.get_or_insert_with(|| Box::pin(client.failed()));
+        let failed = watch.as_mut().poll(cx).is_ready();
+        failed.then(|| Verdict::Cut(self.cut.unwrap_or(Outcome::ClientReset), say))
     }
 
     /// Whether both sides have ended, and all of it is written.

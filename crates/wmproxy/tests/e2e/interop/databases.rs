@@ -55,6 +55,33 @@ fn redis() {
     assert_eq!(cli(&["get", "key"]), "value");
 }
 
+/// Redis behind a bridge to it, behind a bridge from TCP: small questions, pipelines and large values.
+#[test]
+fn redis_over_two_bridges() {
+    if !asked() {
+        return;
+    }
+    let dir = TempDir::new();
+    let own = free_port().to_string();
+    let mut command = Command::new(program("redis-server"));
+    command
+        .args(["--port", &own, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .current_dir(dir.path());
+    let _service = Service::start(&mut command, &dir.join("redis.log"));
+    eventually("redis", || call("redis-cli", &["-p", &own, "ping"]).stdout.trim() == "PONG");
+    let inner = start(&tcp(format!("127.0.0.1:{own}"), "bridge = \"ws2tcp\""));
+    let url = "bridge = \"tcp2ws\"\nbridge_url = \"ws://localhost/redis\"";
+    let outer = start(&tcp(inner.tcp("t"), url));
+    let through = port(&outer);
+    for extra in [&["-P", "1"][..], &["-P", "32"], &["-d", "20000"]] {
+        let mut args = vec!["-p", &through, "-q", "-n", "20000", "-c", "50", "-t", "set,get"];
+        args.extend(extra);
+        let finished = call("redis-benchmark", &args).success();
+        assert!(finished.text().contains("GET") && !finished.text().contains("rror"), "{}", finished.text());
+    }
+    assert_eq!(call("redis-cli", &["-p", &through, "ping"]).success().stdout.trim(), "PONG");
+}
+
 /// The newest PostgreSQL of Debian's layout, or whatever is in the path.
 fn postgres_program(name: &str) -> PathBuf {
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")

@@ -113,6 +113,27 @@ fn a_client_that_vanishes_resets_the_server() {
 }
 
 #[test]
+fn a_reset_is_seen_of_a_client_that_is_not_being_read() {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::start(move |conn| {
+        let _ = wait.lock().unwrap().recv();
+        drain(conn)
+    });
+    let proxy = start(&format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), "")));
+    let conn = open_raw(&proxy.tcp("t"));
+    conn.patience(Duration::from_millis(300));
+    conn.socket().set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    // One frame without an end, until nobody takes more of it.
+    conn.send(b"\x82\xff\0\0\0\x01\0\0\0\0\0\0\0\0");
+    while conn.try_send(&[0; 65_536]).is_ok() {}
+    conn.reset();
+    assert_end(&record(&proxy), "client_reset", "client");
+    release.send(()).unwrap();
+    assert_eq!(backend.next_end().error, Some(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
 fn who_breaks_the_protocol_is_told_and_the_server_reset() {
     let long = [&b"\x89\xfe\x00\x7e\0\0\0\0"[..], &[0; 126]].concat();
     let cases: [(&str, &[u8], u16); 10] = [

@@ -80,7 +80,7 @@ fn a_server_that_does_not_prove_who_it_is_gets_nothing() {
     assert_eq!(backend.accepted(), 0);
     // Unless that is asked for.
     let outer = begins_tls(&inner, "a.test", "insecure_skip_verify = true");
-    outer.expect_warn("insecure_skip_verify");
+    outer.expect_warn("is believed");
     Conn::connect(&outer.tcp("t")).echo(b"whoever you are");
 }
 
