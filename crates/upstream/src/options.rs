@@ -17,7 +17,7 @@ use wmproxy_net::tls::{ConnectorSpec, PeerTls};
 use wmproxy_wire::units::HumanDuration;
 
 use crate::balance::{Balance, HashKey};
-use crate::health::{HealthOptions, HealthSpec};
+use crate::health::{Beginning, HealthOptions, HealthSpec, ProbeSpec};
 use crate::peer::EjectPolicy;
 pub use server::ServerOptions;
 
@@ -260,6 +260,17 @@ impl GroupSpec {
         })
     }
 
+    /// How health checks do TLS, if they do: like connections, but that they offer no protocol which HTTP checks can't
+    /// speak.
+    pub fn check_tls(&self) -> Option<ConnectorSpec> {
+        let health = self.health.as_ref().filter(|health| health.tls)?;
+        let mut tls = self.tls.clone()?;
+        if matches!(health.probe, ProbeSpec::Http(_)) && !tls.alpn.is_empty() {
+            tls.alpn = vec!["http/1.1".to_owned()];
+        }
+        Some(tls)
+    }
+
     pub(crate) fn eject_policy(&self) -> EjectPolicy {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         EjectPolicy {
@@ -341,7 +352,8 @@ impl GroupOptions {
 
     fn check_health(&self, servers: &[ServerSpec], problems: &mut Problems) -> Option<HealthSpec> {
         let targets = servers.iter().map(|server| &server.target);
-        match self.health.as_ref()?.spec(targets) {
+        let beginning = Beginning { tls: self.tls != PeerTls::Off, proxy: self.send_proxy_protocol };
+        match self.health.as_ref()?.spec(targets, beginning) {
             Ok(spec) => Some(spec),
             Err(found) => {
                 found.into_iter().for_each(|(key, message)| problems.add(format!("health.{key}"), message));

@@ -40,12 +40,12 @@ impl Registry {
     /// Builds a group. Names that no living group knows have no addresses yet: see
     /// [`Group::resolve_once`] and [`keep_resolved`](crate::keep_resolved).
     pub fn build(&self, spec: GroupSpec) -> Arc<Group> {
-        self.build_with(spec, None)
+        self.build_with(spec, [None, None])
     }
 
-    /// Builds a group whose peers are talked to by TLS. One whose spec asks for that and which gets no connector
-    /// connects to nobody.
-    pub fn build_with(&self, spec: GroupSpec, connector: Option<Arc<Connector>>) -> Arc<Group> {
+    /// Builds a group whose peers are talked to by TLS: the first connector is for connections and the second for health
+    /// checks (see [`GroupSpec::check_tls`]). One whose spec asks for TLS and which gets no connector connects to nobody.
+    pub fn build_with(&self, spec: GroupSpec, connectors: [Option<Arc<Connector>>; 2]) -> Arc<Group> {
         let mut names: Vec<Arc<Name>> = vec![];
         for server in &spec.servers {
             if let TargetSpec::Name { host, .. } = &server.target
@@ -54,7 +54,7 @@ impl Registry {
                 names.push(self.shared.names.get(host.clone(), || Name::new(host.clone())));
             }
         }
-        Arc::new(Group::new(spec, names, connector, Arc::clone(&self.shared)))
+        Arc::new(Group::new(spec, names, connectors, Arc::clone(&self.shared)))
     }
 }
 

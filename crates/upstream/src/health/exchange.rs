@@ -4,8 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use wmproxy_net::addr::Address;
-use wmproxy_net::sockopt::{NoWay, PeerSocket};
+use wmproxy_net::sockopt::NoWay;
 use wmproxy_net::stream::{self, Stream};
 
 use super::http::HttpError;
@@ -24,6 +23,10 @@ pub(super) enum CheckError {
     Connect(io::Error),
     #[error("nothing connected within {0:?}")]
     ConnectTimeout(Duration),
+    #[error("no TLS handshake within {0:?}")]
+    TlsTimeout(Duration),
+    #[error("TLS failed: {0}")]
+    Tls(io::Error),
     #[error("not all could be sent within {0:?}")]
     SendTimeout(Duration),
     #[error("no answer within {0:?}")]
@@ -75,6 +78,8 @@ impl std::fmt::Display for Quoted {
 pub(super) enum Stage {
     #[default]
     Connecting,
+    /// The TLS handshake.
+    Securing,
     Sending,
     /// With the beginning of what has come.
     Receiving(Vec<u8>),
@@ -96,16 +101,12 @@ impl Stage {
     pub(super) fn timeout(self, after: Duration) -> CheckError {
         match self {
             Stage::Connecting => CheckError::ConnectTimeout(after),
+            Stage::Securing => CheckError::TlsTimeout(after),
             Stage::Sending => CheckError::SendTimeout(after),
             Stage::Receiving(begin) if begin.is_empty() => CheckError::Silent(after),
             Stage::Receiving(begin) => CheckError::AnswerTimeout(after, Quoted::new(&begin)),
         }
     }
-}
-
-/// Connects to a peer.
-pub(super) async fn connect(address: &Address, socket: &PeerSocket) -> Result<Stream, CheckError> {
-    stream::connect(address, socket, None).await.map_err(CheckError::connect)
 }
 
 /// Sends all of `data`.
@@ -165,6 +166,7 @@ mod tests {
         let after = Duration::from_secs(2);
         let mut stage = Stage::default();
         assert_eq!(Stage::Connecting.timeout(after).to_string(), "nothing connected within 2s");
+        assert_eq!(Stage::Securing.timeout(after).to_string(), "no TLS handshake within 2s");
         assert_eq!(Stage::Sending.timeout(after).to_string(), "not all could be sent within 2s");
         assert_eq!(Stage::Receiving(vec![]).timeout(after).to_string(), "no answer within 2s");
         stage.received(b"-NO");

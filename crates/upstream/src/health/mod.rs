@@ -13,7 +13,8 @@
 //! The passive ejection of failing peers goes on beside. A check that went well at the very address that connections
 //! go to ends it, as a connection that succeeds would, once the checks hold the peer for well.
 //!
-//! A check that this machine had no descriptor or memory for says nothing about the peer, and counts as skipped.
+//! Checks begin as connections do: with a PROXY header, which says that nobody came, and with TLS, where the group has
+//! them. A check that this machine had no descriptor or memory for says nothing about the peer, and counts as skipped.
 
 mod exchange;
 mod http;
@@ -24,6 +25,7 @@ mod state;
 mod tcp;
 mod udp;
 
+pub(crate) use options::{Beginning, ProbeSpec};
 pub use options::{HealthOptions, HealthSpec, Kind, Pattern, Statuses};
 pub(crate) use rounds::Slots;
 pub use rounds::keep_checked;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::preface::{Introduction, ProxyVersion};
 use wmproxy_wire::units::HumanDuration;
 
 use super::state::Thresholds;
@@ -53,6 +54,14 @@ pub struct HealthOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
+    /// Whether a check is made by TLS, as the group's `tls` says. By default as connections are, but in the clear on
+    /// another `port`. For `tcp` and `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
+    /// Whether a check begins with a PROXY header of the group's `send_proxy_protocol`, which says that it comes from
+    /// nobody but the proxy. By default as connections do, but not on another `port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_proxy_protocol: Option<bool>,
     /// What to send once connected, as text or as `{ hex = "0a0b" }`. For `tcp` and `udp`; `udp` needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send: Option<Pattern>,
@@ -110,7 +119,17 @@ pub struct HealthSpec {
     pub timeout: Duration,
     pub(crate) thresholds: Thresholds,
     pub(crate) port: Option<u16>,
+    pub(crate) tls: bool,
+    /// What peers get first.
+    pub(crate) introduction: Option<Introduction>,
     pub(crate) probe: ProbeSpec,
+}
+
+/// What connections to the servers of a group begin with, so that its checks may, too.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Beginning {
+    pub(crate) tls: bool,
+    pub(crate) proxy: Option<ProxyVersion>,
 }
 
 /// What is asked and what has to come.
@@ -136,13 +155,15 @@ pub(crate) struct HttpSpec {
 }
 
 impl HealthOptions {
-    /// Checks what the types alone can't. `targets` are the servers of the group.
+    /// Checks what the types alone can't. `targets` are the servers of the group, and `beginning` is what connections to
+    /// them begin with.
     ///
     /// # Errors
     /// Every problem, each with its key and what would be right.
-    pub fn spec<'a>(
+    pub(crate) fn spec<'a>(
         &self,
-        targets: impl Iterator<Item = &'a TargetSpec> + Clone,
+        targets: impl Iterator<Item = &'a TargetSpec>,
+        beginning: Beginning,
     ) -> Result<HealthSpec, Vec<(&'static str, String)>> {
         let mut problems = vec![];
         let interval = self.interval.unwrap_or(INTERVAL);
@@ -166,8 +187,8 @@ impl HealthOptions {
         if self.port == Some(0) {
             problems.push(("port", "port 0 is nothing to connect to".to_owned()));
         }
-        let is_unix = |target: &TargetSpec| matches!(target, TargetSpec::Address(Address::Unix(_)));
-        if let Some(unix) = targets.clone().find(|target| is_unix(target)) {
+        let is_unix = |target: &&TargetSpec| matches!(target, TargetSpec::Address(Address::Unix(_)));
+        if let Some(unix) = { targets }.find(is_unix) {
             if self.port.is_some() {
                 problems.push(("port", format!("{unix} has no port")));
             }
@@ -175,6 +196,7 @@ impl HealthOptions {
                 problems.push(("type", format!("{unix} takes no datagrams")));
             }
         }
+        let beginning = self.beginning(beginning, &mut problems);
         self.check_foreign(&mut problems);
         let probe = self.probe(&mut problems);
         if !problems.is_empty() {
@@ -185,8 +207,35 @@ impl HealthOptions {
             timeout: timeout.get(),
             thresholds,
             port: self.port,
+            tls: beginning.tls,
+            introduction: beginning.proxy.map(Introduction::own),
             probe,
         })
+    }
+
+    /// What checks begin with.
+    fn beginning(&self, group: Beginning, problems: &mut Vec<(&'static str, String)>) -> Beginning {
+        if self.tls == Some(true) && self.kind == Kind::Udp {
+            problems.push((
+                "tls",
+                "has no effect with type = \"udp\"; it is for type = \"tcp\" or \"http\"".to_owned(),
+            ));
+        } else if self.tls == Some(true) && !group.tls {
+            problems.push(("tls", "the group has no `tls`, which would say how".to_owned()));
+        }
+        if self.send_proxy_protocol == Some(true) && group.proxy.is_none() {
+            let message = "the group has no `send_proxy_protocol`, which would say which version";
+            problems.push(("send_proxy_protocol", message.to_owned()));
+        }
+        // Who listens on another port is mostly made for checks alone.
+        let same_port = self.port.is_none();
+        let proxy = group.proxy.filter(|_| self.send_proxy_protocol.unwrap_or(same_port));
+        let (tls, proxy) = match self.kind {
+            // There is but one version for datagrams.
+            Kind::Udp => (false, proxy.map(|_| ProxyVersion::V2)),
+            Kind::Tcp | Kind::Http => (group.tls && self.tls.unwrap_or(same_port), proxy),
+        };
+        Beginning { tls, proxy }
     }
 
     /// Keys that this type of check has no use for.

@@ -1,12 +1,17 @@
 //! One check of one peer: sockets of its own, and one deadline for all of it.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::preface::Introduction;
 use wmproxy_net::sockopt::{PeerSocket, Source};
+use wmproxy_net::stream::{self, Stream};
+use wmproxy_net::tls::Connector;
 
-use super::exchange::{CheckError, Stage, connect};
+use super::exchange::{CheckError, Stage};
 use super::options::{HealthSpec, ProbeSpec};
 use super::state::CheckResult;
 use super::{http, tcp, udp};
@@ -15,6 +20,8 @@ use super::{http, tcp, udp};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) address: Address,
+    /// What it has to prove by TLS: a name or an IP address.
+    pub(super) name: String,
     /// What HTTP calls it.
     pub(super) host: String,
 }
@@ -28,38 +35,70 @@ impl Target {
         }
         let name = match written {
             TargetSpec::Name { host, .. } => host.clone(),
-            TargetSpec::Address(Address::Inet(inet)) if inet.is_ipv6() => format!("[{}]", inet.ip()),
             TargetSpec::Address(Address::Inet(inet)) => inet.ip().to_string(),
-            // As curl says to a unix socket.
-            TargetSpec::Address(Address::Unix(_)) => "localhost".to_owned(),
+            TargetSpec::Address(Address::Unix(_)) => String::new(),
         };
+        // The port that goes without saying (RFC 9110 sections 4.2.1 and 4.2.2).
+        let usual = if spec.tls { 443 } else { 80 };
         let host = match &address {
-            // The port that goes without saying (RFC 9110 section 4.2.1).
-            Address::Inet(inet) if inet.port() != 80 => format!("{name}:{}", inet.port()),
-            _ => name,
+            // As curl says to a unix socket.
+            Address::Unix(_) => "localhost".to_owned(),
+            Address::Inet(inet) => {
+                let bare = if name.contains(':') { format!("[{name}]") } else { name.clone() };
+                if inet.port() == usual { bare } else { format!("{bare}:{}", inet.port()) }
+            }
         };
-        Target { address, host }
+        Target { address, name, host }
     }
 }
 
-/// What is set on the sockets of checks, given what is set on those of connections.
-pub(super) fn socket_of(connections: &PeerSocket) -> PeerSocket {
-    // Nobody came whose address a check could take on.
-    let source = connections.source.filter(|source| *source != Source::Client);
-    // With it a connection seems made before the peer was heard of.
-    PeerSocket { source, fast_open: false, ..connections.clone() }
+/// What all checks of a group need.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) spec: HealthSpec,
+    socket: PeerSocket,
+    connector: Option<Arc<Connector>>,
+}
+
+impl Means {
+    pub(super) fn new(
+        spec: HealthSpec,
+        connections: &PeerSocket,
+        connector: Option<Arc<Connector>>,
+    ) -> Means {
+        // Nobody came whose address a check could take on.
+        let source = connections.source.filter(|source| *source != Source::Client);
+        // With it a connection seems made before the peer was heard of.
+        let socket = PeerSocket { source, fast_open: false, ..connections.clone() };
+        Means { spec, socket, connector }
+    }
+
+    /// Connects to a peer, with all that connections begin with.
+    async fn connect(&self, target: &Target, stage: &mut Stage) -> Result<Stream, CheckError> {
+        let stream =
+            stream::connect(&target.address, &self.socket, None).await.map_err(CheckError::connect)?;
+        if let Some(introduction) = &self.spec.introduction {
+            *stage = Stage::Sending;
+            introduction.send(&stream).await.map_err(CheckError::Broken)?;
+        }
+        if self.spec.tls {
+            *stage = Stage::Securing;
+            let none = || CheckError::Here(io::Error::other("no TLS is at hand"));
+            let connector = self.connector.as_ref().ok_or_else(none)?;
+            let peer = target.address.to_string();
+            connector.secure(&stream, &peer, &target.name).await.map_err(CheckError::Tls)?;
+        }
+        Ok(stream)
+    }
 }
 
 /// Checks once. Tells how long it took, and how it ended.
-pub(super) async fn check(
-    spec: &HealthSpec,
-    socket: &PeerSocket,
-    target: &Target,
-) -> (Duration, CheckResult) {
+pub(super) async fn check(means: &Means, target: &Target) -> (Duration, CheckResult) {
     let begun = Instant::now();
     let mut stage = Stage::default();
-    let attempt = tokio::time::timeout(spec.timeout, attempt(spec, socket, target, &mut stage)).await;
-    let ended = attempt.unwrap_or_else(|_| Err(stage.timeout(spec.timeout)));
+    let timeout = means.spec.timeout;
+    let attempt = tokio::time::timeout(timeout, attempt(means, target, &mut stage)).await;
+    let ended = attempt.unwrap_or_else(|_| Err(stage.timeout(timeout)));
     let result = match ended {
         Ok(()) => CheckResult::Passed,
         Err(error @ CheckError::Here(_)) => CheckResult::Skipped(error.to_string()),
@@ -68,27 +107,24 @@ pub(super) async fn check(
     (begun.elapsed(), result)
 }
 
-async fn attempt(
-    spec: &HealthSpec,
-    socket: &PeerSocket,
-    target: &Target,
-    stage: &mut Stage,
-) -> Result<(), CheckError> {
-    match &spec.probe {
+async fn attempt(means: &Means, target: &Target, stage: &mut Stage) -> Result<(), CheckError> {
+    match &means.spec.probe {
         ProbeSpec::Tcp { send, expect } => {
-            let stream = connect(&target.address, socket).await?;
+            let stream = means.connect(target, stage).await?;
             tcp::check(&stream, send, expect.as_deref(), stage).await
         }
         ProbeSpec::Http(http) => {
-            let stream = connect(&target.address, socket).await?;
+            let stream = means.connect(target, stage).await?;
             http::check(&stream, http, &target.host, stage).await
         }
         ProbeSpec::Udp { send, expect } => {
             // The options take no unix socket for this.
             let Address::Inet(peer) = target.address else { return Ok(()) };
             // A little less than the whole, so that silence is found out before the check's time is over.
-            let patience = spec.timeout.mul_f64(0.9);
-            udp::check(peer, socket, send, expect.as_deref(), patience, stage).await
+            let patience = means.spec.timeout.mul_f64(0.9);
+            let introduction = means.spec.introduction.as_ref().map_or(&[][..], Introduction::as_bytes);
+            let datagram = [introduction, send].concat();
+            udp::check(peer, &means.socket, &datagram, expect.as_deref(), patience, stage).await
         }
     }
 }

@@ -13,11 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use wmproxy_net::addr::Address;
-use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_runtime::clock;
 
 use super::options::HealthSpec;
-use super::probe::{self, Target};
+use super::probe::{self, Means, Target};
 use super::state::{Change, CheckResult, Health, LastCheck};
 use crate::group::Group;
 use crate::peer::Peer;
@@ -52,7 +51,9 @@ impl Default for Slots {
 /// To be run on the control runtime, once for a group. What is known of a peer stays with the peer, so that the
 /// next generation's group goes on from there.
 pub fn keep_checked(group: &Arc<Group>) -> impl Future<Output = ()> + Send + 'static {
-    let rounds = group.spec().health.clone().map(|spec| Rounds::new(group, Arc::new(spec)));
+    let spec = group.spec();
+    let means = spec.health.clone().map(|health| Means::new(health, &spec.socket, group.check_connector()));
+    let rounds = means.map(|means| Rounds::new(group, Arc::new(means)));
     async move {
         if let Some(rounds) = rounds {
             rounds.run().await;
@@ -85,8 +86,7 @@ type Check = Pin<Box<dyn Future<Output = Done> + Send>>;
 struct Rounds {
     group: Weak<Group>,
     changed: Arc<tokio::sync::Notify>,
-    spec: Arc<HealthSpec>,
-    socket: Arc<PeerSocket>,
+    means: Arc<Means>,
     slots: Slots,
     set: Option<Arc<PeerSet>>,
     members: HashMap<Address, Member>,
@@ -97,12 +97,11 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn new(group: &Arc<Group>, spec: Arc<HealthSpec>) -> Rounds {
+    fn new(group: &Arc<Group>, means: Arc<Means>) -> Rounds {
         Rounds {
             group: Arc::downgrade(group),
             changed: group.changed(),
-            spec,
-            socket: Arc::new(probe::socket_of(&group.spec().socket)),
+            means,
             slots: group.check_slots(),
             set: None,
             members: HashMap::new(),
@@ -145,7 +144,7 @@ impl Rounds {
         let mut old = std::mem::take(&mut self.members);
         for slot in slots() {
             let address = slot.peer.address().clone();
-            let target = Target::new(&self.spec, &address, &group.spec().servers[slot.server].target);
+            let target = Target::new(&self.means.spec, &address, &group.spec().servers[slot.server].target);
             let known = old.remove(&address).filter(|known| Arc::ptr_eq(&known.peer, &slot.peer));
             let ticket = known.map_or_else(|| self.enrol(&slot.peer), |known| known.ticket);
             self.members
@@ -157,9 +156,10 @@ impl Rounds {
     /// Decides when a peer is checked first: after an interval if it was checked just now by the generation before.
     fn enrol(&mut self, peer: &Peer) -> u64 {
         let now_ms = clock::now().0;
-        peer.checks().forget_stale(self.spec.interval * STALE_INTERVALS + self.spec.timeout, now_ms);
+        peer.checks()
+            .forget_stale(self.means.spec.interval * STALE_INTERVALS + self.means.spec.timeout, now_ms);
         let wait = match peer.checks().last() {
-            None => random_part(self.spec.interval.min(FIRST_WITHIN)),
+            None => random_part(self.means.spec.interval.min(FIRST_WITHIN)),
             Some(last) => {
                 let ago = Duration::from_millis(now_ms.saturating_sub(last.at_ms));
                 self.jittered().saturating_sub(ago)
@@ -176,13 +176,12 @@ impl Rounds {
         let Some(member) = self.members.get(&address).filter(|member| member.ticket == ticket) else {
             return;
         };
-        let (spec, socket, slots) = (self.spec.clone(), self.socket.clone(), self.slots.clone());
-        let target = member.target.clone();
+        let (means, slots, target) = (self.means.clone(), self.slots.clone(), member.target.clone());
         self.running.push(Box::pin(async move {
             // It is never closed. The check's own time begins when it has its turn.
             let _turn = slots.0.acquire().await;
             let (begun, begun_ms) = (Instant::now(), clock::now().0);
-            let (took, result) = probe::check(&spec, &socket, &target).await;
+            let (took, result) = probe::check(&means, &target).await;
             Done { address, ticket, begun_ms, begun, took, result }
         }));
     }
@@ -194,16 +193,16 @@ impl Rounds {
         };
         let peer = member.peer.clone();
         let was_first = peer.checks().last().is_none();
-        learn(&peer, &self.spec, done.begun_ms, done.took, done.result);
+        learn(&peer, &self.means.spec, done.begun_ms, done.took, done.result);
         // The first checks lie close together; the second ones are what spreads them over the interval for good.
-        let wait = if was_first { random_part(self.spec.interval) } else { self.jittered() };
+        let wait = if was_first { random_part(self.means.spec.interval) } else { self.jittered() };
         let next = (done.begun + wait).max(Instant::now());
         self.due.push(Reverse((next, done.ticket, done.address)));
     }
 
     /// The interval, up to a tenth longer or shorter: what begins together does not stay together.
     fn jittered(&self) -> Duration {
-        self.spec.interval.mul_f64(0.9) + random_part(self.spec.interval.mul_f64(0.2))
+        self.means.spec.interval.mul_f64(0.9) + random_part(self.means.spec.interval.mul_f64(0.2))
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn group(name: &str, peers: &[&str]) -> GroupStatus {
         ejections: 1,
         ejected_for_ms: 1500,
         connect_time_ms: Some(0.25),
+        health: None,
     };
     GroupStatus {
         name: name.into(),

@@ -8,7 +8,10 @@ fn read(json: &str) -> Result<HealthOptions, String> {
 fn spec_of(json: &str, targets: &[&str]) -> Result<HealthSpec, Vec<String>> {
     let targets: Vec<TargetSpec> = targets.iter().map(|text| text.parse().unwrap()).collect();
     let problem = |(key, message)| format!("{key}: {message}");
-    read(json).unwrap().spec(targets.iter()).map_err(|found| found.into_iter().map(problem).collect())
+    read(json)
+        .unwrap()
+        .spec(targets.iter(), Beginning::default())
+        .map_err(|found| found.into_iter().map(problem).collect())
 }
 
 fn spec(json: &str) -> HealthSpec {

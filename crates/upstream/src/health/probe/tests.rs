@@ -4,16 +4,18 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use wmproxy_net::addr::Address;
+use wmproxy_net::preface::ProxyVersion;
+use wmproxy_net::tls::ConnectorSpec;
 
 use super::*;
-use crate::health::HealthOptions;
+use crate::health::{Beginning, HealthOptions};
 
 /// Long enough for any machine where an answer comes, short enough to wait for where none does.
 const TIMEOUT: &str = r#""timeout": "300ms""#;
 
 fn spec(fields: &str) -> HealthSpec {
     let options: HealthOptions = serde_json::from_str(&format!("{{ {fields} }}")).unwrap();
-    options.spec([TargetSpec::Address(addr("127.0.0.1:1"))].iter()).unwrap()
+    options.spec([TargetSpec::Address(addr("127.0.0.1:1"))].iter(), Beginning::default()).unwrap()
 }
 
 fn addr(text: &str) -> Address {
@@ -21,11 +23,13 @@ fn addr(text: &str) -> Address {
 }
 
 async fn check_at(at: SocketAddr, fields: &str) -> CheckResult {
-    let spec = spec(fields);
+    check_spec(at, spec(fields), None).await
+}
+
+async fn check_spec(at: SocketAddr, spec: HealthSpec, connector: Option<Arc<Connector>>) -> CheckResult {
     let address = Address::Inet(at);
-    check(&spec, &PeerSocket::default(), &Target::new(&spec, &address, &TargetSpec::Address(address.clone())))
-        .await
-        .1
+    let target = Target::new(&spec, &address, &TargetSpec::Address(address.clone()));
+    check(&Means::new(spec, &PeerSocket::default(), connector), &target).await.1
 }
 
 /// Checks a server that treats its one connection so.
@@ -267,14 +271,79 @@ async fn a_closed_port_fails_with_and_without_an_answer_expected() {
 async fn a_unix_socket_is_checked_like_any_other() {
     let path = std::env::temp_dir().join(format!("wmproxy-check-{}", std::process::id()));
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let spec = spec("");
+    let means = Means::new(spec(""), &PeerSocket::default(), None);
     let target = |path: &std::path::Path| {
         let address = Address::Unix(path.to_owned());
-        Target::new(&spec, &address, &TargetSpec::Address(address.clone()))
+        Target::new(&means.spec, &address, &TargetSpec::Address(address.clone()))
     };
-    assert_eq!(check(&spec, &PeerSocket::default(), &target(&path)).await.1, CheckResult::Passed);
+    assert_eq!(check(&means, &target(&path)).await.1, CheckResult::Passed);
     drop(listener);
     std::fs::remove_file(&path).unwrap();
-    let gone = check(&spec, &PeerSocket::default(), &target(&path)).await.1;
+    let gone = check(&means, &target(&path)).await.1;
     assert_eq!(gone, failed("can't connect: No such file or directory (os error 2)"));
+}
+
+/// What a group says in whose `servers` all these are.
+fn spec_in(beginning: Beginning, fields: &str) -> Result<HealthSpec, Vec<(&'static str, String)>> {
+    let options: HealthOptions = serde_json::from_str(&format!("{{ {fields} }}")).unwrap();
+    options.spec([TargetSpec::Address(addr("127.0.0.1:1"))].iter(), beginning)
+}
+
+#[test]
+fn checks_begin_as_connections_do_but_not_on_another_port() {
+    let group = Beginning { tls: true, proxy: Some(ProxyVersion::V1) };
+    let begins = |fields: &str| {
+        let spec = spec_in(group, fields).unwrap();
+        (spec.tls, spec.introduction)
+    };
+    let own = |version| Some(Introduction::own(version));
+    assert_eq!(begins(""), (true, own(ProxyVersion::V1)));
+    assert_eq!(begins(r#""port": 1"#), (false, None));
+    assert_eq!(begins(r#""port": 1, "tls": true"#), (true, None));
+    assert_eq!(begins(r#""tls": false, "send_proxy_protocol": false"#), (false, None));
+    assert_eq!(begins(r#""type": "udp", "send": "x""#), (false, own(ProxyVersion::V2)));
+    let problems = spec_in(Beginning::default(), r#""tls": true, "send_proxy_protocol": true"#).unwrap_err();
+    assert_eq!((problems[0].0, problems[1].0), ("tls", "send_proxy_protocol"));
+    let problems = spec_in(group, r#""type": "udp", "send": "x", "tls": true"#).unwrap_err();
+    assert!(problems[0].1.starts_with("has no effect with type = \"udp\""), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_header_that_says_that_nobody_came_goes_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let group = Beginning { tls: false, proxy: Some(ProxyVersion::V2) };
+    let spec = spec_in(group, r#""send": "PING", "expect": "PONG""#).unwrap();
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut got = [0; 20];
+        stream.read_exact(&mut got).await.unwrap();
+        // The signature, version 2 with LOCAL, no family, no length.
+        assert_eq!(&got, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0PING");
+        stream.write_all(b"PONG").await.unwrap();
+        stream
+    };
+    let (result, _stream) = tokio::join!(check_spec(at, spec, None), serve);
+    assert_eq!(result, CheckResult::Passed);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_fails() {
+    let group = Beginning { tls: true, proxy: None };
+    let connector = Connector::load(ConnectorSpec { insecure_skip_verify: true, ..ConnectorSpec::default() });
+    let connector = Arc::new(connector.unwrap().0);
+    for (answer, reason) in [(&b"+OK hello\r\n"[..], "TLS failed: "), (b"", "no TLS handshake within 300ms")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            stream
+        };
+        let spec = spec_in(group, TIMEOUT).unwrap();
+        let (result, _stream) = tokio::join!(check_spec(at, spec, Some(connector.clone())), serve);
+        let CheckResult::Failed(said) = result else { panic!("{result:?}") };
+        assert!(said.starts_with(reason), "{said}");
+    }
 }

@@ -4,14 +4,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use wmproxy_net::addr::TargetSpec;
 
 use super::*;
-use crate::health::HealthOptions;
+use crate::health::{Beginning, HealthOptions};
 use crate::lookup::Answer;
 use crate::{FailKind, GroupSpec, LeaseKey, NoPeer, Registry};
 
 fn spec(servers: &[String], health: &str) -> GroupSpec {
     let targets: Vec<TargetSpec> = servers.iter().map(|text| text.parse().unwrap()).collect();
     let options: HealthOptions = serde_json::from_str(&format!("{{ {health} }}")).unwrap();
-    let health = Some(options.spec(targets.iter()).unwrap());
+    let health = Some(options.spec(targets.iter(), Beginning::default()).unwrap());
     GroupSpec { health, ..GroupSpec::inline("g", targets) }
 }
 
