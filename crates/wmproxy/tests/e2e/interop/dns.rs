@@ -13,7 +13,7 @@ use super::{asked, call, program};
 use crate::{start, tcp};
 
 /// dnsmasq on a port of its own, with the names of `hosts` at a TTL of one second.
-fn start_dnsmasq(dir: &Path, port: u16, hosts: &Path) -> Service {
+pub(super) fn start_dnsmasq(dir: &Path, port: u16, hosts: &Path) -> Service {
     let mut command = Command::new(program("dnsmasq"));
     command
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"])
