@@ -21,7 +21,7 @@ use crate::addr::{Address, AddressSpec, Host, Protocol};
 use crate::limit::Gate;
 use crate::record::ListenerMetrics;
 use crate::socket_file::SocketFile;
-use crate::sockopt::ListenSocket;
+use crate::sockopt::{ListenSocket, Refusal};
 use crate::udp;
 
 /// Connections that wait for `accept`; the kernel lowers it to net.core.somaxconn.
@@ -135,6 +135,8 @@ pub fn bind_beside(
 ) -> io::Result<Vec<Bound>> {
     let explain = |address: &dyn std::fmt::Display, error: io::Error| {
         let why = match error.kind() {
+            // It says all of it.
+            _ if Refusal::is_in(&error) => error.to_string(),
             io::ErrorKind::AddrInUse => "the address is in use".to_owned(),
             io::ErrorKind::PermissionDenied => {
                 "permission denied; ports below 1024 need privileges".to_owned()

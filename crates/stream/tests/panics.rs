@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use wmproxy_net::accept::{Accepting, Service};
 use wmproxy_net::addr::{Address, Protocol, TargetSpec};
+use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Listener};
 use wmproxy_net::record::{AccessLog, ClosedRecord};
+use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_runtime::worker::Workers;
 use wmproxy_stream::options::{StreamOptions, StreamSpec};
@@ -126,7 +128,8 @@ fn a_panic_ends_one_connection_and_no_other() {
         }
     });
     let spec = StreamSpec { idle_timeout: Duration::from_secs(30), ..house.spec.clone() };
-    let service = Service { serve: TcpService::new(spec, house.routes()), log: Some(house.log.clone()) };
+    let service =
+        Service { serve: TcpService::new(spec, house.routes(), None), log: Some(house.log.clone()) };
     let (listener, scope) = (house.listener.clone(), house.scope.clone());
     // Held by the worker's thread until that ends, as the process's own listeners are.
     house.on_worker(move || {
@@ -144,6 +147,44 @@ fn a_panic_ends_one_connection_and_no_other() {
     echo_tcp(&mut stays);
     echo_tcp(&mut TcpStream::connect(house.addr()).unwrap());
     drop(stays);
+    house.assert_nothing_left(0);
+}
+
+/// Panics where it is to take its first connection, in the accept loop itself.
+struct Stumbles {
+    has_stumbled: AtomicBool,
+    next: Arc<TcpService>,
+}
+
+impl Serve for Stumbles {
+    fn serve(self: Arc<Self>, conn: Conn) -> Served {
+        assert!(self.has_stumbled.swap(true, Ordering::SeqCst), "on purpose, while accepting");
+        self.next.clone().serve(conn)
+    }
+}
+
+#[test]
+fn a_panic_while_accepting_costs_one_client_and_not_the_listener() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let house = House::new(Protocol::Tcp, backend.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut conn, _) = backend.accept().unwrap();
+        std::io::copy(&mut conn.try_clone().unwrap(), &mut conn)
+    });
+    let next = TcpService::new(house.spec.clone(), house.routes(), None);
+    let serve = Arc::new(Stumbles { has_stumbled: AtomicBool::new(false), next });
+    let (listener, scope) = (house.listener.clone(), house.scope.clone());
+    house.on_worker(move || {
+        let service = Service { serve, log: None };
+        std::mem::forget(Accepting::start(listener, 0, service, scope, &Scope::new()).unwrap());
+    });
+    let before = wmproxy_runtime::panic::count();
+    let mut first = TcpStream::connect(house.addr()).unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // Closed, in whatever way.
+    assert!(!matches!(first.read(&mut [0; 8]), Ok(1..)));
+    eventually(|| wmproxy_runtime::panic::count() > before);
+    echo_tcp(&mut TcpStream::connect(house.addr()).unwrap());
     house.assert_nothing_left(0);
 }
 

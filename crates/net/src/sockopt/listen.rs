@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
+use socket2::{Domain, Protocol as IpProtocol, SockFilter, SockRef, Socket, Type};
 
 use super::way::{TRANSPARENT_RIGHT, is_transparent, set_transparent};
 use super::{Refusal, TcpOptions, Way};
@@ -99,6 +99,26 @@ impl ListenSocket {
             );
         }
         all
+    }
+}
+
+/// Has a listening TCP socket take no more SYNs, which their clients then send again: by then somebody else listens there,
+/// or nobody does, and they are refused. Handshakes that are under way go on.
+///
+/// # Errors
+/// Neither unix sockets nor those of MPTCP can do that.
+pub(crate) fn refuse_newcomers(socket: &impl AsFd) -> io::Result<()> {
+    // The socket's filter (socket(7), SO_ATTACH_FILTER) sees the TCP header: byte 13 has the flags, SYN is 2.
+    let program = [
+        SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, 13),
+        SockFilter::new((libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16, 0, 1, 2),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
+        SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
+    ];
+    let socket = SockRef::from(socket);
+    match socket.domain()? {
+        Domain::UNIX => Err(io::ErrorKind::Unsupported.into()),
+        _ => socket.attach_filter(&program),
     }
 }
 

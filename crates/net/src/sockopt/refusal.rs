@@ -30,6 +30,11 @@ fn explain(error: &io::Error, right: &str) -> String {
 }
 
 impl Refusal {
+    /// Whether an error is of this kind.
+    pub fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Refusal>())
+    }
+
     pub(super) fn new(option: &'static str, right: &'static str, source: io::Error) -> Refusal {
         Refusal { option, right, source }
     }

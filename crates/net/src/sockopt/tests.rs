@@ -175,6 +175,23 @@ fn fast_open_is_set_on_both_sides() {
 }
 
 #[test]
+fn a_listener_that_takes_no_newcomers_still_gives_out_who_waits() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let _waiting = std::net::TcpStream::connect(addr).unwrap();
+    refuse_newcomers(&listener).unwrap();
+    let late = std::net::TcpStream::connect_timeout(&addr, Duration::from_millis(50)).unwrap_err();
+    assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+    listener.set_nonblocking(true).unwrap();
+    listener.accept().unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    let path = std::env::temp_dir().join(format!("wmproxy-newcomers-{}", std::process::id()));
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(refuse_newcomers(&unix).is_err());
+}
+
+#[test]
 fn multipath_tcp_takes_what_every_connection_gets_or_is_replaced_by_tcp() {
     let options = PeerSocket { mptcp: true, ..PeerSocket::default() };
     let listen = ListenSocket { mptcp: true, ..ListenSocket::default() };

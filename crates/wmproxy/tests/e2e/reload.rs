@@ -331,13 +331,14 @@ fn a_stop_goes_past_a_reload_that_waits_for_names() {
 
 #[test]
 fn an_address_that_is_our_own_in_another_form_is_named() {
-    let backend = Backend::echo();
-    let proxy = start(&tcp(backend.addr(), ""));
+    let backend = UdpBackend::echo();
+    let config = |listen: &str| stream("u", &format!("udp://{listen}"), backend.addr(), "");
+    let proxy = start(&config("127.0.0.1:0"));
     proxy.expect_warn("reload");
-    let port = proxy.tcp("t").port();
+    let port = proxy.udp("u").port();
     // First to a port that the config names, then to all addresses of it.
-    proxy.reload_with(&stream("t", &format!("127.0.0.2:{port}"), backend.addr(), ""));
-    let refused = proxy.reload_refused(&stream("t", &format!("0.0.0.0:{port}"), backend.addr(), ""));
-    assert!(refused.contains("`t` listens on 127.0.0.2"), "{refused}");
+    proxy.reload_with(&config(&format!("127.0.0.2:{port}")));
+    let refused = proxy.reload_refused(&config(&format!("0.0.0.0:{port}")));
+    assert!(refused.contains("`u` listens on 127.0.0.2"), "{refused}");
     assert!(refused.contains("in use"), "{refused}");
 }
