@@ -91,8 +91,11 @@ impl Nat {
 
 impl Drop for Nat {
     fn drop(&mut self) {
-        let outer = self.shared.outer.lock().unwrap().take();
-        outer.as_deref().into_iter().chain([&*self.inner]).for_each(wake);
+        if let Some(outer) = self.shared.outer.lock().unwrap().take() {
+            wake(&outer);
+        }
+        // A receive that asks for the sender's address can't bear to be shut down: a datagram wakes it.
+        let _ = socket(Ipv4Addr::LOCALHOST).send_to(b"", self.addr());
         for thread in self.threads.lock().unwrap().drain(..) {
             let _ = thread.join();
         }
@@ -105,7 +108,7 @@ fn socket(ip: Ipv4Addr) -> UdpSocket {
     socket
 }
 
-/// Ends a blocked receive.
+/// Ends a blocked receive on a connected socket.
 fn wake(socket: &UdpSocket) {
     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
 }

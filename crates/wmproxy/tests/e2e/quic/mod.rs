@@ -8,7 +8,7 @@ use std::time::Duration;
 use wmproxy_testkit::{Nat, UdpBackend, UdpClient, eventually};
 
 use self::endpoints::{QuicClient, QuicServer};
-use crate::{ACCESS_LOG, group, setup, start};
+use crate::{ACCESS_LOG, group, start};
 
 /// A listener named `u` that routes by name; `more` is further lines of the table.
 fn routed(routes: &[(&str, SocketAddr)], more: &str) -> String {
@@ -38,7 +38,8 @@ fn each_name_has_its_server() {
     assert!(refused.is_err(), "no route leads anywhere for that name");
     assert_eq!((a.connections(), b.connections()), (1, 1));
     drop(client);
-    let dropped = proxy.metrics().sum("wmproxy_udp_dropped_total", &[("listener", "u"), ("reason", "no_route")]);
+    let dropped =
+        proxy.metrics().sum("wmproxy_udp_dropped_total", &[("listener", "u"), ("reason", "no_route")]);
     assert!(dropped >= 1.0);
     let log = proxy.access_log(1);
     assert_eq!((log[0]["sni"].as_str(), log[0]["alpn"].as_str()), (Some("a.example"), Some("test")));
@@ -84,8 +85,8 @@ fn a_connection_keeps_its_server_when_a_nat_gives_it_another_address() {
     let nats: Vec<Nat> = clients.iter().map(|_| Nat::to(proxy.udp("u"))).collect();
     let connections: Vec<_> =
         clients.iter().zip(&nats).map(|(client, nat)| client.connect(nat.addr(), "one.example")).collect();
-    let accepted: Vec<usize> = servers.iter().map(QuicServer::connections).collect();
-    assert_eq!(accepted, [1, 1, 1]);
+    // A client is done with the handshake before its server is.
+    eventually("a connection at each server", || servers.iter().all(|server| server.connections() == 1));
     // Often enough for each to come to both workers.
     for turn in 0..8u8 {
         for (nat, connection) in nats.iter().zip(&connections) {
@@ -117,15 +118,16 @@ fn a_client_that_moves_on_purpose_is_known_by_its_address() {
 #[test]
 fn new_connections_are_spread_by_the_id_that_their_clients_chose() {
     let (servers, upstream) = three_servers("balance = \"hash\"\nhash_key = \"quic_cid\"");
-    let stream = "[[stream]]\nname = \"u\"\nlisten = \"udp://127.0.0.1:0\"\nupstream = \"g\"\nidle_timeout = \"2s\"\n";
+    let stream =
+        "[[stream]]\nname = \"u\"\nlisten = \"udp://127.0.0.1:0\"\nupstream = \"g\"\nidle_timeout = \"2s\"\n";
     let proxy = start(&format!("workers = 2\n{upstream}{stream}"));
     // All from one address: by that alone they would all go to one server.
-    let client = QuicClient::trusting(&servers);
-    let connections: Vec<_> = (0..24).map(|_| client.connect(proxy.udp("u"), "one.example")).collect();
-    for connection in &connections {
-        assert_eq!(connection.name(), "one.example");
+    let clients: Vec<QuicClient> = (0..12).map(|_| QuicClient::trusting(&servers)).collect();
+    for client in &clients {
+        assert_eq!(client.connect(proxy.udp("u"), "one.example").name(), "one.example");
     }
-    assert_eq!(servers.iter().map(QuicServer::connections).sum::<usize>(), 24);
+    assert!(servers.iter().filter(|server| server.connections() > 0).count() > 1, "all went to one server");
+    assert_eq!(servers.iter().map(QuicServer::connections).sum::<usize>(), 12);
 }
 
 #[test]
@@ -155,7 +157,8 @@ fn early() -> Vec<u8> {
 #[test]
 fn a_hello_that_does_not_come_is_not_waited_for_longer_than_its_time() {
     let server = UdpBackend::silent();
-    let proxy = start(&routed(&[("default", server.addr())], "preface_timeout = \"200ms\""));
+    let routes = [("a.example", server.addr()), ("default", server.addr())];
+    let proxy = start(&routed(&routes, "preface_timeout = \"200ms\""));
     let client = UdpClient::connect(proxy.udp("u"));
     client.send(&early());
     client.send(&early());
@@ -168,17 +171,14 @@ fn a_hello_that_does_not_come_is_not_waited_for_longer_than_its_time() {
 fn a_storm_of_hellos_without_an_end_is_bounded() {
     let (server, other) = (QuicServer::start("a.example"), UdpBackend::silent());
     let routes = [("a.example", server.addr()), ("default", other.addr())];
-    let proxy = setup(&routed(&routes, "preface_timeout = \"1s\"")).start();
+    let proxy = start(&format!("workers = 1\n{}", routed(&routes, "")));
     let before = proxy.rss_kb();
-    for _ in 0..4 {
-        let clients: Vec<UdpClient> = (0..1_000).map(|_| UdpClient::connect(proxy.udp("u"))).collect();
-        clients.iter().for_each(|client| client.send(&early()));
-    }
+    let clients: Vec<UdpClient> = (0..3_000).map(|_| UdpClient::connect(proxy.udp("u"))).collect();
+    clients.iter().for_each(|client| client.send(&early()));
     let client = QuicClient::trusting([&server]);
     assert_eq!(client.connect(proxy.udp("u"), "a.example").name(), "a.example");
-    let metrics = proxy.metrics();
-    let dropped = |reason| metrics.sum("wmproxy_udp_dropped_total", &[("reason", reason)]);
-    assert!(dropped("preface_limit") > 0.0, "the oldest have to go");
+    let dropped = proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", "preface_limit")]);
+    assert!(dropped > 0.0, "the oldest have to go");
     let grown = proxy.rss_kb().saturating_sub(before);
     assert!(grown < 24_576, "{grown} KiB for clients that said nothing");
 }
