@@ -89,7 +89,7 @@ fn push_queues(out: &mut String, status: &Status) {
     }
 }
 
-/// Why those peers are not used whose last health check did not pass.
+/// Why the last health check of each peer did not pass, if it did not.
 fn push_failing(out: &mut String, status: &Status) {
     let peers =
         status.upstreams.iter().flat_map(|upstream| upstream.peers.iter().map(move |p| (upstream, p)));

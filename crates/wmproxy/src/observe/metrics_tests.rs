@@ -139,6 +139,11 @@ fn counters_of_listeners_process_and_peers_are_there() {
     assert_eq!(scrape.get("wmproxy_peer_in_flight", &peer), 2.0);
     let state = |word| scrape.get("wmproxy_peer_state", &[&peer[..], &[("state", word)]].concat());
     assert_eq!((state("up"), state("ejected"), state("trial"), state("down")), (0.0, 1.0, 0.0, 0.0));
+    let health = |word| scrape.get("wmproxy_peer_health", &[&peer[..], &[("state", word)]].concat());
+    assert_eq!((health("unknown"), health("up"), health("down")), (0.0, 1.0, 0.0));
+    let checks = |word| scrape.get("wmproxy_peer_checks_total", &[&peer[..], &[("result", word)]].concat());
+    assert_eq!((checks("passed"), checks("failed"), checks("skipped")), (7.0, 3.0, 0.0));
+    assert_eq!(scrape.get("wmproxy_peer_check_duration_seconds", &peer), 0.0015);
     let refused = [&peer[..], &[("kind", "refused")]].concat();
     assert_eq!(scrape.get("wmproxy_peer_connect_errors_total", &refused), 4.0);
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use wmproxy_upstream::status::{ConnectErrors, PeerState};
+use wmproxy_upstream::health::Health;
+use wmproxy_upstream::status::{ConnectErrors, HealthStatus, LastCheckStatus, PeerState};
 use wmproxy_upstream::{GroupStatus, PeerStatus};
 
 /// A folder, removed with everything in it when the test is over.
@@ -41,12 +42,22 @@ pub(crate) fn group(name: &str, peers: &[&str]) -> GroupStatus {
         ejections: 1,
         ejected_for_ms: 1500,
         connect_time_ms: Some(0.25),
-        health: None,
+        latency_ms: None,
+        share_percent: 100,
+        health: Some(HealthStatus {
+            state: Health::Up,
+            for_ms: Some(2000),
+            passed: 7,
+            failed: 3,
+            skipped: 0,
+            last: Some(LastCheckStatus { result: "passed", reason: None, ago_ms: 100, took_ms: 1.5 }),
+        }),
     };
     GroupStatus {
         name: name.into(),
         balance: "round_robin",
         peers: peers.iter().map(peer).collect(),
+        queued: 0,
         unresolved: vec!["app.internal".into()],
     }
 }
