@@ -135,7 +135,7 @@ impl Acceptor {
 fn stamp(spec: &AcceptorSpec) -> Stamp {
     let certs = spec.certs.iter().flat_map(|cert| match cert {
         CertSpec::Files { cert, key } => [cert.clone(), key.clone()],
-        CertSpec::SelfSigned { directory } => self_signed::paths(directory).into(),
+        CertSpec::SelfSigned { directory } => self_signed::paths(directory),
     });
     let files: Vec<PathBuf> = certs.chain(spec.client_ca.clone()).collect();
     Stamp::of(files.iter().map(PathBuf::as_path))

@@ -80,13 +80,27 @@ impl Fault {
     }
 }
 
-/// What tells one state of a set of files from another without reading them.
+/// What tells one state of a set of files from another without reading them; of each that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Stamp(Vec<Option<(u64, u64, i64, i64, u64)>>);
+pub(super) struct Stamp(Vec<Option<FileStamp>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    size: u64,
+}
 
 impl Stamp {
     pub(super) fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Stamp {
-        let one = |meta: Metadata| (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size());
+        let one = |meta: Metadata| FileStamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            size: meta.size(),
+        };
         Stamp(files.into_iter().map(|file| std::fs::metadata(file).ok().map(one)).collect())
     }
 }

@@ -244,7 +244,7 @@ impl Session {
         SCRATCH.with_borrow_mut(|Scratch { incoming, .. }| {
             let kept = self.incoming.len();
             // What is opened is shorter than what came, so that it fits the reader's buffer if this does.
-            let limit = sink.buffer.len().min(READ).max(RECORD).max(kept + RECORD).min(incoming.len());
+            let limit = sink.buffer.len().clamp(RECORD, READ).max(kept + RECORD).min(incoming.len());
             if kept == limit {
                 return Poll::Ready(Err(rustls::Error::PeerSentOversizedRecord.into()));
             }
