@@ -37,18 +37,22 @@ pub struct HealthOptions {
     pub kind: Kind,
     /// How often each server is checked; each time up to 10 % sooner or later. Default `"5s"`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "5s"))]
     pub interval: Option<HumanDuration>,
     /// How long a whole check may take, from connecting to the last byte that matters; at most `interval`. Default
     /// `"2s"`, or `interval` where that is shorter.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "2s"))]
     pub timeout: Option<HumanDuration>,
     /// So many checks in a row have to pass before a server that is down is up again. Default `2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
+    #[schemars(extend("default" = 2))]
     pub rise: Option<u32>,
     /// So many checks in a row have to fail before a server that is up is down. Default `3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
+    #[schemars(extend("default" = 3))]
     pub fall: Option<u32>,
     /// The port to check instead of the server's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,15 +76,18 @@ pub struct HealthOptions {
     pub expect: Option<Pattern>,
     /// The method of the request, such as `HEAD`. Default `GET`; for `http`, like the next four.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "GET"))]
     pub method: Option<String>,
     /// The path of the request, with a query if need be. Default `"/"`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "/"))]
     pub path: Option<String>,
     /// The Host of the request. By default the server as it is written in `servers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// Which status passes: ranges and numbers, as in `"200,204,300-399"`. Default `"200-399"`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "200-399"))]
     pub expect_status: Option<Statuses>,
     /// What the body has to contain, within its first 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
