@@ -37,15 +37,14 @@ pub struct StreamOptions {
     pub listen: Option<OneOrMany<ListenSpec>>,
     /// Where to go: the name of an `[upstream]`, an address, or a list of addresses to balance between. With
     /// a range of ports, as in `10.0.0.5:8000-8010`, each listener goes to its own port; every `listen` then
-    /// needs a range of the same length.
+    /// needs a range of the same length. Required, unless `sni`, `alpn` or `bridge_url` says where to go.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub upstream: Option<OneOrMany<String>>,
-    /// Upstreams by the server name that the client asks for in TLS (SNI), which is read without decrypting
-    /// anything: a name, `"*.example.com"` for every name below `example.com`, however many labels more it
-    /// has, and `default` for everybody else, without which `upstream` is, and without that the connection is
-    /// closed. The exact name goes before the longest wildcard. What is no TLS is closed. With Encrypted
-    /// Client Hello the outer name counts.
+    /// Upstreams by the server name that the client asks for in TLS (SNI), or in QUIC on udp, which is read
+    /// without decrypting anything: a name, `"*.example.com"` for every name below `example.com`, however many
+    /// labels more it has, and `default` for everybody else, without which `upstream` is, and without that the
+    /// connection is closed. The exact name goes before the longest wildcard. What is no TLS is closed; on udp,
+    /// what is no QUIC goes where `default` says. With Encrypted Client Hello the outer name counts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sni: BTreeMap<String, OneOrMany<String>>,
     /// Upstreams by an application protocol that the client offers in TLS (ALPN), such as `h2` or

@@ -133,11 +133,9 @@ impl WsProxyArgs {
                 bridge_path: self.path.clone(),
                 ..stream
             },
-            ModeArg::Tcp2ws | ModeArg::Tcp2wss => StreamOptions {
-                bridge: Some(BridgeMode::Tcp2ws),
-                bridge_url: self.url().ok(),
-                ..stream
-            },
+            ModeArg::Tcp2ws | ModeArg::Tcp2wss => {
+                StreamOptions { bridge: Some(BridgeMode::Tcp2ws), bridge_url: self.url().ok(), ..stream }
+            }
         }
     }
 }

@@ -122,7 +122,7 @@ fn the_schema_refuses_what_the_loader_refuses() {
     let schema = schema();
     check(&schema);
     let stream = &schema["$defs"]["StreamOptions"];
-    assert_eq!(stream["required"], serde_json::json!(["listen", "upstream"]));
+    assert_eq!(stream["required"], serde_json::json!(["listen"]));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_plan_has_names_files_and_groups_resolved() {
         .iter()
         .map(|l| {
             let ModePlan::Stream(spec) = &l.mode;
-            format!("{} {}://{} -> {}", l.name, l.protocol, l.address, spec.group)
+            format!("{} {}://{} -> {}", l.name, l.protocol, l.address, spec.routes.default().unwrap())
         })
         .collect();
     assert_eq!(

@@ -63,3 +63,29 @@ fn wrong_usage_is_told_before_it_starts() {
         assert!(finished.stderr.contains(part), "{args:?}: {}", finished.stderr);
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_bridge_is_told_once_and_where() {
+    let refused = |lines: &str| {
+        let dir = wmproxy_testkit::TempDir::new();
+        dir.write("c.toml", &format!("[[stream]]\nname = \"t\"\n{lines}\n"));
+        let finished = exec::run_in(dir.path(), BIN, &["check", "-c", "c.toml"]);
+        assert_eq!(finished.code, Some(1), "{lines}: {}", finished.text());
+        assert_eq!(finished.stderr.matches("error").count(), 1, "{lines}: {}", finished.stderr);
+        finished.stderr
+    };
+    for (lines, part) in [
+        ("listen = \"udp://:1\"\nupstream = \"a:1\"\nbridge = \"ws2tcp\"", "a bridge is for tcp"),
+        ("listen = \":1\"\nbridge = \"tcp2ws\"\nbridge_url = \"http://a/\"", "expected a URL like"),
+        ("listen = \":1\"\nupstream = \"a:1\"\nbridge = \"tcp2ws\"", "needs a `bridge_url`"),
+        ("listen = \":1\"\nupstream = \"a:1\"\nbridge_ping = \"5s\"", "has no effect without `bridge`"),
+        ("listen = \":1\"\nbridge = \"ws2tcp\"", "`upstream` is missing"),
+        (
+            "listen = \":1\"\nupstream = \"a:1\"\nbridge = \"ws2tcp\"\nbridge_headers = { \"Sec-WebSocket-Key\" = \"s3cr3t\" }",
+            "belongs to the handshake",
+        ),
+    ] {
+        let said = refused(lines);
+        assert!(said.contains(part) && !said.contains("s3cr3t"), "{lines}: {said}");
+    }
+}

@@ -35,6 +35,7 @@ fn the_server_is_asked_as_the_options_say() {
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
     let backend = Backend::start(move |conn| {
+        #[expect(clippy::result_large_err, reason = "it is tungstenite's")]
         let callback = |request: &Request, mut response: Response| {
             let field = |name: &str| {
                 request.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
@@ -193,7 +194,8 @@ fn a_server_that_answers_no_ping_is_cut_off() {
     let backend = Backend::start(|conn| {
         let socket = tungstenite::accept(Io(conn)).map_err(other)?;
         let mut ping = [0; 6];
-        (&*socket.get_ref().0).read_exact(&mut ping)?;
+        let mut raw = socket.get_ref().0;
+        raw.read_exact(&mut ping)?;
         assert_eq!(ping[..2], [0x89, 0x80], "an empty ping with a mask");
         wmproxy_testkit::backend::drain(conn)
     });
