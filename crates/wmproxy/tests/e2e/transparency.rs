@@ -18,7 +18,7 @@ fn a_backend_sees_the_source_address_of_the_stream_or_else_of_the_upstream() {
     let backend = Backend::whoami();
     let server = backend.addr().to_string();
     let config = [
-        group("own", &[server.clone()], "source = \"127.0.0.9\""),
+        group("own", std::slice::from_ref(&server), "source = \"127.0.0.9\""),
         stream("a", "127.0.0.1:0", &server, "source = \"127.0.0.8\""),
         stream("b", "127.0.0.1:0", "own", "source = \"127.0.0.8\""),
         stream("c", "127.0.0.1:0", &server, ""),
