@@ -22,7 +22,7 @@ use crate::peer::EjectPolicy;
 pub use server::ServerOptions;
 
 /// The most servers of one group, port ranges counted out. Most balancers look at each of them, which for a thousand
-/// takes 8 to 24 microseconds a connection (see `balance/costs.rs`), as much as the kernel needs for the rest.
+/// takes 8 to 24 microseconds a connection (see `balance/costs.rs`).
 const MAX_SERVERS: usize = 4096;
 
 /// The most failures that can be asked for: each peer remembers when its last ones happened.
