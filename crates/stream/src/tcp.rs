@@ -83,7 +83,7 @@ impl TcpService {
         };
         let is_told = match &group {
             Ok(_) => true,
-            Err(outcome) => preface::say_goodbye(stream, *outcome),
+            Err(outcome) => self.say_goodbye(stream, *outcome),
         };
         if is_told {
             unfinished.disarm();

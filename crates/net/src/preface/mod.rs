@@ -33,6 +33,9 @@ const MAX_HEADER: usize = 4096;
 /// 1,800 bytes, with a session ticket of TLS 1.3 as much again.
 pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
 
+/// Protocols of a client that are kept for the log. Browsers offer two.
+const MAX_PROTOCOLS: usize = 8;
+
 /// What one read takes: most ClientHellos whole.
 const CHUNK: usize = 4096;
 
@@ -122,10 +125,10 @@ pub async fn read_client_hello(stream: &Stream) -> Result<ClientHello, Outcome> 
     Ok(hello)
 }
 
-/// Notes in a preface what a client asks for.
+/// Notes in a preface what a client asks for. Of its protocols the first: whoever offers many fills no log with them.
 pub fn note_hello(preface: &mut Preface, hello: &ClientHello) {
     preface.sni = hello.server_name.clone();
-    let protocols: Vec<_> = hello.alpn.iter().map(String::from_utf8_lossy).collect();
+    let protocols: Vec<_> = hello.alpn.iter().take(MAX_PROTOCOLS).map(String::from_utf8_lossy).collect();
     preface.alpn = (!protocols.is_empty()).then(|| protocols.join(",").into());
 }
 

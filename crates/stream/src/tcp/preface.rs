@@ -2,6 +2,7 @@
 //! deny, then the TLS handshake, or the ClientHello to route by.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use wmproxy_net::limit::Permit;
 use wmproxy_net::preface;
@@ -66,24 +67,30 @@ impl TcpService {
         let protocol = preface.and_then(|preface| preface.alpn.as_deref());
         self.routes.find(name, protocol.map(str::as_bytes))
     }
+
+    /// Tells a client that is turned away why, where its protocol has a word for it. False if it is to be reset instead,
+    /// for a FIN would look like an answer without content.
+    pub(super) fn say_goodbye(&self, stream: &Stream, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::NoRoute if self.tls.is_some() => {
+                let mut cx = Context::from_waker(Waker::noop());
+                // A word of the session's own, if there is room for it at once.
+                let _ = stream.poll_shutdown_write(&mut cx);
+                true
+            }
+            Outcome::NoRoute => {
+                preface::refuse_name(stream);
+                true
+            }
+            // The handshake has said it already.
+            Outcome::ClientTls => true,
+            _ => false,
+        }
+    }
 }
 
 fn note_session(record: &mut Record, info: tls::TlsInfo) {
     let preface = record.preface_mut();
     preface.sni = info.sni.map(Into::into);
     preface.alpn = info.alpn.map(|protocol| String::from_utf8_lossy(&protocol).into());
-}
-
-/// Tells a client that is turned away why, where its protocol has a word for it. False if it is to be reset instead, for
-/// a FIN would look like an answer without content.
-pub(super) fn say_goodbye(stream: &Stream, outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::NoRoute => {
-            preface::refuse_name(stream);
-            true
-        }
-        // The handshake has said it already.
-        Outcome::ClientTls => true,
-        _ => false,
-    }
 }

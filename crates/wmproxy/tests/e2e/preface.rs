@@ -484,6 +484,23 @@ fn a_terminated_session_is_routed_by_its_name_too() {
 }
 
 #[test]
+fn a_terminated_session_without_a_route_ends_in_order() {
+    let authority = Authority::new();
+    let pair = authority.issue("both", &["a.example", "b.example"]);
+    let backend = Backend::echo();
+    let proxy = start(&format!(
+        "{ACCESS_LOG}[[stream]]\nname = \"t\"\nlisten = \"127.0.0.1:0\"\ntls = {}\nsni = {{ \"a.example\" = \"{}\" }}\n",
+        pair.toml(),
+        backend.addr(),
+    ));
+    let client = TlsClient::new(&authority);
+    let nothing = client.connect(&proxy.tcp("t"), "b.example").and_then(|mut conn| conn.recv_all());
+    assert_eq!(nothing.unwrap(), b"", "an end that TLS knows of");
+    assert_eq!(last(&proxy, 1)["outcome"], "no_route");
+    client.connect(&proxy.tcp("t"), "a.example").unwrap().echo(b"hello");
+}
+
+#[test]
 fn routes_change_with_a_reload() {
     let names = Names::new();
     let proxy = start(&names.config("", ""));

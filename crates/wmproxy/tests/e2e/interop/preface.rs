@@ -164,7 +164,7 @@ fn curl_and_openssl_reach_the_server_that_they_name() {
         .map(|(name, port)| {
             let pair = authority.issue(name, &[name]);
             format!(
-                "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {}; return 200 \"{name} \
+                "server {{ listen 127.0.0.1:{port} ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {}; ssl_certificate_key {}; return 200 \"{name} \
                  $ssl_server_name\"; }}\n",
                 pair.cert.display(),
                 pair.key.display()
