@@ -20,6 +20,7 @@ mod privileges;
 mod quic;
 mod rates;
 mod reload;
+mod reload_mixed;
 mod start;
 mod tcp_data;
 mod tcp_ends;
