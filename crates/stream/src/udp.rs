@@ -1,6 +1,8 @@
 //! UDP listeners: one task of each worker receives from clients, one task of each flow receives from its peer.
 //!
 //! What a flow is and when it ends, [`wmproxy_wire::flow`] decides; here are the sockets, the leases and the records.
+//! A datagram mostly belongs to the flow of the address that it came from, and takes the short way ([`requests`]). Where
+//! a PROXY header or QUIC has a say in it, [`opening`] finds out first what there is to know.
 
 mod cargo;
 mod cids;
@@ -228,7 +230,7 @@ impl Inner {
     /// Gets ready for what the service asks for. What flows there are have learned stays known.
     fn specialise(&self) {
         let service = self.service.borrow().clone();
-        let follows = service.follows_quic();
+        let follows = service.follows_quic() || !self.lanes.is_empty();
         if follows && self.cids.borrow().is_none() {
             self.cids.replace(Some(Cids::of(&self.listener.borrow().gate)));
         } else if !follows {

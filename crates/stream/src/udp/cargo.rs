@@ -53,6 +53,20 @@ impl<'a> Cargo<'a> {
         messages.iter().flat_map(Message::sizes).chain(datagrams.iter().map(|datagram| datagram.len()))
     }
 
+    /// Each of them.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> {
+        let (received, loose) = match *self {
+            Cargo::Received(batch, messages) => (Some((batch, messages)), &[][..]),
+            Cargo::Loose(datagrams) => (None, datagrams),
+        };
+        let received = received.into_iter().flat_map(|(batch, messages)| {
+            messages.iter().flat_map(move |message| {
+                (0..message.count()).map(move |index| batch.datagram(message, index))
+            })
+        });
+        received.chain(loose.iter().copied())
+    }
+
     /// Datagram number `index`; empty behind the last.
     pub(super) fn datagram(&self, mut index: usize) -> &'a [u8] {
         match *self {

@@ -73,8 +73,8 @@ impl Cids {
         if let Some((cid, target)) = maps.ids.find(datagram) {
             return Some(Known { cid: Some(cid), target: target.clone() });
         }
-        // In a short header of QUIC the second bit is set, unless both sides agreed otherwise (RFC 9287).
-        let is_short = datagram.first().is_some_and(|first| first & 0xc0 == 0x40);
+        // The second bit is set in QUIC, but both sides may agree to set it at random (RFC 9287).
+        let is_short = datagram.first().is_some_and(|first| first & 0x80 == 0);
         let target = maps.clients.get(&client.to_canonical()).filter(|_| is_short)?;
         Some(Known { cid: None, target: target.clone() })
     }

@@ -20,6 +20,9 @@ const MAX_CLIENT_BYTES: usize = 48 << 10;
 const MAX_CLIENTS: usize = 1_024;
 const MAX_BYTES: usize = 8 << 20;
 
+/// Datagrams of one client, in the order in which they came.
+pub(super) type Datagrams = Vec<Box<[u8]>>;
+
 /// The clients of a worker that wait, each with a `T` that is known of it.
 #[derive(Debug)]
 pub(super) struct Held<T> {
@@ -33,7 +36,7 @@ pub(super) struct Held<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     flight: ClientFlight,
-    datagrams: Vec<Box<[u8]>>,
+    datagrams: Datagrams,
     bytes: usize,
     deadline: Now,
     serial: u64,
@@ -45,7 +48,7 @@ struct Waiting<T> {
 pub(super) struct Settled<T> {
     pub(super) hello: Result<ClientHello, NoHello>,
     /// What was held, in order, without the datagram that decided it.
-    pub(super) held: Vec<Box<[u8]>>,
+    pub(super) held: Datagrams,
     pub(super) about: T,
 }
 

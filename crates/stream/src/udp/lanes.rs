@@ -52,6 +52,24 @@ impl Lanes {
         Some(key.in_lane(lanes[at].number))
     }
 
+    /// The lane of `key`'s address, if it has but one.
+    pub(super) fn only(&self, key: &FlowKey) -> Option<FlowKey> {
+        match &self.0.borrow().get(key)?[..] {
+            [lane] => Some(key.in_lane(lane.number)),
+            _ => None,
+        }
+    }
+
+    /// Whether `key`'s address has any.
+    pub(super) fn has(&self, key: &FlowKey) -> bool {
+        self.0.borrow().contains_key(key)
+    }
+
+    /// Whether no address has any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// Takes a free lane of `key`'s address for a connection that begins with the id `dcid`. None if it has too many.
     pub(super) fn take(&self, key: FlowKey, dcid: Option<Cid>) -> Option<Taken> {
         let mut all = self.0.borrow_mut();
@@ -143,10 +161,13 @@ mod tests {
         assert_eq!(lanes.find(&key(), &short(1)), None);
         let first = lanes.take(key(), id(1)).unwrap();
         assert_eq!(first.key(), key());
-        assert_eq!(lanes.find(&key(), &long(0, 1)), Some(first.key()));
+        assert_eq!(
+            (lanes.find(&key(), &long(0, 1)), lanes.only(&key())),
+            (Some(first.key()), Some(first.key()))
+        );
         assert_eq!(lanes.find(&key(), &long(0, 2)), None, "another connection begins");
         let second = lanes.take(key(), id(2)).unwrap();
-        assert_eq!(second.key().lane(), 1);
+        assert_eq!((second.key().lane(), lanes.only(&key())), (1, None));
         first.learn(id(11).unwrap());
         second.learn(id(12).unwrap());
         for (datagram, lane) in [(long(2, 11), 0), (short(11), 0), (long(0, 12), 1), (short(12), 1)] {
@@ -159,7 +180,7 @@ mod tests {
         drop(first);
         assert_eq!(lanes.take(key(), None).unwrap().key().lane(), 0);
         drop(second);
-        assert!(lanes.0.borrow().is_empty());
+        assert!(lanes.is_empty() && !lanes.has(&key()));
     }
 
     #[test]

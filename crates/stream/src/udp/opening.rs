@@ -14,6 +14,7 @@ use wmproxy_wire::quic_initial::{NoHello, long_header};
 
 use super::cargo::Cargo;
 use super::cids::Known;
+use super::held::Datagrams;
 use super::lanes::Taken;
 use super::{Inner, Mode, UdpService, now};
 
@@ -34,7 +35,7 @@ pub(super) struct Opening {
 struct Judged {
     opening: Opening,
     /// What was held of it, to be sent first.
-    held: Vec<Box<[u8]>>,
+    held: Datagrams,
 }
 
 /// Why datagrams are dropped, and how many that were held besides the one at hand.
@@ -129,7 +130,8 @@ impl Inner {
         cargo: Cargo<'_>,
         proxied: Option<&Proxied>,
     ) {
-        if !service.routes.is_plain() {
+        // Those that have a lane from before a reload stay in it.
+        if !service.routes.is_plain() || self.lanes.has(&key) {
             return self.forward_lanes(service, key, cargo, proxied);
         }
         if let Some(proxied) = proxied {
@@ -163,6 +165,12 @@ impl Inner {
         let count = cargo.count();
         let lane_of = |index: usize| self.lanes.find(&key, cargo.datagram(index));
         let mut start = 0;
+        // The usual case needs no look at each.
+        if let Some(lane) = self.lanes.only(&key)
+            && cargo.datagrams().all(|datagram| datagram.first().is_none_or(|first| first & 0x80 == 0))
+        {
+            start = self.forward_known(lane, cargo, 0, count);
+        }
         while start < count {
             let lane = lane_of(start);
             let Some(lane) = lane.filter(|lane| self.table.borrow().lookup(lane).is_some()) else {
@@ -206,7 +214,7 @@ impl Inner {
         self: &Rc<Self>,
         key: FlowKey,
         Judged { mut opening, held }: Judged,
-    ) -> Result<(FlowKey, Vec<Box<[u8]>>), Dropped> {
+    ) -> Result<(FlowKey, Datagrams), Dropped> {
         let dropped = |why| Dropped(why, held.len());
         let taken = self.lanes.take(key, opening.dcid).ok_or(dropped(UdpDrop::ClientLimit))?;
         let lane = taken.key();
@@ -234,7 +242,7 @@ impl Inner {
             return Err(Dropped(UdpDrop::Denied, 0));
         }
         let mut judged = Judged { opening, held: Vec::new() };
-        if !service.routes.is_plain() {
+        if !service.routes.is_plain() && self.mode.get() == Mode::Open {
             let deadline = now().as_millis() + service.spec.preface_timeout.as_millis() as u64;
             let opening = std::mem::take(&mut judged.opening);
             let settled = self.held.borrow_mut().push(key, datagram, Now::from_millis(deadline), || opening);

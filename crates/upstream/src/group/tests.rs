@@ -45,6 +45,20 @@ fn weights_are_shares() {
 }
 
 #[test]
+fn a_connection_that_goes_on_keeps_its_peer_whatever_becomes_of_it() {
+    let group =
+        group(vec![ServerSpec { max_connections: 1, ..server("10.0.0.1:1") }, server("10.0.0.2:1")], |_| {});
+    let peer = Arc::clone(lease(&group, 0).peer());
+    let first = group.lease_again(&peer, 0);
+    fail(&group, &peer.address().to_string(), 0);
+    let again = group.lease_again(&peer, 1);
+    assert!(Arc::ptr_eq(again.peer(), &peer));
+    assert_eq!((peer.in_flight(), peer.leases()), (2, 3));
+    drop((first, again));
+    assert_eq!(peer.in_flight(), 0);
+}
+
+#[test]
 fn a_backup_is_used_only_without_a_primary() {
     let servers = vec![server("10.0.0.1:1"), ServerSpec { backup: true, ..server("10.0.0.2:1") }];
     let group = group(servers, |_| {});

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wmproxy_net::addr::{AddressSpec, ListenSpec, TargetSpec};
+use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
 use wmproxy_net::options::OneOrMany;
+use wmproxy_net::preface::ProxyVersion;
 use wmproxy_stream::bridge::url::BridgeUrl;
 use wmproxy_stream::options::StreamOptions;
 use wmproxy_stream::route::{NamePattern, Routes};
@@ -74,10 +75,21 @@ impl Planner<'_> {
                 let group = self.group_of(target, 0);
                 if let Some(group) = self.groups.get(&group).cloned() {
                     self.check_way(stream, &group, path);
+                    self.check_header(listens, &group, place);
                 }
             }
         }
         (self.errors() == before).then_some(table)
+    }
+
+    /// Version 1 of the PROXY protocol has no word for datagrams.
+    fn check_header(&mut self, listens: &[ListenSpec], group: &GroupSpec, path: &Path) {
+        let udp = listens.iter().find(|listen| listen.protocol == Protocol::Udp);
+        if let Some(udp) = udp.filter(|_| group.send_proxy_protocol == Some(ProxyVersion::V1)) {
+            let message = format!("`{}` wants PROXY headers of v1, and {udp} is udp", group.name);
+            let found = self.error(path, message);
+            self.push(found.hint("with send_proxy_protocol = \"v2\" it can have both"));
+        }
     }
 
     /// Where everybody goes for whom there is no route.

@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use wmproxy_testkit::{UdpBackend, UdpClient};
+use wmproxy_testkit::exec::run_in;
+use wmproxy_testkit::{TempDir, UdpBackend, UdpClient};
 
-use crate::{ACCESS_LOG, group, start, udp};
+use crate::{ACCESS_LOG, BIN, group, start, udp};
 
 /// Believes everybody here.
 const TRUST: &str = "accept_proxy_protocol = [\"127.0.0.0/8\"]";
@@ -122,4 +123,19 @@ fn what_came_in_a_header_goes_on_in_one() {
     let front = UdpClient::connect(proxy.udp("u"));
     let both = [header("203.0.113.7:1234", "198.51.100.1:443"), b"hello".to_vec()].concat();
     assert_eq!(front.ask(&both), both);
+}
+
+#[test]
+fn a_header_that_knows_no_datagrams_is_refused() {
+    let upstream = group("g", &["127.0.0.1:9".to_owned()], "send_proxy_protocol = \"v1\"");
+    let dir = TempDir::new();
+    dir.write("c.toml", &format!("{upstream}{}", udp("g", "")));
+    let finished = run_in(dir.path(), BIN, &["check", "-c", "c.toml"]);
+    assert_eq!(finished.code, Some(1));
+    assert!(
+        finished.stderr.contains("send_proxy_protocol = \"v2\""),
+        "{}{}",
+        finished.stdout,
+        finished.stderr
+    );
 }
