@@ -76,7 +76,10 @@ impl Planner<'_> {
             self.problem(&path.key("idle_timeout"), "without any time to be idle nothing would be passed on");
         }
         if stream.preface_timeout.is_zero() {
-            self.problem(&path.key("preface_timeout"), "nobody says anything in no time; the default is \"10s\"");
+            self.problem(
+                &path.key("preface_timeout"),
+                "nobody says anything in no time; the default is \"10s\"",
+            );
         }
         self.check_sockets(stream, path);
         self.check_bridge(stream, path);

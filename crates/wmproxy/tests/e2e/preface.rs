@@ -8,7 +8,7 @@ use serde_json::Value;
 use wmproxy_testkit::tls::{Authority, TlsBackend, TlsClient};
 use wmproxy_testkit::{Addr, Backend, Conn, Proxy};
 use wmproxy_wire::proxy_protocol::{
-    self, Command, Endpoints, Header, TlvList, Transport, encode_v1, encode_v2, kind,
+    self, Command, Endpoints, TlvList, Transport, encode_v1, encode_v2, kind,
 };
 
 use crate::{ACCESS_LOG, group, start, stream, tcp};
@@ -39,14 +39,7 @@ fn v2(command: Command, source: &str, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
     header
 }
 
-fn read_header(bytes: &[u8]) -> (Header<'_>, usize) {
-    match proxy_protocol::parse(bytes, 4096) {
-        Ok(proxy_protocol::Parsed::Header(header, used)) => (header, used),
-        other => panic!("{:?}: {other:?}", bytes.escape_ascii().to_string()),
-    }
-}
-
-/// The outcome of the only connection so far, or of the next after `seen`.
+/// The record of connection number `count`, the last so far.
 fn last(proxy: &Proxy, count: usize) -> Value {
     proxy.access_log(count).pop().unwrap()
 }

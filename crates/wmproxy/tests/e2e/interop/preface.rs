@@ -136,6 +136,38 @@ fn haproxy_and_nginx_understand_our_headers() {
 }
 
 #[test]
+fn a_header_goes_to_haproxy_before_tls_does() {
+    if !asked() {
+        return;
+    }
+    let (dir, authority, port) = (TempDir::new(), Authority::new(), free_port());
+    let pair = authority.issue("a", &["a.example"]);
+    let files = [&pair.cert, &pair.key].map(|file| std::fs::read_to_string(file).unwrap());
+    let pem = dir.write("both.pem", &files.concat());
+    let _haproxy = haproxy(
+        &dir,
+        "haproxy",
+        &format!(
+            "frontend f\n  mode http\n  bind 127.0.0.1:{port} accept-proxy ssl crt {}\n  http-request return status 200 \
+             content-type text/plain lf-string \"%[src]:%[src_port] %[ssl_fc_sni]\"\n",
+            pem.display()
+        ),
+    );
+    drop(connect(port));
+    let tls = format!("tls = {{ server_name = \"a.example\", ca = \"{}\" }}", authority.ca().display());
+    for version in ["v1", "v2"] {
+        let more = format!("send_proxy_protocol = \"{version}\"\n{tls}");
+        let proxy = start(&format!("{}{}", group("g", &[format!("127.0.0.1:{port}")], &more), tcp("g", "")));
+        let conn = Conn::connect(&proxy.tcp("t"));
+        conn.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        (&conn).read_to_string(&mut answer).unwrap();
+        let expected = format!("{} a.example", conn.local());
+        assert!(answer.ends_with(&expected), "{version}: {answer:?}");
+    }
+}
+
+#[test]
 fn curl_sends_a_header_of_its_own() {
     if !asked() {
         return;
