@@ -21,6 +21,7 @@ mod quic;
 mod rates;
 mod reload;
 mod reload_mixed;
+mod sni;
 mod start;
 mod tcp_data;
 mod tcp_ends;
