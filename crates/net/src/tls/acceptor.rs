@@ -10,10 +10,12 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
+use super::HEADER;
 use super::certificate::CertificateInfo;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
 use super::resolver::Resolver;
 use super::self_signed;
+use super::session::SENT;
 use super::watch::Watched;
 
 /// Sessions of TLS 1.2 clients without tickets that are remembered, a few hundred bytes each. Such clients are few.
@@ -205,6 +207,7 @@ fn server_config(
         }
     };
     let mut config = builder.with_cert_resolver(resolver);
+    config.max_fragment_size = Some(SENT + HEADER);
     config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
     config.ticketer = sessions.tickets.clone();
     config.session_storage = sessions.cache.clone();

@@ -12,8 +12,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
+use super::HEADER;
 use super::TlsInfo;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::session::SENT;
 use super::watch::Watched;
 use crate::stream::Stream;
 
@@ -176,6 +178,7 @@ fn client_config(spec: &ConnectorSpec) -> Result<(ClientConfig, Vec<Fault>), Fau
             (builder.with_client_cert_resolver(Arc::new(resolver)), odd)
         }
     };
+    config.max_fragment_size = Some(SENT + HEADER);
     config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
     Ok((config, odd))
 }

@@ -41,6 +41,9 @@ pub use watch::Store;
 use crate::record::Outcome;
 use crate::stream::Stream;
 
+/// A record's header, which rustls counts in when it limits the size of one.
+const HEADER: usize = 5;
+
 /// What a handshake agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsInfo {
