@@ -25,7 +25,7 @@ pub(super) struct QuicServer {
 impl QuicServer {
     /// A server for one host name.
     pub(super) fn start(name: &str) -> QuicServer {
-        QuicServer::accepting(name, |incoming| Some(incoming))
+        QuicServer::accepting(name, Some)
     }
 
     /// One that has each client prove its address first.

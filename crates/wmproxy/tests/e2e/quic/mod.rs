@@ -8,7 +8,7 @@ use std::time::Duration;
 use wmproxy_testkit::{Nat, UdpBackend, UdpClient, eventually};
 
 use self::endpoints::{QuicClient, QuicServer};
-use crate::{ACCESS_LOG, group, start};
+use crate::{ACCESS_LOG, group, start, stream};
 
 /// A listener named `u` that routes by name; `more` is further lines of the table.
 fn routed(routes: &[(&str, SocketAddr)], more: &str) -> String {
@@ -113,6 +113,29 @@ fn a_client_that_moves_on_purpose_is_known_by_its_address() {
         assert_eq!(connection.name(), "one.example");
     }
     assert_eq!(servers.iter().map(QuicServer::connections).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_reload_leaves_connections_where_they_are() {
+    let servers: Vec<QuicServer> = (0..3).map(|_| QuicServer::start("a.example")).collect();
+    let to = |server: &QuicServer| routed(&[("a.example", server.addr())], "");
+    let proxy = start(&format!("workers = 2\n{}", to(&servers[0])));
+    let nat = Nat::to(proxy.udp("u"));
+    let client = QuicClient::trusting(&servers);
+    let connection = client.connect(nat.addr(), "a.example");
+    proxy.reload_with(&format!("workers = 2\n{}", to(&servers[1])));
+    assert_eq!(connection.name(), "a.example");
+    nat.rebind();
+    assert_eq!(connection.name(), "a.example");
+    // The next goes where the new config says, though it comes from the same socket.
+    let next = client.connect(nat.addr(), "a.example");
+    assert_eq!((next.name(), connection.name()), ("a.example".to_owned(), "a.example".to_owned()));
+    // Without names to route by it is the same.
+    let plain = stream("u", "udp://127.0.0.1:0", servers[2].addr(), "idle_timeout = \"2s\"");
+    proxy.reload_with(&format!("workers = 2\n{plain}"));
+    assert_eq!((next.name(), connection.name()), ("a.example".to_owned(), "a.example".to_owned()));
+    let counts: Vec<usize> = servers.iter().map(QuicServer::connections).collect();
+    assert_eq!(counts, [1, 1, 0]);
 }
 
 #[test]
