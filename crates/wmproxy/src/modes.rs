@@ -24,7 +24,7 @@ pub(crate) enum Mode {
     /// Connections.
     Tcp(Service),
     /// Datagrams.
-    Udp(UdpService),
+    Udp(Box<UdpService>),
 }
 
 impl Mode {
@@ -39,7 +39,7 @@ impl Mode {
         let ModePlan::Stream(spec) = plan;
         match protocol {
             Protocol::Tcp => Mode::Tcp(Service { serve: TcpService::new(spec.clone(), routes, tls), log }),
-            Protocol::Udp => Mode::Udp(UdpService { spec: spec.clone(), routes, log }),
+            Protocol::Udp => Mode::Udp(Box::new(UdpService { spec: spec.clone(), routes, log })),
         }
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn start(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> 
             Running::Tcp(Accepting::start(listener, worker, service, connections, &scopes.listeners)?)
         }
         Mode::Udp(service) => {
-            Running::Udp(UdpListener::start(listener, worker, service, scopes.connections.clone())?)
+            Running::Udp(UdpListener::start(listener, worker, *service, scopes.connections.clone())?)
         }
     };
     RUNNING.with_borrow_mut(|all| all.insert(id, running));
