@@ -1,8 +1,8 @@
 //! UDP listeners: one task of each worker receives from clients, one task of each flow receives from its peer.
 //!
 //! What a flow is and when it ends, [`wmproxy_wire::flow`] decides; here are the sockets, the leases and the records.
-//! A datagram mostly belongs to the flow of the address that it came from, and takes the short way ([`requests`]). Where
-//! a PROXY header or QUIC has a say in it, [`opening`] finds out first what there is to know.
+//! A datagram mostly belongs to the flow of the address that it came from, and takes the short way (`requests`). Where
+//! a PROXY header or QUIC has a say in it, `opening` finds out first what there is to know.
 
 mod cargo;
 mod cids;

@@ -1,7 +1,7 @@
 //! WebSocket (RFC 6455): frames as they lie on the wire, and the handshake that opens them.
 //!
 //! What lives here: a [`Decoder`] that is fed bytes in any pieces and hands out payload, unmasked in place, message
-//! borders and control frames; [heads](FrameHead) and [control frames](encode) to write; [masking](Mask); the rules
+//! borders and control frames; [heads](FrameHead) and control frames to write; [masking](Mask); the rules
 //! of [close codes](CloseCode); and the heads of the [opening handshake](handshake). What must not: reading, writing,
 //! randomness (keys are arguments), extensions (none is ever agreed on), and whole messages: a frame of a gigabyte
 //! passes through in the pieces that it comes in.

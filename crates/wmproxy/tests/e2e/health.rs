@@ -182,7 +182,11 @@ fn a_page_says_whether_a_server_is_well() {
     let health = |expect: &str| {
         let health =
             "[upstream.g.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"200ms\"\nfall = 1";
-        format!("{}{}", group("g", &[address.clone()], &format!("{health}\n{expect}\n")), tcp("g", ""))
+        format!(
+            "{}{}",
+            group("g", std::slice::from_ref(&address), &format!("{health}\n{expect}\n")),
+            tcp("g", "")
+        )
     };
     let proxy = setup(&health("expect_body = \"is well\"")).expect_warn(DOWN).start();
     wait_health(&proxy, &address, "up");
