@@ -28,6 +28,7 @@ mod tcp_ends;
 mod tcp_limits;
 mod tcp_listen;
 mod tls;
+mod tls_peers;
 mod transparency;
 mod udp_data;
 mod udp_flows;

@@ -4,108 +4,21 @@
 //! client 10.77.1.50 ── 10.77.1.1 proxy 10.77.2.1 ── 10.77.2.80 server
 //! ```
 
+mod network;
+
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
-use wmproxy_testkit::exec::{Finished, run};
+use wmproxy_testkit::exec::run;
 use wmproxy_testkit::{Addr, Backend, Conn, Proxy, UdpBackend, UdpClient};
 
-use super::{asked, call, program};
+use network::{Machine, Network};
+
+use super::{asked, program};
 use crate::{BIN, group, start, stream};
-
-/// One machine of the network.
-struct Machine(String);
-
-impl Machine {
-    fn new(name: &str) -> Machine {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let machine = Machine(format!("wmp-{}-{number}-{name}", std::process::id()));
-        call("ip", &["netns", "add", &machine.0]).success();
-        machine.ip("link set lo up");
-        machine
-    }
-
-    /// `ip` with these words.
-    fn ip(&self, words: &str) {
-        let words: Vec<&str> = ["-n", &self.0].into_iter().chain(words.split(' ')).collect();
-        call("ip", &words).success();
-    }
-
-    /// A program of the system.
-    fn call(&self, words: &str) -> Finished {
-        let words: Vec<&str> = ["netns", "exec", &self.0].into_iter().chain(words.split(' ')).collect();
-        call("ip", &words)
-    }
-
-    /// Does something there. Sockets that are opened and programs that are started meanwhile belong there.
-    fn on<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let there = scope.spawn(|| {
-                let file = std::fs::File::open(Path::new("/run/netns").join(&self.0)).unwrap();
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-                act()
-            });
-            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        call("ip", &["netns", "del", &self.0]);
-    }
-}
-
-/// The three machines, the proxy's with both of its cables.
-struct Network {
-    client: Machine,
-    proxy: Machine,
-    server: Machine,
-}
-
-impl Network {
-    fn new() -> Network {
-        let network =
-            Network { client: Machine::new("c"), proxy: Machine::new("p"), server: Machine::new("s") };
-        let Network { client, proxy, server } = &network;
-        for (far, name, net, host) in [(client, "clients", 1, 50), (server, "servers", 2, 80)] {
-            proxy.ip(&format!("link add {name} type veth peer name wire netns {}", far.0));
-            for (machine, device, host, net6) in [(proxy, name, 1, 1), (far, "wire", host, host)] {
-                machine.ip(&format!("address add 10.77.{net}.{host}/24 dev {device}"));
-                machine.ip(&format!("address add fd77:{net}::{net6}/64 dev {device} nodad"));
-                machine.ip(&format!("link set {device} up"));
-            }
-            far.ip(&format!("route add default via 10.77.{net}.1"));
-            far.ip(&format!("-6 route add default via fd77:{net}::1"));
-        }
-        network
-    }
-
-    /// Has the proxy's machine take for its own whatever comes in by `device`: the route back of a client's address, and
-    /// the way in for what was meant for others.
-    fn deliver_all_from(&self, device: &str) {
-        for (family, all) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
-            self.proxy.ip(&format!("{family} rule add iif {device} lookup 100"));
-            self.proxy.ip(&format!("{family} route replace local {all} dev lo table 100"));
-        }
-    }
-
-    fn proxy(&self, config: &str) -> Proxy {
-        self.proxy.on(|| start(config))
-    }
-
-    fn server<T: Send>(&self, start: impl FnOnce() -> T + Send) -> T {
-        self.server.on(start)
-    }
-}
 
 fn addr(text: &str) -> Addr {
     Addr::Inet(text.parse().unwrap())

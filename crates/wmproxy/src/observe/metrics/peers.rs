@@ -1,0 +1,171 @@
+//! The metrics of upstream groups and their peers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use wmproxy_upstream::PeerStatus;
+use wmproxy_upstream::health::Health;
+use wmproxy_upstream::status::PeerState;
+
+use super::{count, family, gauge};
+use crate::observe::snapshot::Snapshot;
+
+/// The states that a peer can be in.
+const PEER_STATES: [PeerState; 5] =
+    [PeerState::Up, PeerState::Ejected, PeerState::Trial, PeerState::Unhealthy, PeerState::Down];
+
+/// Every peer once, with its group's name: two servers of a group may resolve to one address and then share
+/// one state.
+fn peers(snapshot: &Snapshot) -> Vec<(&str, &PeerStatus)> {
+    let all = snapshot.groups.iter().flat_map(|g| g.peers.iter().map(|peer| (g.name.as_str(), peer)));
+    let mut seen = BTreeSet::new();
+    all.filter(|(group, peer)| seen.insert((*group, peer.address.as_str()))).collect()
+}
+
+pub(super) fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let all = peers(snapshot);
+    let labels =
+        |group: &str, peer: &PeerStatus| [("group", group.to_owned()), ("peer", peer.address.clone())];
+    family(
+        out,
+        ("wmproxy_upstream_queued", "Connections that wait for a peer of a group that has room"),
+        MetricType::Gauge,
+        |m| {
+            // An older generation's group of the same name may still have waiters.
+            let mut queued = BTreeMap::<&str, u64>::new();
+            snapshot.groups.iter().for_each(|g| *queued.entry(&g.name).or_default() += g.queued as u64);
+            queued.iter().try_for_each(|(group, n)| gauge(m, &[("group", *group)], *n))
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_in_flight", "Connections and UDP flows that a peer has"),
+        MetricType::Gauge,
+        |m| all.iter().try_for_each(|(group, peer)| gauge(m, &labels(group, peer), peer.in_flight.into())),
+    )?;
+    family(out, ("wmproxy_peer_state", "1 for the state that a peer is in"), MetricType::Gauge, |m| {
+        all.iter().try_for_each(|(group, peer)| {
+            PEER_STATES.iter().try_for_each(|state| {
+                let labels = (labels(group, peer), [("state", state_word(*state))]);
+                gauge(m, &labels, (peer.state == *state).into())
+            })
+        })
+    })?;
+    family(
+        out,
+        ("wmproxy_peer_latency_seconds", "The moving average that peak_ewma goes by"),
+        MetricType::Gauge,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| match peer.latency_ms {
+                Some(ms) => m.encode_family(&labels(group, peer))?.encode_gauge(&(ms / 1000.0)),
+                None => Ok(()),
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_share_ratio", "How much of its weight counts: less than 1 during a peer's slow start"),
+        MetricType::Gauge,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| {
+                m.encode_family(&labels(group, peer))?.encode_gauge(&(f64::from(peer.share_percent) / 100.0))
+            })
+        },
+    )?;
+    type Read = fn(&PeerStatus) -> u64;
+    let counters: [(&str, &str, Read); 2] = [
+        ("wmproxy_peer_leases", "Connections and UDP flows given to a peer", |p| p.leases),
+        ("wmproxy_peer_ejections", "How often a peer was ejected", |p| p.ejections),
+    ];
+    for (name, help, read) in counters {
+        family(out, (name, help), MetricType::Counter, |m| {
+            all.iter().try_for_each(|(group, peer)| count(m, &labels(group, peer), read(peer)))
+        })?;
+    }
+    family(
+        out,
+        ("wmproxy_peer_connect_errors", "Failures to connect to a peer, by kind"),
+        MetricType::Counter,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| {
+                connect_errors(peer)
+                    .iter()
+                    .try_for_each(|(kind, n)| count(m, &(labels(group, peer), [("kind", *kind)]), *n))
+            })
+        },
+    )
+}
+
+/// Of peers whose health is checked.
+pub(super) fn encode_health(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let all = peers(snapshot);
+    let checked: Vec<_> = all
+        .iter()
+        .filter_map(|(group, peer)| {
+            let health = peer.health.as_ref()?;
+            Some(([("group", (*group).to_owned()), ("peer", peer.address.clone())], health))
+        })
+        .collect();
+    family(
+        out,
+        ("wmproxy_peer_health", "1 for what its health checks say about a peer"),
+        MetricType::Gauge,
+        |m| {
+            checked.iter().try_for_each(|(labels, health)| {
+                Health::ALL.iter().try_for_each(|state| {
+                    let labels = (labels.clone(), [("state", state.as_str())]);
+                    gauge(m, &labels, (health.state == *state).into())
+                })
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_checks", "Health checks by result; skipped are those that this machine could not do"),
+        MetricType::Counter,
+        |m| {
+            checked.iter().try_for_each(|(labels, health)| {
+                [("passed", health.passed), ("failed", health.failed), ("skipped", health.skipped)]
+                    .iter()
+                    .try_for_each(|(result, n)| count(m, &(labels.clone(), [("result", *result)]), *n))
+            })
+        },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_check_duration_seconds", "How long the last health check of a peer took"),
+        MetricType::Gauge,
+        |m| {
+            let lasts = checked.iter().filter_map(|(labels, health)| Some((labels, health.last.as_ref()?)));
+            lasts.into_iter().try_for_each(|(labels, last)| {
+                m.encode_family(labels)?.encode_gauge(&(last.took_ms / 1000.0))
+            })
+        },
+    )
+}
+
+/// The word for a state, here and in the status.
+pub(crate) fn state_word(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Up => "up",
+        PeerState::Ejected => "ejected",
+        PeerState::Trial => "trial",
+        PeerState::Unhealthy => "unhealthy",
+        PeerState::Down => "down",
+    }
+}
+
+/// How often a peer could not be connected to, by kind.
+pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 6] {
+    let errors = &peer.connect_errors;
+    [
+        ("refused", errors.refused),
+        ("timeout", errors.timeout),
+        ("unreachable", errors.unreachable),
+        ("reset", errors.reset),
+        ("tls", errors.tls),
+        ("other", errors.other),
+    ]
+}
