@@ -64,6 +64,8 @@ pub struct Meter {
     /// Bytes in a second; 0 is no limit.
     rate: AtomicU64,
     bucket: SharedBucket,
+    /// How often the rate was changed.
+    changes: AtomicU32,
 }
 
 /// One place behind a [`Gate`], given back on drop.
@@ -158,7 +160,12 @@ impl Gate {
 
 impl Meter {
     fn set(&self, rate: Option<ByteRate>) {
-        self.rate.store(rate.map_or(0, ByteRate::bytes_per_second), Ordering::Relaxed);
+        let rate = rate.map_or(0, ByteRate::bytes_per_second);
+        if self.rate.swap(rate, Ordering::Relaxed) != rate {
+            // What was taken at the old rate would be waited for at the old rate.
+            self.bucket.forget();
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn rate(&self) -> Option<ByteRate> {
@@ -170,14 +177,19 @@ impl Meter {
         self.rate().is_some()
     }
 
-    /// How many bytes of a stream are to be asked for at a time; none without a limit.
-    pub(crate) fn piece(&self) -> Option<usize> {
-        self.rate().map(|rate| Pace::of_stream(rate).piece())
+    /// The pace of a stream's bytes; none without a limit.
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        self.rate().map(Pace::of_stream)
+    }
+
+    /// How often the rate was changed. What was reserved before the last change is forgotten.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// Takes bytes that are going to pass, and says from when on they may, by [`clock::precise`].
-    pub(crate) fn reserve(&self, now: u64, bytes: u64) -> u64 {
-        self.rate().map_or(now, |rate| self.bucket.reserve(&Pace::of_stream(rate), now, bytes))
+    pub(crate) fn reserve(&self, pace: &Pace, now: u64, bytes: u64) -> u64 {
+        self.bucket.reserve(pace, now, bytes)
     }
 
     /// Puts back what was taken and did not pass.

@@ -200,6 +200,11 @@ impl Group {
         Lease::new(Arc::clone(peer), Arc::clone(&self.policy), now_ms, 0)
     }
 
+    /// Leases this very peer for something new, if it could be leased: it is in use, not ejected and not full.
+    pub fn lease_peer(&self, peer: &Arc<Peer>, now_ms: u64) -> Option<Lease> {
+        self.set.load().lease_peer(peer, &self.request(&LeaseKey::default(), &[], now_ms))
+    }
+
     fn request<'a>(&'a self, key: &'a LeaseKey, tried: &'a [Arc<Peer>], now: u64) -> Request<'a> {
         Request { key, tried, now, policy: &self.policy, slow_start_ms: self.slow_start_ms }
     }

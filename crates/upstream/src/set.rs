@@ -114,6 +114,13 @@ impl PeerSet {
         self.search(request, true)
     }
 
+    /// Leases this very peer, if it could be leased.
+    pub(crate) fn lease_peer(&self, peer: &Arc<Peer>, request: &Request<'_>) -> Option<Lease> {
+        let slots = self.primary.slots.iter().chain(&self.backup.slots);
+        let slot = slots.filter(|slot| Arc::ptr_eq(&slot.peer, peer)).find(|slot| !slot.is_unhealthy())?;
+        slot.claim(request, false)
+    }
+
     /// Whether some peer could serve, be it full or not.
     pub(crate) fn is_worth_a_wait(&self, request: &Request<'_>) -> bool {
         self.primary.is_worth_a_wait(request) || self.backup.is_worth_a_wait(request)

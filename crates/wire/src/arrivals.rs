@@ -12,6 +12,10 @@
 
 use crate::bucket::Frequency;
 
+/// Added to every moment: 146 years. A newcomer's burst lies in the past, and a machine that has just booted would have too
+/// little of that.
+const PAST: u64 = 1 << 62;
+
 /// Places that a key may be at: two lines of the cache.
 const WAYS: usize = 8;
 
@@ -31,6 +35,7 @@ impl Arrivals {
 
     /// Whether `key` may come once more at `now`, and counts it if so. Who is refused loses nothing by it.
     pub fn admit(&mut self, key: u64, frequency: &Frequency, now: u64) -> bool {
+        let now = now.saturating_add(PAST);
         // The multiplication spreads what the caller may have used of the key's bits already.
         let sets = self.places.len() / WAYS;
         let set = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (sets - 1);
@@ -82,6 +87,13 @@ mod tests {
             let admitted = (0..50).filter(|_| table.admit(key(client), &limit, BEGIN + SECOND / 2)).count();
             assert_eq!(admitted, 5);
         }
+    }
+
+    #[test]
+    fn a_newcomer_has_its_burst_from_the_first_moment_on() {
+        let an_hour = Frequency::new(CountRate::new(NonZeroU64::new(10).unwrap(), Period::Hour), None);
+        let mut table = Arrivals::new(64);
+        assert_eq!((0..50).filter(|_| table.admit(key(1), &an_hour, 5 * SECOND)).count(), 10);
     }
 
     #[test]

@@ -186,6 +186,11 @@ impl SharedBucket {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| Some(paid.saturating_sub(refund)));
     }
 
+    /// Forgets what was taken: the bucket is full, and who comes next stands behind nobody.
+    pub fn forget(&self) {
+        self.paid.store(0, Ordering::Relaxed);
+    }
+
     /// See [`Bucket::admit`].
     pub fn admit(&self, pace: &Pace, now: u64, bytes: u64) -> bool {
         self.paid

@@ -106,10 +106,22 @@ fn who_is_refused_is_told_why() {
 #[test]
 fn a_meter_without_a_limit_lets_everything_pass() {
     let meter = Meter::default();
-    assert!(!meter.is_limited() && meter.admit(5, u64::MAX) && meter.piece().is_none());
-    assert_eq!(meter.reserve(5, u64::MAX), 5);
-    meter.set(Some(ByteRate::new(NonZeroU64::new(1000).unwrap())));
-    assert!(meter.is_limited() && meter.reserve(1 << 50, 1_000_000) > 1 << 50);
+    assert!(!meter.is_limited() && meter.admit(5, u64::MAX) && meter.pace().is_none());
+}
+
+#[test]
+fn a_meter_whose_rate_is_changed_forgets_what_was_waited_for() {
+    let (meter, now) = (Meter::default(), 1 << 50);
+    let rate = |n| Some(ByteRate::new(NonZeroU64::new(n).unwrap()));
+    meter.set(rate(1000));
+    let slow = meter.pace().unwrap();
+    assert!(meter.reserve(&slow, now, 1_000_000) > now + 900_000_000_000);
+    let before = meter.changes();
+    meter.set(rate(1000));
+    assert_eq!(meter.changes(), before, "nothing has changed");
+    meter.set(rate(1_000_000_000));
+    assert_eq!(meter.changes(), before + 1);
+    assert!(meter.reserve(&meter.pace().unwrap(), now, 1000) <= now + 1_000_000);
 }
 
 /// Threads that come and go as fast as they can, while others change the limits: no limit is ever exceeded, nobody waits

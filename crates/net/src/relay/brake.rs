@@ -14,6 +14,9 @@ use wmproxy_wire::units::ByteRate;
 use crate::limit::{Direction, Gate};
 use crate::stream::Stream;
 
+/// How long a wait goes on before it is looked at again, in nanoseconds: a reload may have shortened it.
+const LOOK: u64 = 250_000_000;
+
 /// Says before each read of a lane how much may be read, and when: in pieces, so that a slow lane is slow evenly.
 ///
 /// A piece is taken from the buckets only when there is something to read, for what an idle connection holds others
@@ -35,6 +38,8 @@ struct Taken {
     bytes: usize,
     /// From when on it may pass.
     at: u64,
+    /// How often the listener's rate had been changed when it was taken.
+    changes: u32,
 }
 
 impl Brake {
@@ -59,42 +64,70 @@ impl Brake {
     /// # Errors
     /// The stream has failed.
     pub fn poll_allowance(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
-        let taken = match self.taken {
-            Some(taken) => taken,
-            None => {
-                ready!(from.poll_readable(cx))?;
-                let taken = self.take(clock::precise());
-                *self.taken.insert(taken)
+        loop {
+            self.forget_if_changed();
+            let taken = match self.taken {
+                Some(taken) => taken,
+                None => {
+                    ready!(from.poll_readable(cx))?;
+                    let taken = self.take(clock::precise());
+                    *self.taken.insert(taken)
+                }
+            };
+            let now = clock::precise();
+            if taken.at <= now {
+                return Poll::Ready(Ok(taken.bytes));
             }
-        };
-        let now = clock::precise();
-        if taken.at > now {
-            let due = Instant::now() + Duration::from_nanos(taken.at - now);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-            // It may still be set for an earlier piece, whose time had come before it fired.
-            if std::mem::replace(&mut self.due, taken.at) != taken.at {
-                sleep.as_mut().reset(due);
+            let due = taken.at.min(now.saturating_add(LOOK));
+            let until = Instant::now() + Duration::from_nanos(due - now);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            // Left alone while it is set for a moment that will do. It may still be set for an earlier piece, whose time
+            // had come before it fired.
+            if self.due <= now || self.due > due {
+                self.due = due;
+                sleep.as_mut().reset(until);
             }
             ready!(sleep.as_mut().poll(cx));
+            self.due = 0;
         }
-        Poll::Ready(Ok(taken.bytes))
+    }
+
+    /// Takes anew what was taken before a reload changed the listener's rate.
+    fn forget_if_changed(&mut self) {
+        if let Some(taken) = self.taken
+            && taken.changes != self.changes()
+        {
+            self.taken = None;
+            if let Some(own) = &mut self.own {
+                own.give_back(taken.bytes as u64);
+            }
+        }
+    }
+
+    fn changes(&self) -> u32 {
+        self.listener.as_ref().map_or(0, |(gate, direction)| gate.meter(*direction).changes())
     }
 
     /// Says how much was read of what was allowed.
     pub fn used(&mut self, bytes: usize) {
+        self.forget_if_changed();
         if let Some(taken) = self.taken.take() {
             self.give_back(taken.bytes.saturating_sub(bytes));
         }
     }
 
     fn take(&mut self, now: u64) -> Taken {
+        let changes = self.changes();
         let meter = self.listener.as_ref().map(|(gate, direction)| gate.meter(*direction));
-        let pieces = [self.own.as_ref().map(|own| own.pace().piece()), meter.and_then(|meter| meter.piece())];
+        // Asked for once: a reload may change it at any time.
+        let all = meter.and_then(|meter| Some((meter, meter.pace()?)));
+        let pieces =
+            [self.own.as_ref().map(|own| own.pace().piece()), all.as_ref().map(|(_, pace)| pace.piece())];
         // Without either, which is when a reload takes the listener's limit away, anything goes.
         let bytes = pieces.into_iter().flatten().min().unwrap_or(usize::MAX);
         let own = self.own.as_mut().map_or(now, |own| own.reserve(now, bytes as u64));
-        let all = meter.map_or(now, |meter| meter.reserve(now, bytes as u64));
-        Taken { bytes, at: own.max(all) }
+        let all = all.map_or(now, |(meter, pace)| meter.reserve(&pace, now, bytes as u64));
+        Taken { bytes, at: own.max(all), changes }
     }
 
     fn give_back(&mut self, bytes: usize) {

@@ -111,7 +111,7 @@ impl Acceptor {
         if !watched.has_settled(stamp(&self.spec)) {
             return Ok(false);
         }
-        self.reload()
+        watched.note_once(self.reload())
     }
 
     /// Loads the files anew if they have changed, were it this moment.
@@ -123,7 +123,9 @@ impl Acceptor {
         if !watched.has_changed(stamp(&self.spec)) {
             return Ok(false);
         }
-        self.reload()
+        let result = self.reload();
+        watched.note(&result);
+        result
     }
 
     fn reload(&self) -> Result<bool, Fault> {

@@ -122,7 +122,7 @@ impl Connector {
         if !watched.has_settled(stamp(&self.spec)) {
             return Ok(false);
         }
-        self.reload()
+        watched.note_once(self.reload())
     }
 
     /// Loads the files anew if they have changed, were it this moment.
@@ -134,7 +134,9 @@ impl Connector {
         if !watched.has_changed(stamp(&self.spec)) {
             return Ok(false);
         }
-        self.reload()
+        let result = self.reload();
+        watched.note(&result);
+        result
     }
 
     fn reload(&self) -> Result<bool, Fault> {

@@ -16,19 +16,22 @@ pub(super) struct Watched {
     tried: Stamp,
     /// As they were when they were last looked at, if that was different.
     seen: Option<Stamp>,
+    /// What was wrong when they were last tried, if something was.
+    fault: Option<String>,
 }
 
 impl Watched {
     pub(super) fn new(now: Stamp) -> Watched {
-        Watched { tried: now, seen: None }
+        Watched { tried: now, seen: None, fault: None }
     }
 
-    /// Whether they are other files than were tried last. From now on these are.
+    /// Whether they are to be loaded: they are other files than were tried last, or those could not be loaded. What was
+    /// wrong may be mended without a trace on the files, as a right to read them.
     pub(super) fn has_changed(&mut self, now: Stamp) -> bool {
         self.seen = None;
         let changed = self.tried != now;
         self.tried = now;
-        changed
+        changed || self.fault.is_some()
     }
 
     /// The same once they are as they were at the look before: a certificate and its key are replaced one by one, and
@@ -36,13 +39,25 @@ impl Watched {
     pub(super) fn has_settled(&mut self, now: Stamp) -> bool {
         if self.tried == now {
             self.seen = None;
-            return false;
+            return self.fault.is_some();
         }
         if self.seen.as_ref() != Some(&now) {
             self.seen = Some(now);
             return false;
         }
         self.has_changed(now)
+    }
+
+    /// Notes how loading them went.
+    pub(super) fn note(&mut self, result: &Result<bool, Fault>) {
+        self.fault = result.as_ref().err().map(ToString::to_string);
+    }
+
+    /// The same, for who looks again and again: what was told before is not told once more.
+    pub(super) fn note_once(&mut self, result: Result<bool, Fault>) -> Result<bool, Fault> {
+        let before = self.fault.take();
+        self.note(&result);
+        if result.is_err() && self.fault == before { Ok(false) } else { result }
     }
 }
 

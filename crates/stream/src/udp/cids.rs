@@ -91,6 +91,13 @@ pub(super) struct Known {
     pub(super) target: Target,
 }
 
+impl Known {
+    /// Whether its connection id was shown, and not only its client's address.
+    pub(super) fn is_certain(&self) -> bool {
+        self.cid.is_some()
+    }
+}
+
 /// What a flow knows of its QUIC connection, and claims. Releases it when dropped.
 #[derive(Debug)]
 pub(super) struct Learner {

@@ -183,7 +183,12 @@ impl Inner {
             group.spec().socket.with(service.spec.socket.tcp, service.spec.source)
         };
         if let Some(known) = &opening.known {
-            let lease = group.lease_again(&known.target.peer, clock::now().0);
+            let (peer, now) = (&known.target.peer, clock::now().0);
+            // Who shows the id has the connection already. Anybody behind the same address can claim to be it without.
+            let lease = match known.is_certain() {
+                true => group.lease_again(peer, now),
+                false => group.lease_peer(peer, now).ok_or(UdpDrop::NoFlow)?,
+            };
             let Address::Inet(peer) = *lease.address() else { return Err(UdpDrop::NoFlow) };
             let socket = UdpSocket::connect(peer, &socket, Some(client)).map_err(|_| UdpDrop::NoFlow)?;
             return Ok((socket, lease));

@@ -102,6 +102,18 @@ impl Planner<'_> {
         if stream.upstream.is_none() && self.lacks_bridge(path) {
             return None;
         }
+        let by_hello = [("sni", !stream.sni.is_empty()), ("alpn", !stream.alpn.is_empty())];
+        if let Some((key, _)) = by_hello.into_iter().find(|(_, used)| *used)
+            && stream.bridge.is_some()
+            && stream.tls.is_none()
+        {
+            let found = self.error(
+                &path.key(key),
+                format!("a bridge's client begins with no ClientHello: `{key}` needs `tls` here"),
+            );
+            self.push(found);
+            return None;
+        }
         if let Some(list) = stream.sni.get(DEFAULT) {
             let place = path.key("sni").key(DEFAULT);
             if stream.upstream.is_some() {

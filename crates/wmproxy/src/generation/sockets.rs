@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use anyhow::Context;
-use wmproxy_net::addr::{Address, Protocol};
+use wmproxy_net::addr::{Address, AddressSpec, Protocol};
 use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Bound, Listener};
 use wmproxy_net::privileges::Rights;
@@ -63,7 +63,10 @@ impl House {
 
 fn key(wanted: &ListenerPlan) -> Key {
     let ModePlan::Stream(spec) = &wanted.mode;
-    Key { protocol: wanted.protocol, address: wanted.address.clone(), mptcp: spec.socket.mptcp }
+    // Elsewhere it means nothing, and must not make another address of the same.
+    let may_be_mptcp = wanted.protocol == Protocol::Tcp && matches!(wanted.address, AddressSpec::Inet { .. });
+    let mptcp = spec.socket.mptcp && may_be_mptcp;
+    Key { protocol: wanted.protocol, address: wanted.address.clone(), mptcp }
 }
 
 /// Which of the listeners wanted, by index, takes over the sockets of which old one. Each goes to one only: to that of
