@@ -3,7 +3,8 @@
 use wmproxy_net::conn::Conn;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::stream::{ResetOnDrop, Stream};
-use wmproxy_upstream::{Dialed, Group};
+use wmproxy_runtime::clock;
+use wmproxy_upstream::{Dialed, FailKind, Group};
 use wmproxy_wire::websocket::Role;
 use wmproxy_wire::websocket::handshake::{Refusal, accept_head};
 
@@ -28,7 +29,7 @@ impl TcpService {
         };
         let unfinished = ResetOnDrop::new(&conn.stream);
         let introduction = introduction(group, &conn.record);
-        let Dialed { stream: peer, lease, connect_time } =
+        let Dialed { stream: peer, mut lease, connect_time } =
             match Box::pin(self.dial(group, &conn.stream, &conn.record, introduction.as_ref())).await {
                 Ok(dialed) => dialed,
                 Err(error) => {
@@ -46,7 +47,11 @@ impl TcpService {
         conn.record.connect_time = Some(connect_time);
         let (ends, greeting) = match Box::pin(ends(spec, granted, &conn.stream, &peer, group)).await {
             Ok(ends) => ends,
-            Err(outcome) => return conn.record.close(outcome),
+            Err(outcome) => {
+                // It took the connection, and is of no use to anybody all the same.
+                lease.failed(FailKind::Reset, clock::now().0);
+                return conn.record.close(outcome);
+            }
         };
         // The relay has a guard of its own.
         unfinished.disarm();

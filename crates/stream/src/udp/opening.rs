@@ -233,12 +233,13 @@ impl Inner {
     ) -> Result<Option<Judged>, Dropped> {
         let is_trusted =
             service.spec.trusted.as_ref().is_some_and(|trusted| trusted.covers(Some(key.client())));
-        if is_trusted && proxied.is_none() && !self.held.borrow().has(&key) {
+        let is_held = self.held.borrow().has(&key);
+        if is_trusted && proxied.is_none() && !is_held {
             return Err(Dropped(UdpDrop::BadProxyHeader, 0));
         }
         let opening = Opening { proxied: proxied.cloned(), ..Opening::default() };
-        if !service.spec.acl.permits(opening.client(key).ip()) {
-            // Before anything is held.
+        // Before anything is held, and not again: a later datagram need not say once more who it is from.
+        if !is_held && !service.spec.acl.permits(opening.client(key).ip()) {
             return Err(Dropped(UdpDrop::Denied, 0));
         }
         let mut judged = Judged { opening, held: Vec::new() };

@@ -69,6 +69,9 @@ pub struct HealthOptions {
     /// What to send once connected, as text or as `{ hex = "0a0b" }`. For `tcp` and `udp`; `udp` needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send: Option<Pattern>,
+    /// `send` in hexadecimal: `hex = "0a0b"` is the same as `send = { hex = "0a0b" }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hex: Option<String>,
     /// What the answer has to contain, as text or as `{ hex = "0a0b" }`. For `tcp` it may come at once or in pieces,
     /// within the first 16 KiB. For `udp` any datagram may have it; without it any answer will do, and so will none:
     /// a server fails only when the network says that its port is closed.
@@ -254,7 +257,8 @@ impl HealthOptions {
             ("expect_status", self.expect_status.is_some()),
             ("expect_body", self.expect_body.is_some()),
         ];
-        let of_others = [("send", self.send.is_some()), ("expect", self.expect.is_some())];
+        let of_others =
+            [("send", self.send.is_some()), ("hex", self.hex.is_some()), ("expect", self.expect.is_some())];
         let (foreign, fitting) = match self.kind {
             Kind::Http => (&of_others[..], "type = \"tcp\" or \"udp\""),
             Kind::Tcp | Kind::Udp => (&of_http[..], "type = \"http\""),
@@ -266,7 +270,14 @@ impl HealthOptions {
     }
 
     fn probe(&self, problems: &mut Vec<(&'static str, String)>) -> ProbeSpec {
-        for (key, pattern) in [("send", &self.send), ("expect", &self.expect)] {
+        let hex = self.hex.as_deref().and_then(Pattern::of_hex);
+        if self.hex.is_some() && self.send.is_some() {
+            problems.push(("hex", "`send` says already what to send; say it once".to_owned()));
+        } else if self.hex.is_some() && hex.is_none() {
+            problems.push(("hex", "expected two hexadecimal digits for each byte, like \"0a0b\"".to_owned()));
+        }
+        let (key, send) = if self.send.is_some() { ("send", self.send.clone()) } else { ("hex", hex) };
+        for (key, pattern) in [(key, &send), ("expect", &self.expect)] {
             let Some(pattern) = pattern else { continue };
             if pattern.bytes().is_empty() {
                 problems.push((key, "is empty; leave it out".to_owned()));
@@ -279,12 +290,12 @@ impl HealthOptions {
             }
         }
         let bytes = |pattern: &Option<Pattern>| pattern.as_ref().map(|pattern| Arc::from(pattern.bytes()));
-        let (send, expect) = (bytes(&self.send), bytes(&self.expect));
+        let (send, expect) = (bytes(&send), bytes(&self.expect));
         match self.kind {
             Kind::Tcp => ProbeSpec::Tcp { send: send.unwrap_or_default(), expect },
             Kind::Http => ProbeSpec::Http(Arc::new(self.http(problems))),
             Kind::Udp => {
-                if send.is_none() {
+                if send.is_none() && self.hex.is_none() {
                     let message = "type = \"udp\" needs `send`: a server that hears nothing says nothing";
                     problems.push(("send", message.to_owned()));
                 }

@@ -125,3 +125,13 @@ fn what_is_printed_reads_as_the_same() {
     let json = r#"{"type":"http","path":"/x","expect_status":"200-299,304"}"#;
     assert_eq!(serde_json::to_string(&read(json).unwrap()).unwrap(), json);
 }
+
+#[test]
+fn bytes_to_send_may_be_said_by_a_key_of_their_own() {
+    let short = spec(r#"{ "type": "udp", "hex": "0a 0b" }"#);
+    assert_eq!(short.probe, spec(r#"{ "type": "udp", "send": { "hex": "0a0b" } }"#).probe);
+    for wrong in [r#""hex": "0a0""#, r#""hex": "", "expect": "x""#, r#""hex": "0a", "send": "x""#] {
+        let found = problems(&format!(r#"{{ "type": "tcp", {wrong} }}"#));
+        assert!(found.len() == 1 && found[0].starts_with("hex: "), "{wrong}: {found:?}");
+    }
+}

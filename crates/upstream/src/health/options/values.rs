@@ -20,6 +20,11 @@ pub enum Pattern {
 }
 
 impl Pattern {
+    /// Bytes from two hexadecimal digits for each.
+    pub(super) fn of_hex(hex: &str) -> Option<Pattern> {
+        HexTable { hex: hex.to_owned() }.decode().map(Pattern::Hex)
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Pattern::Text(text) => text.as_bytes(),
