@@ -1,11 +1,11 @@
 //! Sockets and streams: everything that touches a descriptor.
 //!
 //! What lives here: addresses ([`addr`], [`acl`]), listening sockets and the one accept loop of the program
-//! ([`listen`], [`socket_file`], [`accept`]), connected streams ([`stream`]), TLS inside
-//! them ([`tls`]), the TCP relay ([`relay`]), batched
+//! ([`listen`], [`socket_file`], [`accept`]), what may come in ([`limit`], [`eviction`]), connected streams ([`stream`]),
+//! what they say before their data ([`preface`]), TLS inside them ([`tls`]), the TCP relay ([`relay`]), batched
 //! datagrams ([`udp`]), and the record that every connection leaves behind ([`record`]). `sys` is the only home of
 //! `unsafe`.
-//! What must not: protocols above TCP and UDP, upstream groups, the config's files.
+//! What must not: protocols above TLS and UDP, upstream groups, the config's files.
 //!
 //! A connection passes through so: [`listen`] binds a socket for each worker; [`accept`] takes a permit, accepts and
 //! makes a [`conn::Conn`]; the mode behind the [`conn::Serve`] trait finds a peer and hands both streams to

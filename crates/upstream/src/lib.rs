@@ -1,9 +1,10 @@
 //! Where bytes may go: groups of peers, which of them takes the next connection, and what is known of each.
 //!
-//! What lives here: the options of an upstream group, balancing, the passive health of peers, the resolution
-//! of their names, and dialling with retries on other peers. What must not live here is any protocol: a
-//! peer is an address that can be connected to or not. Nor does anything here start a task: resolving names
-//! is a future that the binary runs on the control runtime, and a worker never waits for it.
+//! What lives here: the options of an upstream group, balancing, the passive and active [health] of peers, the
+//! queues before those that are full, the resolution of their names, and dialling with retries on other peers. What must
+//! not live here is what connections carry: a peer is an address that can be connected to or not, and only its health
+//! checks speak to it. Nor does anything here start a task: resolving names
+//! and checking health are futures that the binary runs on the control runtime, and a worker never waits for them.
 //!
 //! How a connection passes through: [`dial`](dial::dial) takes a [`Lease`] from the [`Group`], which picks a
 //! peer from an immutable [set](group) by its [balancer](balance); connects; tells the lease how that went,

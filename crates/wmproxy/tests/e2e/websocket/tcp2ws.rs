@@ -129,6 +129,7 @@ fn a_server_that_does_not_upgrade_resets_the_client() {
             wmproxy_testkit::backend::drain(conn)
         });
         let proxy = start(&format!("{ACCESS_LOG}{}", tcp2ws(backend.addr(), "")));
+        proxy.expect_warn("peer ejected");
         let conn = Conn::connect(&proxy.tcp("t"));
         conn.expect_reset();
         assert_end(&record(&proxy), "upgrade_refused", "upstream");
@@ -143,6 +144,7 @@ fn a_server_that_does_not_answer_ends_by_the_connect_timeout() {
     let upstream = group("g", &[backend.addr().to_string()], "connect_timeout = \"300ms\"");
     let config = format!("{ACCESS_LOG}{upstream}{}", tcp2ws(backend.addr(), "upstream = \"g\""));
     let proxy = start(&config);
+    proxy.expect_warn("peer ejected");
     Conn::connect(&proxy.tcp("t")).expect_reset();
     assert_end(&record(&proxy), "connect_timeout", "upstream");
 }
