@@ -108,10 +108,7 @@ impl Acceptor {
     /// What is wrong with them now: what was loaded before stays in use.
     pub fn follow(&self) -> Result<bool, Fault> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watched.has_settled(stamp(&self.spec)) {
-            return Ok(false);
-        }
-        watched.note_once(self.reload())
+        watched.follow(stamp(&self.spec), || self.reload())
     }
 
     /// Loads the files anew if they have changed, were it this moment.
@@ -120,12 +117,7 @@ impl Acceptor {
     /// As [`Acceptor::follow`].
     pub(super) fn follow_now(&self) -> Result<bool, Fault> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watched.has_changed(stamp(&self.spec)) {
-            return Ok(false);
-        }
-        let result = self.reload();
-        watched.note(&result);
-        result
+        watched.follow_now(stamp(&self.spec), || self.reload())
     }
 
     fn reload(&self) -> Result<bool, Fault> {

@@ -27,7 +27,7 @@ impl Watched {
 
     /// Whether they are to be loaded: they are other files than were tried last, or those could not be loaded. What was
     /// wrong may be mended without a trace on the files, as a right to read them.
-    pub(super) fn has_changed(&mut self, now: Stamp) -> bool {
+    fn has_changed(&mut self, now: Stamp) -> bool {
         self.seen = None;
         let changed = self.tried != now;
         self.tried = now;
@@ -36,7 +36,7 @@ impl Watched {
 
     /// The same once they are as they were at the look before: a certificate and its key are replaced one by one, and
     /// in between they do not fit.
-    pub(super) fn has_settled(&mut self, now: Stamp) -> bool {
+    fn has_settled(&mut self, now: Stamp) -> bool {
         if self.tried == now {
             self.seen = None;
             return self.fault.is_some();
@@ -48,16 +48,34 @@ impl Watched {
         self.has_changed(now)
     }
 
-    /// Notes how loading them went.
-    pub(super) fn note(&mut self, result: &Result<bool, Fault>) {
-        self.fault = result.as_ref().err().map(ToString::to_string);
+    /// Loads them if they have settled, and says whether it did. What was wrong before is not told once more, for this is
+    /// done again and again.
+    pub(super) fn follow(
+        &mut self,
+        now: Stamp,
+        load: impl FnOnce() -> Result<bool, Fault>,
+    ) -> Result<bool, Fault> {
+        if !self.has_settled(now) {
+            return Ok(false);
+        }
+        let before = self.fault.take();
+        let result = self.load(load);
+        if result.is_err() && self.fault == before { Ok(false) } else { result }
     }
 
-    /// The same, for who looks again and again: what was told before is not told once more.
-    pub(super) fn note_once(&mut self, result: Result<bool, Fault>) -> Result<bool, Fault> {
-        let before = self.fault.take();
-        self.note(&result);
-        if result.is_err() && self.fault == before { Ok(false) } else { result }
+    /// The same if they have changed, were it this moment, and with whatever is wrong.
+    pub(super) fn follow_now(
+        &mut self,
+        now: Stamp,
+        load: impl FnOnce() -> Result<bool, Fault>,
+    ) -> Result<bool, Fault> {
+        if self.has_changed(now) { self.load(load) } else { Ok(false) }
+    }
+
+    fn load(&mut self, load: impl FnOnce() -> Result<bool, Fault>) -> Result<bool, Fault> {
+        let result = load();
+        self.fault = result.as_ref().err().map(ToString::to_string);
+        result
     }
 }
 
