@@ -90,29 +90,26 @@ pub(super) struct Lane {
     brake: Option<Box<Brake>>,
 }
 
-/// What one turn of a lane moved.
+/// What one turn of a lane moved. A byte counts when the destination has taken it, so that what was read and found nobody
+/// to take it is not told as passed on.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Moved {
-    /// Bytes that were read.
+    /// Bytes that were passed on.
     pub(super) bytes: u64,
     /// Those of them that went through a pipe.
     pub(super) spliced: u64,
-    /// Whether anything moved at all, were it only what was kept.
+    /// Whether anything moved at all, were it only what is kept now.
     pub(super) any: bool,
 }
 
-/// How much was read, and how.
-#[derive(Debug, Clone, Copy)]
-enum Passed {
-    Copied(usize),
-    Spliced(usize),
-}
+impl Moved {
+    fn copied(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
 
-impl Passed {
-    fn bytes(self) -> usize {
-        match self {
-            Passed::Copied(n) | Passed::Spliced(n) => n,
-        }
+    fn spliced(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.spliced += bytes as u64;
     }
 }
 
@@ -225,7 +222,7 @@ impl Lane {
         moved: &mut Moved,
     ) -> Poll<Result<(), Failure>> {
         if !matches!(self.kept, Kept::Nothing) {
-            ready!(self.write_kept(cx, to))?;
+            ready!(self.write_kept(cx, to, moved))?;
             moved.any = true;
             return Poll::Ready(Ok(()));
         }
@@ -240,7 +237,7 @@ impl Lane {
         }
     }
 
-    /// Reads once and passes it on.
+    /// Reads once and passes it on. What breaks on its way is no use of the rate.
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
@@ -252,43 +249,45 @@ impl Lane {
             None => usize::MAX,
             Some(brake) => ready!(brake.poll_allowance(cx, from)).map_err(|error| (Broken::Source, error))?,
         };
-        let passed = match self.pace {
+        let read = match self.pace {
             Pace::Splicing(_) if self.splice == Splice::Auto && from.can_splice() && to.can_splice() => {
-                self.splice(cx, from, to, most)
+                self.splice(cx, from, to, most, moved)
             }
-            _ => self.copy(cx, from, to, most).map_ok(Passed::Copied),
+            _ => self.copy(cx, from, to, most, moved),
         };
         if let Some(brake) = &mut self.brake {
-            brake.used(match &passed {
-                Poll::Ready(Ok(passed)) => passed.bytes(),
+            brake.used(match &read {
+                Poll::Ready(Ok(n)) => *n,
                 _ => 0,
             });
         }
-        let passed = ready!(passed)?;
-        match passed.bytes() {
+        match ready!(read)? {
             0 => self.state = State::Ending,
             n => {
                 moved.any = true;
-                moved.bytes += n as u64;
-                if let Passed::Spliced(n) = passed {
-                    moved.spliced += n as u64;
-                }
                 self.pace = self.pace.after(n);
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn write_kept(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<Result<(), Failure>> {
+    fn write_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Stream,
+        moved: &mut Moved,
+    ) -> Poll<Result<(), Failure>> {
         let failed = |error| (Broken::Destination, error);
         let done = match &mut self.kept {
             Kept::Nothing => true,
             Kept::Bytes(bytes, written) => {
-                *written += ready!(to.poll_write(cx, &bytes[*written..])).map_err(failed)?;
+                let n = ready!(to.poll_write(cx, &bytes[*written..])).map_err(failed)?;
+                moved.copied(n);
+                *written += n;
                 *written == bytes.len()
             }
             Kept::Piped(pipe) => {
-                ready!(pipe.poll_drain(cx, to)).map_err(failed)?;
+                moved.spliced(ready!(pipe.poll_drain(cx, to)).map_err(failed)?);
                 pipe.is_empty()
             }
         };
@@ -312,6 +311,7 @@ impl Lane {
         from: &Stream,
         to: &Stream,
         most: usize,
+        moved: &mut Moved,
     ) -> Poll<Result<usize, Failure>> {
         BUFFER.with_borrow_mut(|buffer| {
             let buffer = &mut buffer[..most.min(SCRATCH)];
@@ -323,6 +323,7 @@ impl Lane {
                 Poll::Pending => 0,
                 Poll::Ready(written) => written.map_err(|error| (Broken::Destination, error))?,
             };
+            moved.copied(written);
             if written < n {
                 self.kept = Kept::Bytes(buffer[written..n].into(), 0);
             }
@@ -338,10 +339,11 @@ impl Lane {
         from: &Stream,
         to: &Stream,
         most: usize,
-    ) -> Poll<Result<Passed, Failure>> {
+        moved: &mut Moved,
+    ) -> Poll<Result<usize, Failure>> {
         let Some(mut pipe) = splice::take() else {
             self.pace = Pace::default();
-            return self.copy(cx, from, to, most).map_ok(Passed::Copied);
+            return self.copy(cx, from, to, most, moved);
         };
         let n = match pipe.poll_fill(cx, from, most) {
             Poll::Ready(Ok(n)) if n > 0 => n,
@@ -349,21 +351,23 @@ impl Lane {
                 splice::give_back(pipe);
                 return match nothing {
                     // At TCP's urgent mark splice(2) says 0, as at the end, or EAGAIN; recv(2) gets past it.
-                    Poll::Ready(Ok(_)) => self.copy(cx, from, to, most).map_ok(Passed::Copied),
-                    Poll::Pending if from.is_urgent() => self.copy(cx, from, to, most).map_ok(Passed::Copied),
+                    Poll::Ready(Ok(_)) => self.copy(cx, from, to, most, moved),
+                    Poll::Pending if from.is_urgent() => self.copy(cx, from, to, most, moved),
                     // A failure is told once, so nobody else is asked.
                     Poll::Ready(Err(error)) => Poll::Ready(Err((Broken::Source, error))),
                     Poll::Pending => Poll::Pending,
                 };
             }
         };
-        if let Poll::Ready(Err(error)) = pipe.poll_drain(cx, to) {
-            return Poll::Ready(Err((Broken::Destination, error)));
+        match pipe.poll_drain(cx, to) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err((Broken::Destination, error))),
+            Poll::Ready(Ok(written)) => moved.spliced(written),
+            Poll::Pending => {}
         }
         match pipe.is_empty() {
             true => splice::give_back(pipe),
             false => self.kept = Kept::Piped(pipe),
         }
-        Poll::Ready(Ok(Passed::Spliced(n)))
+        Poll::Ready(Ok(n))
     }
 }

@@ -187,3 +187,81 @@ fn a_limit_that_a_reload_takes_away_holds_nobody_up() {
     });
     assert_eq!(outcome, Outcome::Done);
 }
+
+/// Relays from a client to a peer that answers at the end, on the terms. In the midst of it the way to the peer is cut,
+/// which lets what was written before arrive. Answers what the peer got, and what was counted.
+fn play_cut(
+    terms: Terms,
+    flood: impl FnOnce(&mut TcpStream, &mut TcpStream, &dyn Fn()) -> u64 + Send + 'static,
+) -> (u64, Arc<ListenerMetrics>) {
+    let ((mut client, near_client), (mut peer, near_peer)) = (pair(), pair());
+    let near = TcpStream::from(near_peer.try_clone().unwrap());
+    let script = std::thread::spawn(move || {
+        let got = flood(&mut client, &mut peer, &|| near.shutdown(Shutdown::Write).unwrap());
+        // The lane back still works, and ends the relay.
+        peer.write_all(b"answer").unwrap();
+        drop((near, peer));
+        client.read_exact(&mut [0; 6]).unwrap();
+        let _ = client.read(&mut [0]);
+        got
+    });
+    let runtime = tokio::runtime::LocalRuntime::new().unwrap();
+    let metrics = runtime.block_on(async {
+        let mut record = record();
+        let ends = (Stream::new(near_client, true).unwrap(), Stream::new(near_peer, true).unwrap());
+        let outcome = relay(&ends.0, &ends.1, terms, &mut record).await;
+        assert_eq!(outcome, Outcome::PeerReset);
+        record.metrics().clone()
+    });
+    (script.join().unwrap(), metrics)
+}
+
+/// Copied, spliced, and at a rate.
+fn ways() -> [Terms; 3] {
+    let copied = Terms { splice: Splice::Off, ..Terms::new(LONG) };
+    [copied, Terms::new(LONG), limited(&Gate::new(0, 0), Some(64 << 20))]
+}
+
+#[test]
+fn what_is_read_after_the_way_is_cut_does_not_count() {
+    for terms in ways() {
+        let passed = 2 << 20;
+        let (got, metrics) = play_cut(terms, move |client, peer, cut| {
+            let mut writer = client.try_clone().unwrap();
+            let writer = std::thread::spawn(move || writer.write_all(&vec![1; passed]).unwrap());
+            peer.read_exact(&mut vec![0; passed]).unwrap();
+            writer.join().unwrap();
+            cut();
+            client.write_all(&[2; 40_000]).unwrap();
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+            passed as u64
+        });
+        assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), got);
+        assert_eq!(metrics.blocks.sum(|b| &b.bytes_out), 6);
+    }
+}
+
+#[test]
+fn what_is_kept_when_the_way_is_cut_does_not_count() {
+    for terms in ways() {
+        let (got, metrics) = play_cut(terms, |client, peer, cut| {
+            // Until the peer's buffers are full, and then the relay's.
+            client.set_nonblocking(true).unwrap();
+            let mut quiet = 0;
+            while quiet < 50 {
+                match client.write(&[1; 65536]) {
+                    Ok(1..) => quiet = 0,
+                    _ => {
+                        quiet += 1;
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                }
+            }
+            client.set_nonblocking(false).unwrap();
+            cut();
+            io::copy(peer, &mut io::sink()).unwrap()
+        });
+        assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), got);
+        assert!(metrics.blocks.sum(|b| &b.bytes_spliced) <= got);
+    }
+}

@@ -128,8 +128,8 @@ impl Pipe {
         Poll::Ready(Ok(n))
     }
 
-    /// Passes what it holds on to a stream, as much as that takes.
-    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+    /// Passes what it holds on to a stream, as much as that takes, and says how much that was.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
         let held = self.held;
         let n = ready!(to.poll_writing(
             cx,
@@ -140,7 +140,7 @@ impl Pipe {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.held -= n;
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(n))
     }
 }
 
