@@ -14,6 +14,7 @@ pub mod arrows;
 pub mod backend;
 pub mod dir;
 pub mod exec;
+pub mod http;
 pub mod metrics;
 pub mod nat;
 pub mod pattern;
@@ -25,6 +26,7 @@ pub mod wait;
 
 pub use backend::Backend;
 pub use dir::TempDir;
+pub use http::{Client, Gate, Origin};
 pub use metrics::Metrics;
 pub use nat::Nat;
 pub use pattern::{Pattern, Rng};

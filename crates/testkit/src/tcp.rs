@@ -141,6 +141,14 @@ impl Conn {
         Conn::new(socket)
     }
 
+    /// Another handle of the same connection.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn again(&self) -> io::Result<Conn> {
+        self.0.try_clone().map(Conn)
+    }
+
     /// The socket itself.
     pub fn socket(&self) -> &Socket {
         &self.0
@@ -307,6 +315,22 @@ impl Read for &Conn {
 impl Write for &Conn {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Conn {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Write for Conn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -243,6 +243,22 @@ impl TlsConn {
     }
 }
 
+impl Read for TlsConn {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for TlsConn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A TLS server that sends back what comes, and ends after its client.
 #[derive(Debug)]
 pub struct TlsBackend {
@@ -263,7 +279,7 @@ impl TlsBackend {
         Self::start(Self::config(pair, Some(clients)))
     }
 
-    fn config(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    pub(crate) fn config(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
