@@ -17,6 +17,7 @@ pub mod arrivals;
 pub mod bucket;
 pub mod client_hello;
 pub mod flow;
+pub mod head;
 pub mod proxy_protocol;
 pub mod quic_initial;
 pub mod units;

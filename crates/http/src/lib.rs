@@ -1,0 +1,11 @@
+//! The HTTP mode: a server that routes each request through filters to an endpoint, above all to a peer behind it.
+//!
+//! What lives here: the options of `[[http]]`, connections of HTTP/1 and HTTP/2, the table of routes, filters, endpoints,
+//! and what is [known](facts) of a request on its way through them. What must not: the wire format of HTTP/1 and the form
+//! of heads (`wire`), the choice of a peer and idle connections to it (`upstream`), sockets and TLS (`net`).
+//!
+//! A request passes through so: a connection reads its head; whom it is for is normalised once; the router finds its
+//! route; the route's filters answer it or let it pass; the endpoint answers, a reverse proxy by leasing a peer and
+//! passing both bodies on at the same time; the filters see the response; its end is a line of the access log.
+
+pub mod facts;

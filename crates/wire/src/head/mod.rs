@@ -1,0 +1,67 @@
+//! The head of an HTTP message, in the one form that all versions share.
+//!
+//! What lives here: [`Request`] and [`Response`], their ordered [`Fields`] over one buffer that is used again and again,
+//! the names that a proxy [knows](Known), and [methods](Method). HTTP/1 and HTTP/2 are read into it and written from it;
+//! filters and endpoints see nothing else. What must not: how a version frames its messages (`http1`), and what a field
+//! means to an endpoint.
+//!
+//! Nothing is allocated once the buffers have grown to what their connection needs: clearing keeps them. Names keep
+//! the case that they came in.
+
+mod fields;
+mod known;
+mod method;
+mod request;
+mod response;
+
+pub use fields::{Field, Fields, Span};
+pub use known::Known;
+pub use method::Method;
+pub use request::{Request, Scheme};
+pub use response::Response;
+
+/// The version of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0 (RFC 1945).
+    Http10,
+    /// HTTP/1.1 (RFC 9112).
+    #[default]
+    Http11,
+    /// HTTP/2 (RFC 9113).
+    Http2,
+}
+
+impl Version {
+    /// As in logs and in a status line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
+        }
+    }
+
+    /// As in `Via` (RFC 9110 section 7.6.3).
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2.0",
+        }
+    }
+}
+
+pub use response::usual_reason;
+
+/// Whether a text is a token (RFC 9110 section 5.6.2), as names of fields and methods are.
+pub fn is_token(text: &[u8]) -> bool {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_tchar)
+}
+
+/// Whether a text may be the value of a field (RFC 9110 section 5.5): no control bytes but tab, no whitespace around it.
+pub fn is_value(text: &[u8]) -> bool {
+    let is_inside = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+    text.iter().all(is_inside) && text.trim_ascii().len() == text.len()
+}
