@@ -17,7 +17,7 @@ use wmproxy_net::listen::{Bound, Listener};
 use wmproxy_net::privileges::{Identity, Rights};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
 use wmproxy_net::sockopt::ListenSocket;
-use wmproxy_net::tls::Store;
+use wmproxy_net::tls::{Renewal, Store};
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::worker::Workers;
 use wmproxy_stream::route::Routes;
@@ -116,6 +116,8 @@ pub(crate) struct Prepared {
     /// What will not work as it is asked for; a line each.
     pub(crate) warnings: Vec<String>,
     resolver: Arc<Resolver>,
+    /// Certificates that changed since those in use were loaded.
+    certificates: Renewal,
 }
 
 impl House {
@@ -162,9 +164,11 @@ impl House {
     /// # Errors
     /// What could not be had: a port, a file. Nothing has changed then.
     pub(crate) async fn prepare(&self, plan: &Plan, old: &Generation) -> anyhow::Result<Prepared> {
+        let mut certificates = Renewal::new();
         let build = |(name, spec): (&Arc<str>, &GroupSpec)| -> anyhow::Result<_> {
-            let connector = spec.tls.as_ref().map(|tls| self.tls.connector(tls)).transpose()?;
-            let for_checks = spec.check_tls().map(|tls| self.tls.connector(&tls)).transpose()?;
+            let mut connector = |tls: &_| self.tls.connector(tls, &mut certificates);
+            let for_checks = spec.check_tls().map(|tls| connector(&tls)).transpose()?;
+            let connector = spec.tls.as_ref().map(connector).transpose()?;
             Ok((name.clone(), self.peers.build_with(spec.clone(), [connector, for_checks])))
         };
         let groups: BTreeMap<_, _> = plan.groups.iter().map(build).collect::<anyhow::Result<_>>()?;
@@ -189,7 +193,7 @@ impl House {
             for group in routes.destinations() {
                 tried.peer_socket(&group.spec().socket.with(spec.socket.tcp, spec.source), group.name())?;
             }
-            let tls = spec.tls.as_ref().map(|tls| self.tls.acceptor(tls)).transpose()?;
+            let tls = spec.tls.as_ref().map(|tls| self.tls.acceptor(tls, &mut certificates)).transpose()?;
             let mode = Mode::new(&wanted.mode, wanted.protocol, routes, tls, log);
             let (active, running) = match heirs.remove(&index) {
                 Some(parts) => (self.inherit(wanted, &parts), true),
@@ -202,7 +206,7 @@ impl House {
         }
         let resolver = Arc::new(Resolver::new(&plan.resolver));
         resolve(&groups, &resolver).await;
-        Ok(Prepared { groups, listeners, limits, sockets, resolver, warnings: tried.warnings })
+        Ok(Prepared { groups, listeners, limits, sockets, resolver, certificates, warnings: tried.warnings })
     }
 
     fn open_log(
@@ -228,7 +232,7 @@ impl House {
         prepared: Prepared,
         old: Generation,
     ) -> Result<Generation, (anyhow::Error, Generation)> {
-        let Prepared { groups, listeners, limits, sockets, resolver, .. } = prepared;
+        let Prepared { groups, listeners, limits, sockets, resolver, certificates, .. } = prepared;
         let set_limits = |running: bool| {
             for ((active, _, is_running), limits) in listeners.iter().zip(&limits) {
                 let parts = active.parts.iter().filter(|_| *is_running == running);
@@ -265,6 +269,7 @@ impl House {
                 .await;
             return Err((error, old));
         }
+        certificates.apply();
         set_limits(true);
         for ((active, ..), options) in listeners.iter().zip(&sockets) {
             for part in &active.parts {

@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use super::HEADER;
 use super::certificate::CertificateInfo;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::renewal::Fresh;
 use super::resolver::Resolver;
 use super::self_signed;
 use super::session::SENT;
@@ -45,7 +46,7 @@ pub struct Acceptor {
 
 /// What the files came to.
 #[derive(Debug)]
-struct Loaded {
+pub(super) struct Loaded {
     config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
     certificates: Vec<CertificateInfo>,
@@ -108,23 +109,31 @@ impl Acceptor {
     /// What is wrong with them now: what was loaded before stays in use.
     pub fn follow(&self) -> Result<bool, Fault> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.follow(stamp(&self.spec), || self.reload())
+        watched.follow(stamp(&self.spec), || {
+            self.loaded.store(Arc::new(self.load_again()?));
+            Ok(true)
+        })
     }
 
-    /// Loads the files anew if they have changed, were it this moment.
+    /// Loads the files anew if they have changed, were it this moment, to be used once they are [applied](Self::apply).
     ///
     /// # Errors
     /// As [`Acceptor::follow`].
-    pub(super) fn follow_now(&self) -> Result<bool, Fault> {
+    pub(super) fn renew(&self) -> Result<Option<Fresh<Loaded>>, Fault> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.follow_now(stamp(&self.spec), || self.reload())
+        watched.renew(stamp(&self.spec), false, || self.load_again())
     }
 
-    fn reload(&self) -> Result<bool, Fault> {
+    /// Goes on with what was loaded.
+    pub(super) fn apply(&self, fresh: Fresh<Loaded>) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        self.loaded.store(Arc::new(fresh.loaded));
+        watched.have_tried(fresh.stamp, None);
+    }
+
+    fn load_again(&self) -> Result<Loaded, Fault> {
         let sessions = self.loaded.load().sessions.clone();
-        let (loaded, _) = Loaded::load(&self.spec, Some(sessions))?;
-        self.loaded.store(Arc::new(loaded));
-        Ok(true)
+        Ok(Loaded::load(&self.spec, Some(sessions))?.0)
     }
 }
 

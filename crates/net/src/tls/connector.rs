@@ -10,11 +10,12 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::HEADER;
 use super::TlsInfo;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::renewal::Fresh;
 use super::session::SENT;
 use super::watch::Watched;
 use crate::stream::Stream;
@@ -42,10 +43,25 @@ pub struct ConnectorSpec {
 pub struct Connector {
     spec: ConnectorSpec,
     name: Option<ServerName<'static>>,
-    config: ArcSwap<ClientConfig>,
+    loaded: ArcSwap<Loaded>,
     watched: Mutex<Watched>,
     /// Peers that were not believed of late, each with the reason that was logged.
     unbelieved: Mutex<HashMap<String, String>>,
+}
+
+/// What the files came to.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    config: Arc<ClientConfig>,
+    /// Whom the system trusts, where that counts.
+    system: Option<Arc<RootCertStore>>,
+}
+
+impl ConnectorSpec {
+    /// Whether it goes by whom the system trusts.
+    pub(super) fn trusts_system(&self) -> bool {
+        self.ca.is_none() && !self.insecure_skip_verify
+    }
 }
 
 impl Connector {
@@ -54,13 +70,22 @@ impl Connector {
     /// # Errors
     /// What is wrong with them.
     pub fn load(spec: ConnectorSpec) -> Result<(Connector, Vec<Fault>), Fault> {
+        let system = spec.trusts_system().then(files::system_roots).transpose()?;
+        Connector::load_with(spec, system)
+    }
+
+    /// The same with whom the system trusts, where that counts.
+    pub(super) fn load_with(
+        spec: ConnectorSpec,
+        system: Option<Arc<RootCertStore>>,
+    ) -> Result<(Connector, Vec<Fault>), Fault> {
         let name = spec.server_name.as_deref().map(parse_name).transpose()?;
         let watched = Watched::new(stamp(&spec));
-        let (config, odd) = client_config(&spec)?;
+        let (loaded, odd) = Loaded::load(&spec, system)?;
         let connector = Connector {
             spec,
             name,
-            config: ArcSwap::from_pointee(config),
+            loaded: ArcSwap::from_pointee(loaded),
             watched: Mutex::new(watched),
             unbelieved: Mutex::default(),
         };
@@ -110,7 +135,7 @@ impl Connector {
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
-        self.config.load_full()
+        self.loaded.load().config.clone()
     }
 
     /// Loads the files anew if they have changed and change no more. Reads files, so it is nothing for a worker.
@@ -119,21 +144,39 @@ impl Connector {
     /// What is wrong with them now: what was loaded before stays in use.
     pub fn follow(&self) -> Result<bool, Fault> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.follow(stamp(&self.spec), || self.reload())
+        watched.follow(stamp(&self.spec), || {
+            let system = self.loaded.load().system.clone();
+            self.loaded.store(Arc::new(Loaded::load(&self.spec, system)?.0));
+            Ok(true)
+        })
     }
 
-    /// Loads the files anew if they have changed, were it this moment.
+    /// Loads the files anew if they have changed, were it this moment, or if the `system` trusts others now; to be used
+    /// once they are [applied](Self::apply).
     ///
     /// # Errors
     /// As [`Connector::follow`].
-    pub(super) fn follow_now(&self) -> Result<bool, Fault> {
+    pub(super) fn renew(&self, system: Option<Arc<RootCertStore>>) -> Result<Option<Fresh<Loaded>>, Fault> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.follow_now(stamp(&self.spec), || self.reload())
+        let others = match (&self.loaded.load().system, &system) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        watched.renew(stamp(&self.spec), others, || Ok(Loaded::load(&self.spec, system)?.0))
     }
 
-    fn reload(&self) -> Result<bool, Fault> {
-        self.config.store(Arc::new(client_config(&self.spec)?.0));
-        Ok(true)
+    /// Goes on with what was loaded.
+    pub(super) fn apply(&self, fresh: Fresh<Loaded>) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        self.loaded.store(Arc::new(fresh.loaded));
+        watched.have_tried(fresh.stamp, None);
+    }
+}
+
+impl Loaded {
+    fn load(spec: &ConnectorSpec, system: Option<Arc<RootCertStore>>) -> Result<(Loaded, Vec<Fault>), Fault> {
+        let (config, odd) = client_config(spec, system.clone())?;
+        Ok((Loaded { config: Arc::new(config), system }, odd))
     }
 }
 
@@ -151,7 +194,10 @@ fn stamp(spec: &ConnectorSpec) -> Stamp {
     Stamp::of(files)
 }
 
-fn client_config(spec: &ConnectorSpec) -> Result<(ClientConfig, Vec<Fault>), Fault> {
+fn client_config(
+    spec: &ConnectorSpec,
+    system: Option<Arc<RootCertStore>>,
+) -> Result<(ClientConfig, Vec<Fault>), Fault> {
     let provider = files::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -159,7 +205,11 @@ fn client_config(spec: &ConnectorSpec) -> Result<(ClientConfig, Vec<Fault>), Fau
     let verifier: Arc<dyn ServerCertVerifier> = if spec.insecure_skip_verify {
         Arc::new(Anybody(provider.clone()))
     } else {
-        let roots = spec.ca.as_deref().map_or_else(files::system_roots, files::load_roots)?;
+        let roots = match (&spec.ca, system) {
+            (Some(file), _) => files::load_roots(file)?,
+            (None, Some(system)) => system,
+            (None, None) => files::system_roots()?,
+        };
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
         verifier.map_err(|error| Fault::new(Field::Ca, error))?
     };

@@ -152,12 +152,25 @@ pub(super) fn load_roots(file: &Path) -> Result<Arc<RootCertStore>, Fault> {
 /// The roots that this system trusts, as its administrator has them: kept up to date by its distribution, and with the
 /// administrator's own. A list built into this program would be neither.
 pub(super) fn system_roots() -> Result<Arc<RootCertStore>, Fault> {
-    // Over a hundred certificates, which all upstreams share.
-    static SHARED: Mutex<Weak<RootCertStore>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(roots) = shared.upgrade() {
+    let known = SYSTEM_ROOTS.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    if let Some(roots) = known {
         return Ok(roots);
     }
+    let roots = read_system_roots()?;
+    use_system_roots(&roots);
+    Ok(roots)
+}
+
+/// Has these be the system's for everybody who asks from now on.
+pub(super) fn use_system_roots(roots: &Arc<RootCertStore>) {
+    *SYSTEM_ROOTS.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(roots);
+}
+
+/// Those that are in use: over a hundred certificates, which all upstreams share.
+static SYSTEM_ROOTS: Mutex<Weak<RootCertStore>> = Mutex::new(Weak::new());
+
+/// The system's roots as they are now; those in use if they are still the same.
+pub(super) fn read_system_roots() -> Result<Arc<RootCertStore>, Fault> {
     let mut roots = RootCertStore::empty();
     let loaded = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(loaded.certs);
@@ -168,9 +181,8 @@ pub(super) fn system_roots() -> Result<Arc<RootCertStore>, Fault> {
         );
         return Err(Fault::new(Field::Ca, message));
     }
-    let roots = Arc::new(roots);
-    *shared = Arc::downgrade(&roots);
-    Ok(roots)
+    let known = SYSTEM_ROOTS.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    Ok(known.filter(|known| known.roots == roots.roots).unwrap_or_else(|| Arc::new(roots)))
 }
 
 /// All certificates of a PEM file, of which there is at least one.

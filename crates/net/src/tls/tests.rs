@@ -263,7 +263,7 @@ fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
     run(async {
         let spec = authority.accepts(&["a.test"]);
         let store = Store::new();
-        let acceptor = store.acceptor(&spec).unwrap();
+        let acceptor = store.acceptor(&spec, &mut Renewal::new()).unwrap();
         let connector = connector(authority.connects());
         let kind = async |acceptor: &Acceptor| {
             let (client, server) = pair();
@@ -285,10 +285,12 @@ fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
         };
         assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Full));
         assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Resumed));
-        assert!(Arc::ptr_eq(&store.acceptor(&spec).unwrap(), &acceptor), "the same for the same options");
         let before = acceptor.certificates();
         authority.issue("server", &["a.test"]);
-        assert!(Arc::ptr_eq(&store.acceptor(&spec).unwrap(), &acceptor));
+        let mut renewal = Renewal::new();
+        let same = store.acceptor(&spec, &mut renewal).unwrap();
+        assert!(Arc::ptr_eq(&same, &acceptor), "the same for the same options");
+        renewal.apply();
         assert_ne!(acceptor.certificates(), before, "a new certificate");
         assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Resumed));
     });
@@ -314,6 +316,33 @@ fn files_are_followed_once_they_fit() {
     authority.directory.write("server.key", &next);
     assert_eq!(acceptor.follow(), Ok(false));
     assert_eq!(acceptor.follow(), Ok(true));
+    assert_eq!(acceptor.certificates()[0].names, ["b.test"]);
+}
+
+#[test]
+fn a_renewal_shows_nothing_before_it_is_applied() {
+    let authority = Authority::new();
+    let spec = authority.accepts(&["a.test"]);
+    let store = Store::new();
+    let acceptor = store.acceptor(&spec, &mut Renewal::new()).unwrap();
+    let first = acceptor.certificates();
+    authority.issue("server", &["b.test"]);
+    // One that comes to nothing leaves the change to be seen by whoever looks next.
+    let mut dropped = Renewal::new();
+    store.acceptor(&spec, &mut dropped).unwrap();
+    assert_eq!(acceptor.certificates(), first);
+    drop(dropped);
+    let mut renewal = Renewal::new();
+    store.acceptor(&spec, &mut renewal).unwrap();
+    assert_eq!(acceptor.certificates(), first);
+    renewal.apply();
+    assert_eq!(acceptor.certificates()[0].names, ["b.test"]);
+    assert_eq!((acceptor.follow(), acceptor.follow()), (Ok(false), Ok(false)), "they are the ones in use");
+    // What can't be loaded is said each time, and changes nothing.
+    authority.directory.write("server.key", "nonsense");
+    for _ in 0..2 {
+        assert!(store.acceptor(&spec, &mut Renewal::new()).is_err());
+    }
     assert_eq!(acceptor.certificates()[0].names, ["b.test"]);
 }
 

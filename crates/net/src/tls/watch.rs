@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::acceptor::{Acceptor, AcceptorSpec};
 use super::connector::{Connector, ConnectorSpec};
 use super::files::{Fault, Stamp};
+use super::renewal::{Fresh, Renewal};
 
 /// What is known of files that may change.
 #[derive(Debug)]
@@ -27,22 +28,16 @@ impl Watched {
 
     /// Whether they are to be loaded: they are other files than were tried last, or those could not be loaded. What was
     /// wrong may be mended without a trace on the files, as a right to read them.
-    fn has_changed(&mut self, now: Stamp) -> bool {
-        self.seen = None;
-        let changed = self.tried != now;
-        self.tried = now;
-        changed || self.fault.is_some()
+    fn has_changed(&self, now: &Stamp) -> bool {
+        self.tried != *now || self.fault.is_some()
     }
 
     /// The same once they are as they were at the look before: a certificate and its key are replaced one by one, and
     /// in between they do not fit.
-    fn has_settled(&mut self, now: Stamp) -> bool {
-        if self.tried == now {
-            self.seen = None;
-            return self.fault.is_some();
-        }
-        if self.seen.as_ref() != Some(&now) {
-            self.seen = Some(now);
+    fn has_settled(&mut self, now: &Stamp) -> bool {
+        let before = self.seen.take();
+        if self.tried != *now && before.as_ref() != Some(now) {
+            self.seen = Some(now.clone());
             return false;
         }
         self.has_changed(now)
@@ -55,27 +50,40 @@ impl Watched {
         now: Stamp,
         load: impl FnOnce() -> Result<bool, Fault>,
     ) -> Result<bool, Fault> {
-        if !self.has_settled(now) {
+        if !self.has_settled(&now) {
             return Ok(false);
         }
         let before = self.fault.take();
-        let result = self.load(load);
+        let result = load();
+        self.have_tried(now, result.as_ref().err());
         if result.is_err() && self.fault == before { Ok(false) } else { result }
     }
 
-    /// The same if they have changed, were it this moment, and with whatever is wrong.
-    pub(super) fn follow_now(
+    /// Loads them, to be used later, if they have changed, were it this moment, or if `anyway`. What is then in use is to be
+    /// told by [`Watched::have_tried`]; what is wrong is noted, and always told.
+    pub(super) fn renew<T>(
         &mut self,
         now: Stamp,
-        load: impl FnOnce() -> Result<bool, Fault>,
-    ) -> Result<bool, Fault> {
-        if self.has_changed(now) { self.load(load) } else { Ok(false) }
+        anyway: bool,
+        load: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<Option<Fresh<T>>, Fault> {
+        if !self.has_changed(&now) && !anyway {
+            return Ok(None);
+        }
+        match load() {
+            Ok(loaded) => Ok(Some(Fresh { loaded, stamp: now })),
+            Err(fault) => {
+                self.have_tried(now, Some(&fault));
+                Err(fault)
+            }
+        }
     }
 
-    fn load(&mut self, load: impl FnOnce() -> Result<bool, Fault>) -> Result<bool, Fault> {
-        let result = load();
-        self.fault = result.as_ref().err().map(ToString::to_string);
-        result
+    /// Notes which files were loaded, or what came of the attempt.
+    pub(super) fn have_tried(&mut self, then: Stamp, fault: Option<&Fault>) {
+        self.tried = then;
+        self.seen = None;
+        self.fault = fault.map(ToString::to_string);
     }
 }
 
@@ -93,15 +101,15 @@ impl Store {
         Store::default()
     }
 
-    /// The acceptor of a spec, with its files as they are now.
+    /// The acceptor of a spec, with its files as they are now: at once if it is new, else when `renewal` is applied.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn acceptor(&self, spec: &AcceptorSpec) -> Result<Arc<Acceptor>, Fault> {
+    pub fn acceptor(&self, spec: &AcceptorSpec, renewal: &mut Renewal) -> Result<Arc<Acceptor>, Fault> {
         let mut kept = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|old| old.strong_count() > 0);
         if let Some(old) = kept.iter().filter_map(Weak::upgrade).find(|old| old.spec() == spec) {
-            old.follow_now()?;
+            renewal.add_acceptor(&old)?;
             return Ok(old);
         }
         let new = Arc::new(Acceptor::load(spec.clone())?.0);
@@ -109,18 +117,19 @@ impl Store {
         Ok(new)
     }
 
-    /// The connector of a spec, with its files as they are now.
+    /// The connector of a spec, with its files as they are now: at once if it is new, else when `renewal` is applied.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn connector(&self, spec: &ConnectorSpec) -> Result<Arc<Connector>, Fault> {
+    pub fn connector(&self, spec: &ConnectorSpec, renewal: &mut Renewal) -> Result<Arc<Connector>, Fault> {
         let mut kept = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|old| old.strong_count() > 0);
         if let Some(old) = kept.iter().filter_map(Weak::upgrade).find(|old| old.spec() == spec) {
-            old.follow_now()?;
+            renewal.add_connector(&old)?;
             return Ok(old);
         }
-        let new = Arc::new(Connector::load(spec.clone())?.0);
+        let system = renewal.system_for(spec)?;
+        let new = Arc::new(Connector::load_with(spec.clone(), system)?.0);
         kept.push(Arc::downgrade(&new));
         Ok(new)
     }

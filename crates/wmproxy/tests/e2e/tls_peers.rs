@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use wmproxy_testkit::tcp::Conn;
-use wmproxy_testkit::{Authority, TlsBackend, eventually};
+use wmproxy_testkit::{Authority, TempDir, TlsBackend, eventually};
 
 use crate::{group, setup, tcp};
 
@@ -44,6 +44,28 @@ fn a_peer_is_talked_to_by_tls_and_by_nothing_else() {
     assert!(lines[2..].iter().all(|line| line["bytes_out"] == 0));
     let errors = proxy.metrics().sum("wmproxy_peer_connect_errors_total", &[("kind", "tls")]);
     assert_eq!(errors, 6.0, "the peer was counted");
+}
+
+#[test]
+fn whom_the_system_trusts_is_read_anew_at_a_reload() {
+    let (authority, others) = (Authority::new(), Authority::new());
+    let peer = TlsBackend::echo(&authority.issue("peer", &["127.0.0.1"]));
+    let dir = TempDir::new();
+    let file = dir.join("system.pem");
+    let trust = |authority: &Authority| std::fs::copy(authority.ca(), &file).unwrap();
+    trust(&others);
+    let up = group("up", &[peer.addr().to_string()], "tls = true\nretries = 0\nmax_fails = 0");
+    let config = format!("{up}{}", tcp("up", ""));
+    let proxy = setup(&config).env("SSL_CERT_FILE", file.to_str().unwrap()).start();
+    proxy.expect_warn("certificate is not accepted");
+    Conn::connect(&proxy.tcp("t")).expect_reset();
+    trust(&authority);
+    // Not before: nobody looks at them while they are in use.
+    Conn::connect(&proxy.tcp("t")).expect_reset();
+    proxy.reload_refused(&format!("{config}nonsense = 1\n"));
+    Conn::connect(&proxy.tcp("t")).expect_reset();
+    proxy.reload_with(&config);
+    Conn::connect(&proxy.tcp("t")).echo(b"believed now");
 }
 
 #[test]
