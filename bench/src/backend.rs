@@ -1,6 +1,9 @@
-//! The origins behind the proxies: a TCP echo, a bulk source and sink, a UDP echo; that of QUIC is in its own file.
+//! The origins behind the proxies: a TCP echo, a bulk source and sink, a UDP echo, HTTP; that of QUIC is
+//! in its own file.
 //!
 //! Each prints the port it listens on as its first line and serves until it is killed.
+
+mod http;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -46,6 +49,11 @@ pub(crate) fn run(kind: Kind, dir: &Path) -> Result<()> {
         Kind::BulkDown | Kind::BulkUp | Kind::TlsBulkDown | Kind::TlsBulkUp => bulk(&listen()?),
         Kind::Udp | Kind::UdpFlows => echo_udp(),
         Kind::Quic => quic::serve(dir),
+        Kind::HttpLong => http::serve_long(listen()?),
+        Kind::HttpTls | Kind::HttpTlsIdle | Kind::HttpH2 => http::serve(listen()?, true),
+        Kind::HttpGet | Kind::HttpPost | Kind::HttpConnect | Kind::HttpIdle | Kind::HttpPaced => {
+            http::serve(listen()?, false)
+        }
     }
 }
 
@@ -61,13 +69,22 @@ fn listen() -> Result<TcpListener> {
 
 /// Echoes what comes; where that is `proxied`, without the PROXY header that it may begin with.
 fn echo_tcp(listener: &TcpListener, proxied: bool) -> Result<()> {
-    let mut epoll = Epoll::new()?;
-    let mut conns: Vec<Option<TcpStream>> = Vec::new();
+    let mut scratch = vec![0; 16 * 1024];
     // Of each connection, whether its header is still to come.
-    let mut fresh: Vec<bool> = Vec::new();
+    each(listener, || proxied, |stream, fresh| echo_once(stream, &mut scratch, fresh))
+}
+
+/// Serves many connections by this thread. `open` makes what is kept of one; `serve` is called whenever it is readable,
+/// and says whether it lives on.
+fn each<C>(
+    listener: &TcpListener,
+    open: impl Fn() -> C,
+    mut serve: impl FnMut(&mut TcpStream, &mut C) -> bool,
+) -> Result<()> {
+    let mut epoll = Epoll::new()?;
+    let mut conns: Vec<Option<(TcpStream, C)>> = Vec::new();
     let mut free: Vec<usize> = Vec::new();
     let mut ready = Vec::new();
-    let mut scratch = vec![0; 16 * 1024];
     listener.set_nonblocking(true)?;
     epoll.add(listener, LISTENER)?;
     loop {
@@ -79,16 +96,11 @@ fn echo_tcp(listener: &TcpListener, proxied: bool) -> Result<()> {
                     let slot = free.pop().unwrap_or(conns.len());
                     if slot == conns.len() {
                         conns.push(None);
-                        fresh.push(false);
                     }
                     epoll.add(&stream, slot)?;
-                    conns[slot] = Some(stream);
-                    fresh[slot] = proxied;
+                    conns[slot] = Some((stream, open()));
                 }
-            } else if conns[token]
-                .as_mut()
-                .is_some_and(|stream| !echo_once(stream, &mut scratch, &mut fresh[token]))
-            {
+            } else if conns[token].as_mut().is_some_and(|(stream, conn)| !serve(stream, conn)) {
                 conns[token] = None;
                 free.push(token);
             }

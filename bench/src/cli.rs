@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::{Choice, Kind};
+use crate::scenario::Kind;
 
-/// Measures wmproxy beside nginx stream, HAProxy and direct.
+/// Measures wmproxy beside nginx, HAProxy and direct.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -19,9 +19,9 @@ pub(crate) struct Cli {
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// Scenarios to run, comma separated; all when absent
-    #[arg(long, value_delimiter = ',', value_enum)]
-    pub(crate) only: Vec<Choice>,
+    /// Scenarios to run, comma separated, each by its name or the beginning of several; all when absent
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
     /// Alternating rounds of each scenario
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
@@ -87,6 +87,12 @@ pub(crate) struct LoadArgs {
     /// Work of the same sort done before the clock starts
     #[arg(long)]
     pub(crate) warmup: u64,
+    /// HTTP: whether requests pass a proxy that adds fields to them
+    #[arg(long)]
+    pub(crate) proxied: bool,
+    /// Paced kinds: requests a second; without it, as many as get through
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
     /// The run's directory, which has the certificate
     #[arg(long)]
     pub(crate) dir: PathBuf,

@@ -29,9 +29,9 @@ pub(crate) fn write(file: &Path, new: Vec<Series>) -> Result<()> {
     };
     all.retain(|old: &Series| new.iter().all(|new| new.scenario != old.scenario));
     all.extend(new);
-    all.sort_by_key(|series| scenario::all().iter().position(|spec| spec.scenario == series.scenario));
+    all.sort_by_key(|series| scenario::all().position(|spec| spec.slug == series.scenario));
     fs::write(&raw, serde_json::to_string_pretty(&all)? + "\n")?;
-    let spec_of = |series: &Series| scenario::all().iter().find(|spec| spec.scenario == series.scenario);
+    let spec_of = |series: &Series| scenario::all().find(|spec| spec.slug == series.scenario);
     let measured: Vec<(&Spec, &Series)> =
         all.iter().filter_map(|series| Some((spec_of(series)?, series))).collect();
     for (spec, series) in &measured {
@@ -58,7 +58,8 @@ fn page(measured: &[(&Spec, &Series)]) -> String {
 }
 
 fn place(place: &Place) -> String {
-    let versions = place.versions.iter().filter(|(variant, _)| *variant != Variant::Direct);
+    let twice = [Variant::Plain, Variant::Relay, Variant::Direct];
+    let versions = place.versions.iter().filter(|(variant, _)| !twice.contains(variant));
     let versions: Vec<_> =
         versions.map(|(variant, version)| format!("{} {version}", variant.name())).collect();
     let (date, rounds, kernel, cpu) = (&place.date, place.rounds, &place.kernel, &place.cpu);
@@ -74,10 +75,11 @@ fn chart(spec: &Spec, series: &Series) -> String {
             Some(row(summary.variant == Variant::Wmproxy)((summary.variant.name(), summary.figure?)))
         })
         .collect();
-    let name = match spec.bar {
+    // The first bar is drawn; the table tells of the others.
+    let name = match spec.bars[0] {
         Bar::Times(rival, factor) => format!("{factor} × {}", rival.name()),
         Bar::AtMost(_) => "bar".to_owned(),
     };
-    let limit = report::limit(spec, &summaries).map(|limit| (limit, name.as_str()));
+    let limit = report::limit(&spec.bars[0], &summaries).map(|limit| (limit, name.as_str()));
     plot::bars(spec.title, spec.figure, &rows, limit)
 }

@@ -1,4 +1,6 @@
-//! The proxies under test: where they are, how they are configured and started.
+//! The proxies under test: where they are, and how they are started.
+
+mod config;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::Guarded;
-use crate::scenario::{Feature, Spec};
+use crate::scenario::{Feature, Front, Kind, Spec};
 
 /// A proxy that does not answer within this has not started.
 const START: Duration = Duration::from_secs(10);
@@ -23,6 +25,8 @@ pub(crate) enum Variant {
     Wmproxy,
     /// wmproxy without the scenario's feature.
     Plain,
+    /// wmproxy as a relay of layer 4, before HTTP.
+    Relay,
     Nginx,
     Haproxy,
     Direct,
@@ -44,12 +48,14 @@ pub(crate) struct Running {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 5] = [Self::Wmproxy, Self::Plain, Self::Nginx, Self::Haproxy, Self::Direct];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Wmproxy, Self::Plain, Self::Relay, Self::Nginx, Self::Haproxy, Self::Direct];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wmproxy => "wmproxy",
             Self::Plain => "wmproxy, plain",
+            Self::Relay => "wmproxy, layer 4",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Direct => "direct",
@@ -61,62 +67,16 @@ impl Variant {
         match self {
             Self::Wmproxy | Self::Nginx => true,
             // What speaks TLS to the one can't speak to the other.
-            Self::Plain => !matches!(spec.feature, Feature::None | Feature::Tls),
+            Self::Plain => !matches!(spec.feature, Feature::None | Feature::Tls | Feature::Http(_)),
+            Self::Relay => spec.kind == Kind::HttpGet && spec.feature == Feature::Http(Front::Clear),
             Self::Haproxy => !spec.is_udp(),
-            Self::Direct => !spec.is_memory() && spec.feature != Feature::Tls,
+            Self::Direct => !spec.is_memory() && !spec.is_tls(),
         }
     }
-}
 
-impl Variant {
-    /// What stands in the places of its config template that depend on the feature.
-    fn lines(self, feature: Feature) -> &'static [(&'static str, &'static str)] {
-        use Feature::{ProxyHeader, ServerName, Splice, Tls};
-        match (self, feature) {
-            (Self::Wmproxy, ProxyHeader) => &[("@SERVICE@", ""), ("@GROUP@", "send_proxy_protocol = \"v2\"")],
-            (Self::Wmproxy, ServerName) => {
-                &[("@SERVICE@", "sni = { \"bench.test\" = \"backend\" }"), ("@GROUP@", "")]
-            }
-            (Self::Nginx, ProxyHeader) => {
-                &[("@MAP@", ""), ("@SERVICE@", "proxy_protocol on;"), ("@TARGET@", "@BACKEND@")]
-            }
-            (Self::Nginx, ServerName) => &[
-                ("@MAP@", "map $ssl_preread_server_name $backend { bench.test @BACKEND@; }"),
-                ("@SERVICE@", "ssl_preread on;"),
-                ("@TARGET@", "$backend"),
-            ],
-            (Self::Haproxy, ProxyHeader) => &[("@SERVICE@", ""), ("@SERVER@", "send-proxy-v2")],
-            (Self::Haproxy, ServerName) => &[
-                (
-                    "@SERVICE@",
-                    "tcp-request inspect-delay 5s\n    \
-                     tcp-request content accept if { req.ssl_hello_type 1 }\n    \
-                     use-server backend if { req.ssl_sni -i bench.test }",
-                ),
-                ("@SERVER@", ""),
-            ],
-            (Self::Wmproxy, Tls) => &[
-                ("@SERVICE@", "tls = { cert = \"@DIR@/bench.pem\", key = \"@DIR@/bench.key\" }"),
-                ("@GROUP@", ""),
-            ],
-            (Self::Nginx, Tls) => &[
-                ("@MAP@", ""),
-                (
-                    "@SERVICE@",
-                    "ssl_certificate @DIR@/bench.pem; ssl_certificate_key @DIR@/bench.key; ssl_protocols TLSv1.3;",
-                ),
-                ("@TARGET@", "@BACKEND@"),
-            ],
-            (Self::Haproxy, Tls) => &[("@SERVICE@", ""), ("@SERVER@", "")],
-            (Self::Plain, Splice) => &[("@SERVICE@", "splice = \"off\""), ("@GROUP@", "")],
-            (_, Feature::None | Splice) | (Self::Plain | Self::Direct, _) => &[
-                ("@SERVICE@", ""),
-                ("@GROUP@", ""),
-                ("@MAP@", ""),
-                ("@TARGET@", "@BACKEND@"),
-                ("@SERVER@", ""),
-            ],
-        }
+    /// Whether it is a proxy of HTTP in this scenario, and adds fields to requests.
+    pub(crate) fn adds_fields(self, spec: &Spec) -> bool {
+        spec.is_http() && !matches!(self, Self::Relay | Self::Direct)
     }
 }
 
@@ -124,7 +84,7 @@ impl Installed {
     /// Looks for a proxy; the error says what is missing. `Direct` is always there.
     pub(crate) fn find(variant: Variant, wmproxy: &Path) -> Result<Self> {
         let (binary, version_arg) = match variant {
-            Variant::Wmproxy | Variant::Plain => (wmproxy.to_owned(), "version"),
+            Variant::Wmproxy | Variant::Plain | Variant::Relay => (wmproxy.to_owned(), "version"),
             Variant::Nginx => (in_path("nginx").context("apt-get install nginx libnginx-mod-stream")?, "-V"),
             Variant::Haproxy => (in_path("haproxy").context("apt-get install haproxy")?, "-v"),
             Variant::Direct => {
@@ -168,30 +128,7 @@ impl Installed {
 
     fn start_once(&self, spec: &Spec, backend: SocketAddr, core: usize, dir: &Path) -> Result<Running> {
         let address = free_address(spec.is_udp())?;
-        let (template, name) = match self.variant {
-            Variant::Nginx => (include_str!("../configs/nginx.conf"), "nginx.conf"),
-            Variant::Haproxy => (include_str!("../configs/haproxy.cfg"), "haproxy.cfg"),
-            Variant::Wmproxy | Variant::Plain | Variant::Direct => {
-                (include_str!("../configs/wmproxy.toml"), "wmproxy.toml")
-            }
-        };
-        let mut config = template.to_owned();
-        for (place, text) in self.variant.lines(spec.feature) {
-            config = config.replace(place, text);
-        }
-        let config = config
-            .replace("@LISTEN@", &address.to_string())
-            .replace("@BACKEND@", &backend.to_string())
-            .replace("@LOAD_MODULE@", &self.load_module)
-            .replace("@UDP@", if spec.is_udp() { " udp rcvbuf=4m" } else { "" })
-            .replace("@NGINX_TLS@", if spec.feature == Feature::Tls { " ssl" } else { "" })
-            .replace(
-                "@HAPROXY_TLS@",
-                if spec.feature == Feature::Tls { "ssl crt @DIR@/bench.both" } else { "" },
-            )
-            .replace("@SCHEME@", if spec.is_udp() { "udp://" } else { "" })
-            .replace("@SPLICE@", if spec.kind.is_bulk() { "option splice-auto" } else { "" })
-            .replace("@DIR@", &dir.display().to_string());
+        let (name, config) = config::write(self.variant, spec, (address, backend), &self.load_module, dir);
         let file = dir.join(name);
         fs::write(&file, config)?;
         let log = dir.join(format!("{name}.log"));
@@ -210,7 +147,7 @@ impl Installed {
         let args = match self.variant {
             Variant::Nginx => vec!["-c", &config],
             Variant::Haproxy => vec!["-db", "-f", &config],
-            Variant::Wmproxy | Variant::Plain | Variant::Direct => vec!["run", "-c", &config, "--no-admin"],
+            _ => vec!["run", "-c", &config, "--no-admin"],
         };
         [binary.as_str()].iter().chain(&args).map(|&arg| arg.to_owned()).collect()
     }

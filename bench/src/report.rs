@@ -32,17 +32,23 @@ pub(crate) fn table(spec: &Spec, series: &Series) -> String {
     let mut columns = vec![
         column("", &rows, |row| Some(row.variant.name().to_owned())),
         column(spec.figure, &rows, |row| row.figure.map(|figure| with_ends(figure, number))),
-        column(&format!("of {}", spec.rival().name()), &rows, |row| {
-            row.ratio.map(|ratio| with_ends(ratio, times))
-        }),
     ];
+    columns.extend(spec.rivals().into_iter().map(|rival| {
+        column(&format!("of {}", rival.name()), &rows, |row| {
+            row.ratio(rival).map(|ratio| with_ends(ratio, times))
+        })
+    }));
     if !spec.is_memory() {
         let head = format!("{} a second", plural(spec.unit));
         columns.push(column(&head, &rows, |row| row.rate.map(|rate| with_ends(rate, number))));
     }
+    // The table of a latency has opened with the proxies' p99.
+    let p99_is_new = |row: &Summary| !spec.is_latency() || row.figure.is_none();
     columns.extend([
         column("p50, µs", &rows, |row| row.p50.map(|p50| with_ends(p50, number))),
-        column("p99, µs", &rows, |row| row.p99.map(|p99| with_ends(p99, number))),
+        column("p99, µs", &rows, |row| {
+            row.p99.filter(|_| p99_is_new(row)).map(|p99| with_ends(p99, number))
+        }),
     ]);
     if spec.is_memory() {
         columns.push(column("by Rss, KB", &rows, |row| row.rss.map(|rss| number(rss.median))));
@@ -73,51 +79,57 @@ pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
         let of = |variant| rows.iter().find(|row| row.variant == variant);
         let figure =
             |variant| of(variant).and_then(|row| row.figure).map_or("-".into(), |f| number(f.median));
-        let ratio = of(Variant::Wmproxy).and_then(|row| row.ratio).map_or("-".into(), |r| times(r.median));
-        text.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {ratio} | {} | {} |\n",
-            spec.title,
-            spec.figure,
-            figure(Variant::Wmproxy),
-            figure(Variant::Nginx),
-            figure(Variant::Haproxy),
-            bar(spec),
-            verdict(spec, series),
-        ));
+        for bar in spec.bars {
+            let ours = of(Variant::Wmproxy).and_then(|row| row.ratio(bar.rival()));
+            text.push_str(&format!(
+                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                spec.title,
+                spec.figure,
+                figure(Variant::Wmproxy),
+                figure(Variant::Nginx),
+                figure(Variant::Haproxy),
+                ours.map_or("-".into(), |ratio| times(ratio.median)),
+                words(bar),
+                verdict(bar, spec, series),
+            ));
+        }
     }
     text
 }
 
-/// The figure wmproxy may reach at most, where its rival's is known if it takes that.
-pub(crate) fn limit(spec: &Spec, rows: &[Summary]) -> Option<f64> {
-    match spec.bar {
-        Bar::AtMost(limit) => Some(limit),
-        Bar::Times(_, factor) => {
+/// The figure wmproxy may reach at most by `bar`, where its rival's is known if it takes that.
+pub(crate) fn limit(bar: &Bar, rows: &[Summary]) -> Option<f64> {
+    match bar {
+        Bar::AtMost(limit) => Some(*limit),
+        Bar::Times(rival, factor) => {
             let ours = rows.iter().find(|row| row.variant == Variant::Wmproxy)?;
-            Some(ours.figure?.median / ours.ratio?.median * factor)
+            Some(ours.figure?.median / ours.ratio(*rival)?.median * factor)
         }
     }
 }
 
 fn verdict_line(spec: &Spec, series: &Series) -> String {
-    format!("Bar: {}: {}.", bar(spec), verdict(spec, series))
+    let verdicts: Vec<_> =
+        spec.bars.iter().map(|bar| format!("{}: {}", words(bar), verdict(bar, spec, series))).collect();
+    format!("Bar: {}.", verdicts.join("; "))
 }
 
-fn bar(spec: &Spec) -> String {
-    match spec.bar {
+/// A bar as it is told.
+pub(crate) fn words(bar: &Bar) -> String {
+    match bar {
         Bar::Times(rival, factor) => format!("≤ {factor} × {}", rival.name()),
         Bar::AtMost(limit) => format!("≤ {limit}"),
     }
 }
 
-fn verdict(spec: &Spec, series: &Series) -> &'static str {
+fn verdict(bar: &Bar, spec: &Spec, series: &Series) -> &'static str {
     let rows = series.summaries(spec);
     let Some(wmproxy) = rows.iter().find(|row| row.variant == Variant::Wmproxy) else {
         return "wmproxy was not there";
     };
-    let reached = match spec.bar {
-        Bar::Times(_, factor) => wmproxy.ratio.map(|ratio| ratio.median <= factor),
-        Bar::AtMost(limit) => wmproxy.figure.map(|figure| figure.median <= limit),
+    let reached = match bar {
+        Bar::Times(rival, factor) => wmproxy.ratio(*rival).map(|ratio| ratio.median <= *factor),
+        Bar::AtMost(limit) => wmproxy.figure.map(|figure| figure.median <= *limit),
     };
     match reached {
         _ if wmproxy.failed > 0 => "**not met**, runs failed",

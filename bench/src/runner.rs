@@ -27,6 +27,14 @@ pub(crate) struct Bench {
     pub(crate) quick: bool,
 }
 
+/// What a load generator is to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Task {
+    pub(crate) work: u64,
+    /// Requests a second, for a load that does not wait for answers.
+    pub(crate) rate: Option<f64>,
+}
+
 /// One proxy before its backend, with a load generator that has warmed it up.
 pub(crate) struct Stage {
     // In the order in which they have to go: the proxy must see its clients leave, not its backend.
@@ -37,9 +45,10 @@ pub(crate) struct Stage {
 
 /// The runner's whole work; an error too when any single run failed.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let specs = scenario::chosen(&args.only)?;
     child::raise_descriptors()?;
     let (proxy_core, load_core) = child::two_cores()?;
-    let proxies = find_proxies(&args.wmproxy);
+    let proxies = find_proxies(&args.wmproxy)?;
     let rounds = if args.quick { 1 } else { args.rounds };
     let place = place(&proxies, rounds)?;
     let bench = Bench { proxy_core, load_core, dir: Workdir::create()?, quick: args.quick };
@@ -49,7 +58,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     );
     identity::create(bench.dir.path())?;
     let mut all = Vec::new();
-    for spec in scenario::chosen(&args.only) {
+    for spec in specs {
         println!("\n{}: {}", spec.slug, spec.what);
         let mut series = measure(&bench, spec, &proxies, &place);
         if args.strace {
@@ -69,25 +78,23 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn find_proxies(wmproxy: &Path) -> Vec<Installed> {
-    let mut found = Vec::new();
-    for variant in Variant::ALL {
-        match Installed::find(variant, wmproxy) {
-            Ok(installed) => found.push(installed),
-            Err(error) => println!("{} is missing and left out: {error:#}", variant.name()),
-        }
-    }
-    found
+/// All of them: a figure without its rivals' says nothing.
+fn find_proxies(wmproxy: &Path) -> Result<Vec<Installed>> {
+    let find = |variant: Variant| {
+        Installed::find(variant, wmproxy).with_context(|| format!("{} is missing", variant.name()))
+    };
+    Variant::ALL.into_iter().map(find).collect()
 }
 
 fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> Series {
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     let mut proxies: Vec<&Installed> = proxies.iter().filter(|proxy| proxy.variant.serves(spec)).collect();
+    let rate = if spec.is_latency() { half_of_slowest(bench, spec, &proxies) } else { None };
     for round in 1..=place.rounds {
         for proxy in &proxies {
             let variant = proxy.variant;
             let head = format!("{} {round}/{} {:8}", spec.slug, place.rounds, variant.name());
-            match run_once(bench, spec, proxy, round) {
+            match run_once(bench, spec, proxy, rate, round) {
                 Ok(sample) => {
                     println!("{head} {}", report::progress(spec, &sample));
                     samples.push(sample);
@@ -102,11 +109,33 @@ fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> 
         proxies.rotate_left(1);
     }
     let place = place.clone();
-    Series { scenario: spec.scenario, quick: bench.quick, place, samples, failures, syscalls: Vec::new() }
+    Series {
+        scenario: spec.slug.to_owned(),
+        quick: bench.quick,
+        place,
+        samples,
+        failures,
+        syscalls: Vec::new(),
+    }
 }
 
-fn run_once(bench: &Bench, spec: &Spec, proxy: &Installed, round: u32) -> Result<Sample> {
-    let mut stage = Stage::set(bench, spec, proxy, spec.work(bench.quick), spec.warmup)?;
+/// Half of the requests a second that every proxy brings through. One that brings none through will fail once more where
+/// that is counted.
+fn half_of_slowest(bench: &Bench, spec: &Spec, proxies: &[&Installed]) -> Option<f64> {
+    let rate_of = |proxy: &&&Installed| -> Result<f64> {
+        let mut stage = Stage::set(bench, spec, proxy, Task { work: spec.work(true), rate: None })?;
+        let report = stage.play()?;
+        stage.strike();
+        Ok(report.done as f64 / report.seconds)
+    };
+    let proxies = proxies.iter().filter(|proxy| proxy.variant != Variant::Direct);
+    let rate = proxies.filter_map(|proxy| rate_of(&proxy).ok()).reduce(f64::min)? / 2.0;
+    println!("{}: {rate:.0} a second", spec.slug);
+    Some(rate)
+}
+
+fn run_once(bench: &Bench, spec: &Spec, proxy: &Installed, rate: Option<f64>, round: u32) -> Result<Sample> {
+    let mut stage = Stage::set(bench, spec, proxy, Task { work: spec.work(bench.quick), rate })?;
     let before = stage.observe(spec)?;
     let report = stage.play()?;
     if spec.is_memory() {
@@ -139,26 +168,34 @@ fn cost((usage, memory): (Usage, Memory), (usage_after, memory_after): (Usage, M
 
 impl Stage {
     /// Starts backend, proxy and load; returns once the warm-up is over.
-    pub(crate) fn set(bench: &Bench, spec: &Spec, proxy: &Installed, work: u64, warmup: u64) -> Result<Self> {
+    pub(crate) fn set(bench: &Bench, spec: &Spec, proxy: &Installed, task: Task) -> Result<Self> {
+        let proxied = proxy.variant.adds_fields(spec);
         let core = bench.load_core.to_string();
+        let kind = spec.kind.arg();
         let dir = bench.dir.path().display().to_string();
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let mut backend =
-            Helper::start(&words(&["backend", "--kind", spec.kind.arg(), "--core", &core, "--dir", &dir]))?;
+            Helper::start(&words(&["backend", "--kind", &kind, "--core", &core, "--dir", &dir]))?;
         let port: u16 = backend.line()?.parse().context("the backend's port")?;
         let origin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let proxy = proxy.start(spec, origin, bench.proxy_core, bench.dir.path())?;
         let target = proxy.as_ref().map_or(origin, |proxy| proxy.address);
-        let mut args = words(&["load", "--kind", spec.kind.arg(), "--core", &core]);
+        let mut args = words(&["load", "--kind", &kind, "--core", &core]);
         for (flag, value) in [
             ("--target", target.to_string()),
             ("--size", spec.size.to_string()),
             ("--parallel", spec.parallel.to_string()),
-            ("--work", work.to_string()),
-            ("--warmup", warmup.to_string()),
+            ("--work", task.work.to_string()),
+            ("--warmup", spec.warmup.to_string()),
             ("--dir", dir),
         ] {
             args.extend([flag.to_owned(), value]);
+        }
+        if let Some(rate) = task.rate {
+            args.extend(["--rate".to_owned(), rate.to_string()]);
+        }
+        if proxied {
+            args.push("--proxied".to_owned());
         }
         let mut load = Helper::start(&args)?;
         load.line()?;

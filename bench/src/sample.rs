@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::Latency;
 use crate::proxies::Variant;
-use crate::scenario::{Rival, Scenario, Spec};
+use crate::scenario::{Rival, Spec};
 
 /// One run of one proxy in one round.
 #[derive(Clone, Serialize, Deserialize)]
@@ -35,7 +35,8 @@ pub(crate) struct Cost {
 /// All that was measured of a scenario in one go.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Series {
-    pub(crate) scenario: Scenario,
+    /// The scenario's slug.
+    pub(crate) scenario: String,
     pub(crate) quick: bool,
     pub(crate) place: Place,
     pub(crate) samples: Vec<Sample>,
@@ -74,10 +75,10 @@ pub(crate) struct Spread {
 /// What the rounds of one proxy come to.
 pub(crate) struct Summary {
     pub(crate) variant: Variant,
-    /// CPU or memory a unit, in the scenario's unit. `None` where there is no proxy.
+    /// CPU or memory a unit, in the scenario's unit, or the time of a request. `None` where there is no proxy.
     pub(crate) figure: Option<Spread>,
-    /// The figure over the rival's of the same round.
-    pub(crate) ratio: Option<Spread>,
+    /// The figure over a rival's of the same round, for each of the scenario's rivals.
+    pub(crate) ratios: Vec<(Rival, Option<Spread>)>,
     /// Units a second.
     pub(crate) rate: Option<Spread>,
     pub(crate) p50: Option<Spread>,
@@ -108,9 +109,12 @@ impl Spread {
 }
 
 impl Sample {
-    /// The scenario's figure: CPU or memory a unit of work.
+    /// The scenario's figure: CPU or memory a unit of work, or the time that all but one in a hundred requests keep.
     pub(crate) fn figure(&self, spec: &Spec) -> Option<f64> {
         let cost = self.cost?;
+        if spec.is_latency() {
+            return Some(self.latency_us?.p99);
+        }
         let total = if spec.is_memory() {
             cost.pss_growth as f64 / 1024.0
         } else {
@@ -134,22 +138,12 @@ impl Series {
         let own = || self.samples.iter().filter(move |sample| sample.variant == variant);
         let spread = |of: &dyn Fn(&Sample) -> Option<f64>| Spread::of(own().filter_map(of));
         let a_unit = |of: fn(&Cost) -> f64| spread(&|sample| Some(of(&sample.cost?) / sample.units));
-        let of = |variant: Variant, round: u32| {
-            let mut samples = self.samples.iter();
-            samples.find(|sample| sample.variant == variant && sample.round == round)?.figure(spec)
-        };
-        let rival = |round: u32| match spec.rival() {
-            Rival::Nginx => of(Variant::Nginx, round),
-            Rival::Plain => of(Variant::Plain, round),
-            Rival::Better => {
-                let both = [of(Variant::Nginx, round), of(Variant::Haproxy, round)];
-                both.into_iter().flatten().reduce(f64::min)
-            }
-        };
+        let ratio =
+            |rival| spread(&|sample| Some(sample.figure(spec)? / self.figure_of(spec, rival, sample.round)?));
         Summary {
             variant,
             figure: spread(&|sample| sample.figure(spec)),
-            ratio: spread(&|sample| Some(sample.figure(spec)? / rival(sample.round)?)),
+            ratios: spec.rivals().into_iter().map(|rival| (rival, ratio(rival))).collect(),
             rate: spread(&|sample| Some(sample.units / sample.seconds)),
             p50: spread(&|sample| Some(sample.latency_us?.p50)),
             p99: spread(&|sample| Some(sample.latency_us?.p99)),
@@ -159,6 +153,27 @@ impl Series {
             lost: own().map(|sample| sample.lost).sum(),
             failed: self.failures.iter().filter(|failure| failure.variant == variant).count(),
         }
+    }
+
+    /// A rival's figure in a round.
+    fn figure_of(&self, spec: &Spec, rival: Rival, round: u32) -> Option<f64> {
+        let of = |variant: Variant| {
+            let mut samples = self.samples.iter();
+            samples.find(|sample| sample.variant == variant && sample.round == round)?.figure(spec)
+        };
+        match rival {
+            Rival::Nginx => of(Variant::Nginx),
+            Rival::Plain => of(Variant::Plain),
+            Rival::Relay => of(Variant::Relay),
+            Rival::Better => [Variant::Nginx, Variant::Haproxy].into_iter().filter_map(of).reduce(f64::min),
+        }
+    }
+}
+
+impl Summary {
+    /// The figure over a rival's.
+    pub(crate) fn ratio(&self, rival: Rival) -> Option<Spread> {
+        self.ratios.iter().find(|ratio| ratio.0 == rival)?.1
     }
 }
 

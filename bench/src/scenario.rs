@@ -1,56 +1,10 @@
 //! What is measured: the shape and amount of work of each scenario, and the bar it is held to.
 
+mod http_specs;
 mod specs;
 
+use anyhow::{Result, bail};
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-
-use specs::SPECS;
-
-/// What a user names with `--only`.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Choice {
-    TcpSmall,
-    TcpPingpong,
-    TcpBulk,
-    #[value(name = "udp-1200")]
-    Udp1200,
-    #[value(name = "udp-100")]
-    Udp100,
-    UdpFlows,
-    UdpGso,
-    Idle,
-    Setup,
-    SetupProxy,
-    SetupSni,
-    TlsHandshake,
-    TlsBulk,
-    TlsIdle,
-}
-
-/// One table of the report.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Scenario {
-    TcpSmall,
-    TcpPingpong,
-    TcpBulkDown,
-    TcpBulkUp,
-    #[serde(rename = "udp-1200")]
-    Udp1200,
-    #[serde(rename = "udp-100")]
-    Udp100,
-    UdpFlows,
-    UdpGso,
-    Idle,
-    Setup,
-    SetupProxy,
-    SetupSni,
-    TlsHandshake,
-    TlsBulkDown,
-    TlsBulkUp,
-    TlsIdle,
-}
 
 /// Which pair of load generator and backend does the work.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,6 +25,22 @@ pub(crate) enum Kind {
     TlsBulkDown,
     TlsBulkUp,
     TlsIdle,
+    /// Requests one after the other on connections that stay.
+    HttpGet,
+    /// As `HttpGet` with a body each way.
+    HttpPost,
+    /// As `HttpGet` with bodies so long that the backend gives each connection a thread.
+    HttpLong,
+    /// A new connection for each request.
+    HttpConnect,
+    /// Connections that make a request and go idle.
+    HttpIdle,
+    /// Requests at times that do not wait for answers.
+    HttpPaced,
+    HttpTls,
+    HttpTlsIdle,
+    /// Streams of HTTP/2 over TLS.
+    HttpH2,
 }
 
 /// What wmproxy is held to.
@@ -90,6 +60,8 @@ pub(crate) enum Rival {
     Better,
     /// Itself, without the scenario's feature.
     Plain,
+    /// Itself as a relay of layer 4, of the same traffic.
+    Relay,
 }
 
 /// What the proxies do besides relaying.
@@ -104,12 +76,24 @@ pub(crate) enum Feature {
     Splice,
     /// They end the clients' TLS.
     Tls,
+    /// They are proxies of HTTP.
+    Http(Front),
+}
+
+/// What the clients of an HTTP proxy speak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// HTTP/1.1 in the clear.
+    Clear,
+    /// HTTP/1.1 over TLS.
+    Tls,
+    /// HTTP/2 over TLS.
+    H2,
 }
 
 /// Everything fixed about a scenario.
 pub(crate) struct Spec {
-    pub(crate) scenario: Scenario,
-    /// Its name in file names and progress lines.
+    /// Its name in file names, progress lines and on the command line.
     pub(crate) slug: &'static str,
     pub(crate) title: &'static str,
     /// The work in one sentence.
@@ -130,26 +114,16 @@ pub(crate) struct Spec {
     /// Units that the proxy handles per piece of work: a UDP echo passes the proxy as two datagrams.
     pub(crate) units_per_work: f64,
     pub(crate) feature: Feature,
-    pub(crate) bar: Bar,
+    /// All that it is held to; the first one's rival is the one that figures are told as multiples of in the overview.
+    pub(crate) bars: &'static [Bar],
 }
 
-impl Choice {
-    fn covers(self, scenario: Scenario) -> bool {
+impl Bar {
+    /// Whom wmproxy's figure is told as a multiple of; nginx where the bar is no multiple.
+    pub(crate) fn rival(&self) -> Rival {
         match self {
-            Self::TcpSmall => scenario == Scenario::TcpSmall,
-            Self::TcpPingpong => scenario == Scenario::TcpPingpong,
-            Self::TcpBulk => matches!(scenario, Scenario::TcpBulkDown | Scenario::TcpBulkUp),
-            Self::Udp1200 => scenario == Scenario::Udp1200,
-            Self::Udp100 => scenario == Scenario::Udp100,
-            Self::UdpFlows => scenario == Scenario::UdpFlows,
-            Self::UdpGso => scenario == Scenario::UdpGso,
-            Self::Idle => scenario == Scenario::Idle,
-            Self::Setup => scenario == Scenario::Setup,
-            Self::SetupProxy => scenario == Scenario::SetupProxy,
-            Self::SetupSni => scenario == Scenario::SetupSni,
-            Self::TlsHandshake => scenario == Scenario::TlsHandshake,
-            Self::TlsBulk => matches!(scenario, Scenario::TlsBulkDown | Scenario::TlsBulkUp),
-            Self::TlsIdle => scenario == Scenario::TlsIdle,
+            Self::Times(rival, _) => *rival,
+            Self::AtMost(_) => Rival::Nginx,
         }
     }
 }
@@ -160,29 +134,15 @@ impl Rival {
             Self::Nginx => "nginx",
             Self::Better => "the better peer",
             Self::Plain => "plain",
+            Self::Relay => "layer 4",
         }
     }
 }
 
 impl Kind {
     /// The value as the hidden roles take it on their command line.
-    pub(crate) fn arg(self) -> &'static str {
-        match self {
-            Self::TcpSmall => "tcp-small",
-            Self::BulkDown => "bulk-down",
-            Self::BulkUp => "bulk-up",
-            Self::Udp => "udp",
-            Self::UdpFlows => "udp-flows",
-            Self::Quic => "quic",
-            Self::Idle => "idle",
-            Self::Setup => "setup",
-            Self::SetupProxied => "setup-proxied",
-            Self::SetupHello => "setup-hello",
-            Self::TlsHandshake => "tls-handshake",
-            Self::TlsBulkDown => "tls-bulk-down",
-            Self::TlsBulkUp => "tls-bulk-up",
-            Self::TlsIdle => "tls-idle",
-        }
+    pub(crate) fn arg(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     pub(crate) fn is_bulk(self) -> bool {
@@ -200,12 +160,20 @@ impl Spec {
         if quick { self.quick } else { self.work }
     }
 
-    /// Whom wmproxy's figure is told as a multiple of; nginx where the bar is no multiple.
-    pub(crate) fn rival(&self) -> Rival {
-        match self.bar {
-            Bar::Times(rival, _) => rival,
-            Bar::AtMost(_) => Rival::Nginx,
-        }
+    /// Whom figures are told as multiples of, without repetition.
+    pub(crate) fn rivals(&self) -> Vec<Rival> {
+        let mut rivals: Vec<Rival> = self.bars.iter().map(|bar| bar.rival()).collect();
+        rivals.dedup();
+        rivals
+    }
+
+    pub(crate) fn is_http(&self) -> bool {
+        matches!(self.feature, Feature::Http(_))
+    }
+
+    /// Whether the proxies end TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.feature, Feature::Tls | Feature::Http(Front::Tls | Front::H2))
     }
 
     pub(crate) fn is_udp(&self) -> bool {
@@ -214,7 +182,12 @@ impl Spec {
 
     /// Whether the figure is memory rather than CPU.
     pub(crate) fn is_memory(&self) -> bool {
-        matches!(self.kind, Kind::Idle | Kind::TlsIdle)
+        matches!(self.kind, Kind::Idle | Kind::TlsIdle | Kind::HttpIdle | Kind::HttpTlsIdle)
+    }
+
+    /// Whether the figure is the time that requests take.
+    pub(crate) fn is_latency(&self) -> bool {
+        self.kind == Kind::HttpPaced
     }
 
     /// Factor from nanoseconds of CPU to the figure's unit: seconds for a GB, microseconds for the rest.
@@ -223,13 +196,39 @@ impl Spec {
     }
 }
 
-/// The scenarios that `only` names, in the order of the report; all when it is empty.
-pub(crate) fn chosen(only: &[Choice]) -> Vec<&'static Spec> {
-    let wanted = |spec: &&Spec| only.is_empty() || only.iter().any(|choice| choice.covers(spec.scenario));
-    SPECS.iter().filter(wanted).collect()
+/// The scenarios that `only` names, in the order of the report; all when it is empty. `tcp-bulk` names every one that
+/// begins so, unless one is called just that.
+pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Spec>> {
+    let is_named = |name: &str| all().any(|spec| spec.slug == name);
+    let covers = |name: &str, spec: &Spec| match spec.slug.strip_prefix(name) {
+        Some(rest) => rest.is_empty() || rest.starts_with('-') && !is_named(name),
+        None => false,
+    };
+    if let Some(stray) = only.iter().find(|name| !all().any(|spec| covers(name, spec))) {
+        let slugs: Vec<_> = all().map(|spec| spec.slug).collect();
+        bail!("no scenario is called {stray}; there are {}", slugs.join(", "));
+    }
+    let wanted = |spec: &&Spec| only.is_empty() || only.iter().any(|name| covers(name, spec));
+    Ok(all().filter(wanted).collect())
 }
 
 /// Every scenario, in the order of the report.
-pub(crate) fn all() -> &'static [Spec] {
-    &SPECS
+pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
+    http_specs::SPECS.iter().chain(&specs::SPECS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_covers_itself_or_all_that_begin_with_it() {
+        let slugs = |name: &str| -> Vec<_> {
+            chosen(&[name.to_owned()]).unwrap().iter().map(|spec| spec.slug).collect()
+        };
+        assert_eq!(slugs("setup"), ["setup"]);
+        assert_eq!(slugs("tcp-bulk"), ["tcp-bulk-down", "tcp-bulk-up"]);
+        assert!(chosen(&["tcp-b".to_owned()]).is_err());
+        assert_eq!(chosen(&[]).unwrap().len(), all().count());
+    }
 }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::child::Guarded;
 use crate::procstat;
 use crate::proxies::{Installed, Variant};
-use crate::runner::{Bench, Stage};
+use crate::runner::{Bench, Stage, Task};
 use crate::scenario::Spec;
 
 /// The share of the scenario's work that is done under strace, one in so many.
@@ -36,7 +36,7 @@ pub(crate) fn pass(bench: &Bench, spec: &Spec, proxies: &[Installed]) -> Vec<(Va
 
 fn count(bench: &Bench, spec: &Spec, proxy: &Installed) -> Result<f64> {
     let work = (spec.work(bench.quick) / SHARE).max(1);
-    let mut stage = Stage::set(bench, spec, proxy, work, spec.warmup)?;
+    let mut stage = Stage::set(bench, spec, proxy, Task { work, rate: None })?;
     let root = stage.proxy.as_ref().context("nothing to watch")?.pid();
     let summary = bench.dir.path().join("strace.txt");
     let mut command = Command::new("strace");

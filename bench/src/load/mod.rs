@@ -4,6 +4,7 @@
 //! JSON, and holds its connections until its stdin ends. The runner reads the proxy's counters between those lines.
 
 mod bulk;
+mod http;
 mod idle;
 mod setup;
 mod tcp_small;
@@ -57,6 +58,11 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Kind::TlsBulkDown | Kind::TlsBulkUp => tls::bulk(args),
         Kind::TlsIdle => tls::idle(args),
         Kind::Setup | Kind::SetupProxied | Kind::SetupHello => setup::run(args),
+        Kind::HttpGet | Kind::HttpPost | Kind::HttpLong | Kind::HttpTls => http::keep_alive(args),
+        Kind::HttpConnect => http::connect(args),
+        Kind::HttpIdle | Kind::HttpTlsIdle => http::idle(args),
+        Kind::HttpPaced => http::paced(args),
+        Kind::HttpH2 => http::h2(args),
     }
 }
 

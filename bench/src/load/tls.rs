@@ -21,11 +21,11 @@ use crate::identity;
 use crate::pattern::message;
 use crate::scenario::Kind;
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A client that takes up no earlier session, so that every handshake is a whole one. It offers X25519 alone, which
 /// every proxy has: the hybrid that rustls prefers is more work than the others could do.
-fn config(args: &LoadArgs) -> Result<Arc<ClientConfig>> {
+pub(super) fn config(args: &LoadArgs, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(identity::files(&args.dir).0)?)?;
     let provider =
@@ -35,10 +35,11 @@ fn config(args: &LoadArgs) -> Result<Arc<ClientConfig>> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
-fn open(config: &Arc<ClientConfig>, target: SocketAddr) -> Result<Tls> {
+pub(super) fn open(config: &Arc<ClientConfig>, target: SocketAddr) -> Result<Tls> {
     let mut socket = connect(target)?;
     let mut session = ClientConnection::new(config.clone(), ServerName::try_from(identity::NAME)?)?;
     while session.is_handshaking() {
@@ -66,7 +67,7 @@ fn close(mut stream: Tls) -> Result<()> {
 
 /// Connections one after the other on each thread: handshake, one exchange, close.
 pub(super) fn handshakes(args: &LoadArgs) -> Result<()> {
-    let config = config(args)?;
+    let config = config(args, &[])?;
     play(args, &config, args.warmup)?;
     await_start()?;
     let start = Instant::now();
@@ -104,7 +105,7 @@ fn play(args: &LoadArgs, config: &Arc<ClientConfig>, work: u64) -> Result<Vec<u3
 
 /// Long transfers, one blocking thread a connection.
 pub(super) fn bulk(args: &LoadArgs) -> Result<()> {
-    let config = config(args)?;
+    let config = config(args, &[])?;
     let direction = if args.kind == Kind::TlsBulkUp { UP } else { DOWN };
     let share = args.work / args.parallel as u64;
     await_start()?;
@@ -139,7 +140,7 @@ fn transfer(mut stream: Tls, direction: u8, len: u64) -> Result<()> {
 
 /// Sessions that say one thing and then nothing.
 pub(super) fn idle(args: &LoadArgs) -> Result<()> {
-    let config = config(args)?;
+    let config = config(args, &[])?;
     await_start()?;
     let start = Instant::now();
     let mut sessions = Vec::new();

@@ -1,12 +1,11 @@
-//! Every scenario with its amount of work and its bar, in the order of the report.
+//! The scenarios of layer 4, each with its amount of work and its bars, in the order of the report.
 
-use super::{Bar, Feature, Kind, Rival, Scenario, Spec};
+use super::{Bar, Feature, Kind, Rival, Spec};
 
 const KIB_64: usize = 64 * 1024;
 
 pub(super) const SPECS: [Spec; 16] = [
     Spec {
-        scenario: Scenario::TcpSmall,
         slug: "tcp-small",
         title: "Small-message TCP relay",
         what: "50 connections play ping-pong with a TCP echo backend, 100 bytes each way.",
@@ -20,10 +19,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 5_000,
         units_per_work: 1.0,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Nginx, 1.05),
+        bars: &[Bar::Times(Rival::Nginx, 1.05)],
     },
     Spec {
-        scenario: Scenario::TcpPingpong,
         slug: "tcp-pingpong",
         title: "Ping-pong where splicing is allowed",
         what: "As above with 64 bytes each way. The plain variant is not allowed to splice.",
@@ -37,10 +35,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 5_000,
         units_per_work: 1.0,
         feature: Feature::Splice,
-        bar: Bar::Times(Rival::Plain, 1.0),
+        bars: &[Bar::Times(Rival::Plain, 1.0)],
     },
     Spec {
-        scenario: Scenario::TcpBulkDown,
         slug: "tcp-bulk-down",
         title: "TCP bulk, download",
         what: "4 connections fetch 4 GB (10^9 bytes) in all from the backend.",
@@ -54,10 +51,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 0,
         units_per_work: 1e-9,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Better, 0.45),
+        bars: &[Bar::Times(Rival::Better, 0.45)],
     },
     Spec {
-        scenario: Scenario::TcpBulkUp,
         slug: "tcp-bulk-up",
         title: "TCP bulk, upload",
         what: "4 connections send 4 GB (10^9 bytes) in all to the backend, which confirms what it has read.",
@@ -71,10 +67,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 0,
         units_per_work: 1e-9,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Better, 0.45),
+        bars: &[Bar::Times(Rival::Better, 0.45)],
     },
     Spec {
-        scenario: Scenario::Udp1200,
         slug: "udp-1200",
         title: "UDP, 1200-byte datagrams",
         what: "8 client sockets keep up to 20 datagrams each in flight, sent in bursts of 10 or more, to a UDP echo \
@@ -89,10 +84,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 3_000,
         units_per_work: 2.0,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Nginx, 0.5),
+        bars: &[Bar::Times(Rival::Nginx, 0.5)],
     },
     Spec {
-        scenario: Scenario::Udp100,
         slug: "udp-100",
         title: "UDP, 100-byte datagrams",
         what: "As above with 100 bytes a datagram.",
@@ -106,10 +100,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 3_000,
         units_per_work: 2.0,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Nginx, 0.8),
+        bars: &[Bar::Times(Rival::Nginx, 0.8)],
     },
     Spec {
-        scenario: Scenario::UdpFlows,
         slug: "udp-flows",
         title: "UDP, 10,000 flows",
         what: "10,000 client sockets send one datagram of 100 bytes in turn, 160 in flight over all, to a UDP echo \
@@ -124,10 +117,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 10_000,
         units_per_work: 2.0,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Nginx, 1.0),
+        bars: &[Bar::Times(Rival::Nginx, 1.0)],
     },
     Spec {
-        scenario: Scenario::UdpGso,
         slug: "udp-gso",
         title: "UDP, QUIC bulk from GSO senders",
         what: "2 QUIC connections (quinn) fetch 1 GB (10^9 bytes) in all through the proxy.",
@@ -141,10 +133,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 20_000_000,
         units_per_work: 1e-9,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Nginx, 0.2),
+        bars: &[Bar::Times(Rival::Nginx, 0.2)],
     },
     Spec {
-        scenario: Scenario::Setup,
         slug: "setup",
         title: "Connection set-up",
         what: "32 clients at a time connect, exchange 34 bytes each way and close.",
@@ -158,10 +149,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 500,
         units_per_work: 1.0,
         feature: Feature::None,
-        bar: Bar::Times(Rival::Nginx, 1.1),
+        bars: &[Bar::Times(Rival::Nginx, 1.1)],
     },
     Spec {
-        scenario: Scenario::SetupProxy,
         slug: "setup-proxy",
         title: "Connection set-up with a PROXY header",
         what: "As above, and the proxy tells the backend of the client: wmproxy and HAProxy by PROXY v2, nginx, which \
@@ -176,10 +166,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 500,
         units_per_work: 1.0,
         feature: Feature::ProxyHeader,
-        bar: Bar::Times(Rival::Plain, 1.1),
+        bars: &[Bar::Times(Rival::Plain, 1.1)],
     },
     Spec {
-        scenario: Scenario::SetupSni,
         slug: "setup-sni",
         title: "Connection set-up routed by server name",
         what: "As above with a ClientHello of 517 bytes for a message, by whose server name the proxy chooses the \
@@ -194,10 +183,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 500,
         units_per_work: 1.0,
         feature: Feature::ServerName,
-        bar: Bar::Times(Rival::Plain, 1.1),
+        bars: &[Bar::Times(Rival::Plain, 1.1)],
     },
     Spec {
-        scenario: Scenario::Idle,
         slug: "idle",
         title: "Memory of an idle TCP session",
         what: "4,000 sessions are opened, exchange 34 bytes each way once and go idle; the growth of the proxy's \
@@ -212,10 +200,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 0,
         units_per_work: 1.0,
         feature: Feature::None,
-        bar: Bar::AtMost(2.5),
+        bars: &[Bar::AtMost(2.5)],
     },
     Spec {
-        scenario: Scenario::TlsHandshake,
         slug: "tls-handshake",
         title: "TLS handshakes",
         what: "16 clients at a time make a whole handshake (TLS 1.3, X25519, ECDSA with P-256), exchange 34 bytes each \
@@ -230,10 +217,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 200,
         units_per_work: 1.0,
         feature: Feature::Tls,
-        bar: Bar::Times(Rival::Nginx, 1.0),
+        bars: &[Bar::Times(Rival::Nginx, 1.0)],
     },
     Spec {
-        scenario: Scenario::TlsBulkDown,
         slug: "tls-bulk-down",
         title: "TLS bulk, download",
         what: "4 connections fetch 2 GB (10^9 bytes) in all from the backend through TLS 1.3 that the proxy ends.",
@@ -247,10 +233,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 0,
         units_per_work: 1e-9,
         feature: Feature::Tls,
-        bar: Bar::Times(Rival::Nginx, 1.0),
+        bars: &[Bar::Times(Rival::Nginx, 1.0)],
     },
     Spec {
-        scenario: Scenario::TlsBulkUp,
         slug: "tls-bulk-up",
         title: "TLS bulk, upload",
         what: "4 connections send 2 GB (10^9 bytes) in all to the backend, through TLS 1.3 that the proxy ends.",
@@ -264,10 +249,9 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 0,
         units_per_work: 1e-9,
         feature: Feature::Tls,
-        bar: Bar::Times(Rival::Nginx, 1.0),
+        bars: &[Bar::Times(Rival::Nginx, 1.0)],
     },
     Spec {
-        scenario: Scenario::TlsIdle,
         slug: "tls-idle",
         title: "Memory of an idle TLS session",
         what: "As for an idle TCP session, with 1,000 sessions of TLS 1.3 that the proxy ends.",
@@ -281,6 +265,6 @@ pub(super) const SPECS: [Spec; 16] = [
         warmup: 0,
         units_per_work: 1.0,
         feature: Feature::Tls,
-        bar: Bar::AtMost(12.0),
+        bars: &[Bar::AtMost(12.0)],
     },
 ];
