@@ -18,6 +18,7 @@ pub mod bucket;
 pub mod client_hello;
 pub mod flow;
 pub mod head;
+pub mod http1;
 pub mod http2;
 pub mod proxy_protocol;
 pub mod quic_initial;

@@ -12,6 +12,13 @@ pub struct Span {
 }
 
 impl Span {
+    /// From `start` to `end`, which a limit keeps below 4 GiB.
+    #[inline]
+    pub(crate) fn between(start: usize, end: usize) -> Span {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Span { start: start as u32, len: (end - start) as u32 }
+    }
+
     /// Whether nothing is there.
     pub fn is_empty(self) -> bool {
         self.len == 0
@@ -111,6 +118,37 @@ impl Fields {
         self.entries.push(Entry { known, name, value });
     }
 
+    /// Adds a field at a place that [`fill`](Fields::fill) is yet to bring.
+    #[inline]
+    pub(crate) fn push_ahead(&mut self, known: Known, name: Span, value: Span) {
+        self.entries.push(Entry { known, name, value });
+    }
+
+    /// Puts a head as a whole at the front of the empty buffer, where the spans of its fields point to already.
+    pub(crate) fn fill(&mut self, head: &[u8]) {
+        debug_assert!(self.bytes.is_empty());
+        self.bytes.extend_from_slice(head);
+    }
+
+    /// Writes all of them, each as a line of HTTP/1.
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>) {
+        for Entry { name, value, .. } in &self.entries {
+            let (start, end) = (name.start as usize, value.start as usize + value.len as usize);
+            // As most of them came: one copy of the line instead of four.
+            let is_line = value.start == name.start + name.len + 2
+                && self.bytes[start + name.len as usize..].starts_with(b": ")
+                && self.bytes[end..].starts_with(b"\r\n");
+            if is_line {
+                out.extend_from_slice(&self.bytes[start..end + 2]);
+                continue;
+            }
+            out.extend_from_slice(self.at(*name));
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(self.at(*value));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
     /// Adds a field at the end. Name and value have to be valid; see [`is_token`](super::is_token) and
     /// [`is_value`](super::is_value).
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
@@ -145,6 +183,11 @@ impl Fields {
     pub fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
         debug_assert!(known != Known::Other, "others go by their names");
         self.entries.iter().filter(move |entry| entry.known == known).map(|entry| self.at(entry.value))
+    }
+
+    /// Where the values of a field that we know lie.
+    pub(crate) fn spans(&self, known: Known) -> impl Iterator<Item = Span> {
+        self.entries.iter().filter(move |entry| entry.known == known).map(|entry| entry.value)
     }
 
     /// Whether there is such a field.

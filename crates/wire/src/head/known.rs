@@ -125,6 +125,53 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether such a field may come behind a body (RFC 9110 section 6.5.1). Not what says where a message ends, whom it is
+    /// for, who sends it or how it is to be read: that is decided by then.
+    pub fn may_trail(self) -> bool {
+        use Known::*;
+        !matches!(
+            self,
+            Authorization
+                | CacheControl
+                | Connection
+                | ContentEncoding
+                | ContentLength
+                | ContentRange
+                | ContentType
+                | Cookie
+                | Expect
+                | Forwarded
+                | Host
+                | Http2Settings
+                | IfMatch
+                | IfModifiedSince
+                | IfNoneMatch
+                | IfRange
+                | IfUnmodifiedSince
+                | KeepAlive
+                | Location
+                | MaxForwards
+                | ProxyAuthenticate
+                | ProxyAuthorization
+                | ProxyConnection
+                | Range
+                | RetryAfter
+                | SetCookie
+                | Te
+                | Trailer
+                | TransferEncoding
+                | Upgrade
+                | Vary
+                | WwwAuthenticate
+                | XForwardedFor
+                | XForwardedHost
+                | XForwardedProto
+                | XRealIp
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

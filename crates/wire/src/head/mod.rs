@@ -8,17 +8,21 @@
 //! Nothing is allocated once the buffers have grown to what their connection needs: clearing keeps them. Names keep
 //! the case that they came in.
 
+pub mod authority;
+mod chars;
 mod fields;
 mod known;
 mod method;
 mod request;
 mod response;
 
+pub(crate) use chars::{first_control, is_target_byte, is_tchar};
+pub use chars::{is_token, is_value};
 pub use fields::{Field, Fields, Span};
 pub use known::Known;
 pub use method::Method;
 pub use request::{Request, Scheme};
-pub use response::Response;
+pub use response::{Response, usual_reason};
 
 /// The version of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,18 +54,4 @@ impl Version {
             Version::Http2 => "2.0",
         }
     }
-}
-
-pub use response::usual_reason;
-
-/// Whether a text is a token (RFC 9110 section 5.6.2), as names of fields and methods are.
-pub fn is_token(text: &[u8]) -> bool {
-    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(is_tchar)
-}
-
-/// Whether a text may be the value of a field (RFC 9110 section 5.5): no control bytes but tab, no whitespace around it.
-pub fn is_value(text: &[u8]) -> bool {
-    let is_inside = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    text.iter().all(is_inside) && text.trim_ascii().len() == text.len()
 }

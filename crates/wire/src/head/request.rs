@@ -40,11 +40,15 @@ pub struct Request {
     pub method: Method,
     /// The version that it came in.
     pub version: Version,
+    /// The scheme that the target itself names: of an absolute target, or `:scheme`.
+    pub scheme: Option<Scheme>,
     /// The fields; other texts of the head lie in the same buffer.
     pub fields: Fields,
     method_name: Span,
     authority: Option<Span>,
     target: Span,
+    /// The client's own target, where another has taken its place.
+    asked: Option<Span>,
     protocol: Option<Span>,
 }
 
@@ -76,6 +80,12 @@ impl Request {
             if self.method == Method::Other { self.fields.intern(name) } else { Span::default() };
     }
 
+    /// Sets the method to what lies in the buffer already.
+    pub(crate) fn set_method_span(&mut self, method: Method, name: Span) {
+        self.method = method;
+        self.method_name = if method == Method::Other { name } else { Span::default() };
+    }
+
     /// Path and query as they were asked for, or `*`, or for CONNECT the authority.
     pub fn target(&self) -> &[u8] {
         self.fields.at(self.target)
@@ -89,6 +99,17 @@ impl Request {
     /// Sets the target to what lies in the buffer already.
     pub fn set_target_span(&mut self, target: Span) {
         self.target = target;
+    }
+
+    /// Puts another target in the place of the one that was asked for, which is still [known](Self::asked_target).
+    pub fn rewrite_target(&mut self, target: &[u8]) {
+        self.asked.get_or_insert(self.target);
+        self.set_target(target);
+    }
+
+    /// The target as the client sent it, whatever became of it.
+    pub fn asked_target(&self) -> &[u8] {
+        self.fields.at(self.asked.unwrap_or(self.target))
     }
 
     /// The path as it was asked for, without the query.

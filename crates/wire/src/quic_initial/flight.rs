@@ -20,8 +20,10 @@ const MIN_FIRST_DCID: usize = 8;
 /// could have sent them in the client's name.
 pub struct ClientFlight {
     limits: Limits,
-    /// Those of the first Initial packet.
+    /// Those of the first Initial packet that opened.
     opener: Option<Opener>,
+    /// Early data has come, so that an Initial packet is on its way.
+    is_due: bool,
     stream: CryptoStream,
     datagrams: usize,
     scratch: Vec<u8>,
@@ -40,7 +42,7 @@ impl ClientFlight {
     /// Nothing yet.
     pub fn new(limits: Limits) -> ClientFlight {
         let stream = CryptoStream::new(limits.hello, limits.pieces);
-        ClientFlight { limits, opener: None, stream, datagrams: 0, scratch: Vec::new() }
+        ClientFlight { limits, opener: None, is_due: false, stream, datagrams: 0, scratch: Vec::new() }
     }
 
     /// Takes the client's next datagram. None: more are needed.
@@ -52,43 +54,44 @@ impl ClientFlight {
         if self.datagrams > self.limits.datagrams {
             return Err(NoHello::TooManyDatagrams);
         }
-        let mut without_initial = NoHello::NotQuic;
+        let mut otherwise = NoHello::NotQuic;
         for packet in packets(datagram) {
             match packet {
                 Packet::Long(packet) => match packet.kind {
-                    Kind::Initial if datagram.len() >= MIN_DATAGRAM => {
-                        if let Some(hello) = self.open(&packet)? {
-                            return Ok(Some(hello));
-                        }
-                    }
-                    // It overtook the Initial packet that goes with it.
-                    Kind::ZeroRtt if self.opener.is_none() => return Ok(None),
-                    Kind::Initial | Kind::ZeroRtt | Kind::Handshake => {}
+                    Kind::Initial if datagram.len() >= MIN_DATAGRAM => match self.open(&packet) {
+                        Ok(None) => {}
+                        Err(NoHello::Undecryptable) => otherwise = NoHello::Undecryptable,
+                        done => return done,
+                    },
+                    // It goes with an Initial packet, behind it in this datagram or overtaken.
+                    Kind::ZeroRtt => self.is_due = true,
+                    Kind::Initial | Kind::Handshake => {}
                 },
-                Packet::UnknownVersion => without_initial = NoHello::UnknownVersion,
-                Packet::Malformed => without_initial = NoHello::Malformed,
+                Packet::UnknownVersion => otherwise = NoHello::UnknownVersion,
+                Packet::Malformed => otherwise = NoHello::Malformed,
                 Packet::Retry | Packet::VersionNegotiation | Packet::Short => {}
             }
         }
-        if self.opener.is_some() { Ok(None) } else { Err(without_initial) }
+        if self.opener.is_some() || self.is_due { Ok(None) } else { Err(otherwise) }
     }
 
-    /// The connection id that the client made up for the server; empty before the first Initial packet.
+    /// The connection id that the client made up for the server; empty before the first Initial packet that opened.
     pub fn dcid(&self) -> &[u8] {
         self.opener.as_ref().map_or(&[], Opener::dcid)
     }
 
     fn open(&mut self, packet: &LongPacket<'_>) -> Result<Option<ClientHello>, NoHello> {
-        let is_first = self.opener.is_none();
-        if is_first {
-            self.opener = Some(Opener::new(packet)?);
-        }
-        let Some(opener) = self.opener.as_mut().filter(|opener| opener.made(packet)) else { return Ok(None) };
+        let mut new = if self.opener.is_none() { Some(Opener::new(packet)?) } else { None };
+        let opener = new.as_mut().or(self.opener.as_mut()).filter(|opener| opener.made(packet));
+        let Some(opener) = opener else { return Ok(None) };
         let Some(opened) = opener.keys.open(packet, opener.next, &mut self.scratch) else {
-            return if is_first { Err(NoHello::Undecryptable) } else { Ok(None) };
+            return if new.is_some() { Err(NoHello::Undecryptable) } else { Ok(None) };
         };
         opener.next = opener.next.max(opened.number + 1);
         read_frames(opened.frames, &mut self.stream)?;
+        if new.is_some() {
+            self.opener = new;
+        }
         match parse_handshake(self.stream.contiguous(), self.limits.hello) {
             Ok(Parsed::Complete(hello, _)) => Ok(Some(hello)),
             Ok(Parsed::NeedMore(_) | Parsed::NotTls) => Ok(None),

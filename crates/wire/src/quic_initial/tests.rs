@@ -196,10 +196,27 @@ fn packets_share_a_datagram() {
     let together = [&one[..], &early, &two, &[0; 90]].concat();
     assert_eq!(packets(&together).count(), 4);
     assert_eq!(named(ClientFlight::new(LIMITS).push(&together).unwrap()), "b.example");
-    // What is sent early may also overtake.
+    // What is sent early may also overtake, in a datagram of its own or in the same.
     let mut flight = ClientFlight::new(LIMITS);
     assert_eq!(flight.push(&early), Ok(None));
     assert_eq!(named(flight.push(&together).unwrap()), "b.example");
+    let behind = [&early[..], &one, &two].concat();
+    assert_eq!(named(ClientFlight::new(LIMITS).push(&behind).unwrap()), "b.example");
+}
+
+#[test]
+fn a_damaged_beginning_is_skipped_where_another_is_due() {
+    let hello = hello_for("g.example", 0);
+    let whole = datagram(0, &crypto_frame(0, &hello));
+    let mut damaged = whole.clone();
+    damaged[600] ^= 1;
+    let mut flight = ClientFlight::new(LIMITS);
+    assert_eq!(flight.push(&damaged), Err(NoHello::Undecryptable), "nothing more has to come");
+    let early = long_packet(Version::V1, 1, &DCID, 0, &[1; 40]);
+    let mut flight = ClientFlight::new(LIMITS);
+    assert_eq!(flight.push(&early), Ok(None));
+    assert_eq!(flight.push(&damaged), Ok(None));
+    assert_eq!(named(flight.push(&whole).unwrap()), "g.example");
 }
 
 #[test]
