@@ -9,3 +9,5 @@
 //! passing both bodies on at the same time; the filters see the response; its end is a line of the access log.
 
 pub mod facts;
+pub mod options;
+pub mod vars;
