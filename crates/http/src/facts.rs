@@ -1,5 +1,6 @@
 //! What is known of a request beside its head, from its first byte to its line in the access log.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 use wmproxy_net::addr::Address;
 use wmproxy_upstream::Peer;
 use wmproxy_wire::head::{Request, Response, Scheme};
+
+use crate::vars::RequestId;
 
 /// What all requests of a connection have in common.
 #[derive(Debug, Clone)]
@@ -39,7 +42,7 @@ pub struct Facts {
     /// The name of the route that it takes.
     pub route: Option<Arc<str>>,
     /// Who it is, where it had to say so.
-    pub user: Option<Box<str>>,
+    pub user: Option<Arc<str>>,
     /// The peer that it went to, or the last one tried.
     pub peer: Option<Arc<Peer>>,
     /// The status that the client got; 0 before that.
@@ -52,8 +55,8 @@ pub struct Facts {
     pub began: Instant,
     /// From the request's way to the peer to the head of its response.
     pub upstream_time: Option<Duration>,
-    /// Names it in logs and towards peers: what a trusted proxy says, or one of ours; made when first asked for.
-    pub request_id: Option<Box<str>>,
+    /// Names it in logs and towards peers: what a trusted proxy says, or one of ours, made when first asked for.
+    pub request_id: OnceCell<RequestId>,
 }
 
 impl Default for Facts {
@@ -72,7 +75,7 @@ impl Default for Facts {
             bytes_out: 0,
             began: Instant::now(),
             upstream_time: None,
-            request_id: None,
+            request_id: OnceCell::new(),
         }
     }
 }

@@ -8,6 +8,11 @@
 //! route; the route's filters answer it or let it pass; the endpoint answers, a reverse proxy by leasing a peer and
 //! passing both bodies on at the same time; the filters see the response; its end is a line of the access log.
 
+pub mod endpoint;
 pub mod facts;
+pub mod filter;
 pub mod options;
 pub mod vars;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,6 @@
+//! Who answers requests.
+
+pub mod redirect;
+pub mod respond;
+
+pub use respond::EndpointError;

@@ -1,0 +1,3 @@
+//! What a route does to requests and responses on their way.
+
+pub mod headers;
