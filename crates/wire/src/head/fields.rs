@@ -268,12 +268,29 @@ impl Fields {
         before != self.entries.len()
     }
 
-    /// Keeps those fields for which `keep` is true.
-    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+    /// Puts the values of all lines of a field into the buffer, as one list.
+    pub(super) fn joined(&mut self, known: Known) -> Span {
+        let start = self.bytes.len();
+        for entry in self.entries.iter().filter(|entry| entry.known == known) {
+            let from = entry.value.start as usize;
+            self.bytes.extend_from_within(from..from + entry.value.len as usize);
+            self.bytes.push(b',');
+        }
+        Span::between(start, self.bytes.len())
+    }
+
+    /// Keeps those fields for which `keep` is true, which is shown what lies at a place, too.
+    pub(super) fn retain_by(&mut self, place: Span, mut keep: impl FnMut(&[u8], Field<'_>) -> bool) {
         let Fields { bytes, entries } = self;
         let at = |span: Span| &bytes[span.start as usize..][..span.len as usize];
-        entries
-            .retain(|entry| keep(Field { known: entry.known, name: at(entry.name), value: at(entry.value) }));
+        entries.retain(|entry| {
+            keep(at(place), Field { known: entry.known, name: at(entry.name), value: at(entry.value) })
+        });
+    }
+
+    /// Keeps those fields for which `keep` is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        self.retain_by(Span::default(), |_, field| keep(field));
     }
 }
 

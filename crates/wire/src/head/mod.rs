@@ -1,7 +1,9 @@
 //! The head of an HTTP message, in the one form that all versions share.
 //!
 //! What lives here: [`Request`] and [`Response`], their ordered [`Fields`] over one buffer that is used again and again,
-//! the names that a proxy [knows](Known), and [methods](Method). HTTP/1 and HTTP/2 are read into it and written from it;
+//! the names that a proxy [knows](Known), [methods](Method), and
+//! the rules that hold for every version: whom a request is [for](authority), the one form of a [path], what is for [one
+//! hop](hop_by_hop) alone, who came [before us](forwarded), dates. HTTP/1 and HTTP/2 are read into it and written from it;
 //! filters and endpoints see nothing else. What must not: how a version frames its messages (`http1`), and what a field
 //! means to an endpoint.
 //!
@@ -10,16 +12,23 @@
 
 pub mod authority;
 mod chars;
+mod date;
 mod fields;
+pub mod forwarded;
+pub mod hop_by_hop;
 mod known;
+mod lookup;
 mod method;
+pub mod path;
 mod request;
 mod response;
 
 pub(crate) use chars::{first_control, is_target_byte, is_tchar};
 pub use chars::{is_token, is_value};
+pub use date::{DATE_LEN, date, parse_date};
 pub use fields::{Field, Fields, Span};
 pub use known::Known;
+pub use lookup::{cookie, normalise_query, query_param};
 pub use method::Method;
 pub use request::{Request, Scheme};
 pub use response::{Response, usual_reason};
