@@ -18,8 +18,10 @@ pub(super) struct Outbox {
     /// What is queued stays as it is until it is written, for a stream may have begun with it.
     bytes: Vec<u8>,
     written: usize,
-    /// Whether the rest of a frame with payload is in it.
-    payload: bool,
+    /// How many of the bytes before `frame_end` are payload: the last ones.
+    payload: usize,
+    /// Where the rest of a frame with payload ends, which is what it begins with.
+    frame_end: usize,
     /// How many bytes of pongs are in it.
     pongs: usize,
     /// The pong that comes when the rest is written; the newer takes the place of the older.
@@ -29,16 +31,16 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Of who plays `role`, with `bytes` to write first.
     pub(super) fn new(role: Role, bytes: Vec<u8>) -> Outbox {
-        Outbox { role, bytes, written: 0, payload: false, pongs: 0, last_pong: Vec::new() }
+        Outbox { role, bytes, written: 0, payload: 0, frame_end: 0, pongs: 0, last_pong: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// How many bytes of payload, and of what is queued with it, are still to be written; 0 for control frames alone.
+    /// How many bytes of payload are still to be written.
     pub(super) fn payload_left(&self) -> usize {
-        if self.payload { self.bytes.len() - self.written } else { 0 }
+        self.frame_end.saturating_sub(self.written).min(self.payload)
     }
 
     /// Forgets what is in it, with the memory: an idle connection holds no buffer.
@@ -70,14 +72,17 @@ impl Outbox {
     fn compact(&mut self) {
         if self.written * 2 > self.bytes.len() {
             self.bytes.drain(..self.written);
+            self.payload = self.payload_left();
+            self.frame_end = self.frame_end.saturating_sub(self.written);
             self.written = 0;
         }
     }
 
-    /// Takes the rest of a frame that was written in part.
-    pub(super) fn keep(&mut self, rest: &[u8]) {
-        self.payload = true;
+    /// Takes the rest of a frame that was written in part; so many bytes at its end are its payload.
+    pub(super) fn keep(&mut self, rest: &[u8], payload: usize) {
         self.bytes.extend_from_slice(rest);
+        self.frame_end = self.bytes.len();
+        self.payload = payload;
     }
 
     /// A key for the next frame, if this side masks them (section 5.3).

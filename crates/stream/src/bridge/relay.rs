@@ -5,22 +5,25 @@
 //! What the other side did not take is kept, and nothing more is read until it has.
 //!
 //! The ends are mapped so: a FIN of TCP is a Close 1000, after which nothing more may be sent there (RFC 6455 section
-//! 5.5.1), but what the other end still sends is passed on up to its Close. A Close 1000 or 1001, or without a code, is
-//! a FIN; our Close answers it when TCP has ended, too. So a half-close passes through two bridges. Everything else is a
-//! reset there, and a Close that says why here.
+//! 5.5.1), but what the other end still sends is passed on up to its Close. A Close 1000, or without a code, is a FIN, and
+//! so is 1001 from a client, whose page was left; our Close answers it when TCP has ended, too. So a half-close passes
+//! through two bridges. Everything else is a reset there, and a Close that says why here: 1001 from a server is one that
+//! goes down, maybe in the middle.
 
 mod lanes;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, timeout};
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::relay::{Brake, Terms};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
+use wmproxy_net::tls;
 use wmproxy_runtime::clock::{self, Ticks};
 use wmproxy_wire::websocket::{CloseCode, Decoder, HEAD_MAX, Limits, Role};
 
@@ -91,6 +94,8 @@ struct Machine<'a> {
     armed: bool,
     /// Sees a reset of the client while nothing is read from it.
     watch: Option<Watch<'a>>,
+    /// Until the WebSocket has been taken leave of.
+    unfinished: Option<ResetOnDrop<'a>>,
 }
 
 type Watch<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -113,8 +118,7 @@ pub(super) async fn relay(
     terms: Terms,
     record: &mut Record,
 ) -> Outcome {
-    let (ws, tcp) = (ends.ws, ends.tcp);
-    let unfinished = (ResetOnDrop::new(ws), ResetOnDrop::new(tcp));
+    let unfinished = ResetOnDrop::new(ends.tcp);
     let mut machine = Machine::new(ends, greeting, ping, terms);
     let verdict = {
         let first = ping.map_or(machine.idle_timeout, |every| every.min(machine.idle_timeout));
@@ -124,15 +128,13 @@ pub(super) async fn relay(
     };
     let outcome = match verdict {
         Verdict::Done => {
-            unfinished.1.disarm();
+            unfinished.disarm();
             Outcome::Done
         }
         Verdict::Cut(outcome, _) => outcome,
     };
     // Boxed: only its end is in there.
-    if Box::pin(machine.part(verdict)).await {
-        unfinished.0.disarm();
-    }
+    Box::pin(machine.part(verdict)).await;
     outcome
 }
 
@@ -160,6 +162,7 @@ impl<'a> Machine<'a> {
             ping: ping.map(|every| Ping { every, due: now + every, asked: None }),
             armed: false,
             watch: None,
+            unfinished: Some(ResetOnDrop::new(ends.ws)),
         }
     }
 
@@ -244,8 +247,28 @@ impl<'a> Machine<'a> {
         self.blame_ws(Outcome::ClientReset, Outcome::PeerReset)
     }
 
-    fn tcp_reset(&self) -> Outcome {
+    /// The outcome of an error of the WebSocket's side.
+    fn ws_broke(&self, error: &io::Error) -> Outcome {
+        if tls::is_failure(error) {
+            return self.blame_ws(Outcome::ClientTls, Outcome::PeerTls);
+        }
+        self.ws_reset()
+    }
+
+    /// The outcome of an error of TCP's side.
+    fn tcp_broke(&self, error: &io::Error) -> Outcome {
+        if tls::is_failure(error) {
+            return self.blame_ws(Outcome::PeerTls, Outcome::ClientTls);
+        }
         self.blame_ws(Outcome::PeerReset, Outcome::ClientReset)
+    }
+
+    /// The code of a Close with which we leave in the middle. From a client 1001 would say that all is well.
+    fn leaving(&self) -> CloseCode {
+        match self.ends.role {
+            Role::Server => CloseCode::GOING_AWAY,
+            Role::Client => CloseCode::INTERNAL_ERROR,
+        }
     }
 
     /// Sees to the idle timeout and to pings, in the worker's coarse time.
@@ -269,7 +292,7 @@ impl<'a> Machine<'a> {
             }
             let quiet = now.since(self.last);
             if quiet >= self.idle_timeout {
-                return Poll::Ready(Verdict::Cut(record.silence(), Some((CloseCode::GOING_AWAY, "idle"))));
+                return Poll::Ready(Verdict::Cut(record.silence(), Some((self.leaving(), "idle"))));
             }
             let Some(wait) = self.keep_alive(now) else {
                 let outcome = self.blame_ws(Outcome::ClientNoPong, Outcome::PeerNoPong);
@@ -307,19 +330,29 @@ impl<'a> Machine<'a> {
         [&self.from_tcp, &self.from_ws].into_iter().flatten().any(|brake| brake.is_waiting())
     }
 
-    /// Takes leave of the WebSocket. Whether it is then to be closed in good order; else it is to be reset.
-    async fn part(mut self, verdict: Verdict) -> bool {
+    /// Takes leave of the WebSocket, which is then closed in good order if it could be told all, and else reset.
+    async fn part(mut self, verdict: Verdict) {
+        let unfinished = self.unfinished.take();
+        if self.say_goodbye(verdict).await
+            && let Some(unfinished) = unfinished
+        {
+            unfinished.disarm();
+        }
+    }
+
+    /// Whether all was said.
+    async fn say_goodbye(&mut self, verdict: Verdict) -> bool {
         let ws = self.ends.ws;
+        let end = poll_fn(|cx| ws.poll_shutdown_write(cx));
         match verdict {
             // The server closes first (section 7.1.1), which leaves the waiting for stray segments to it.
             Verdict::Done if self.ends.role == Role::Client => {
                 let _ = timeout(FAREWELL, discard(ws)).await;
+                // With TLS there is still our close_notify to be sent. Who has gone by now was told all by our Close.
+                let _ = timeout(FAREWELL, end).await;
                 true
             }
-            Verdict::Done => {
-                let said = poll_fn(|cx| ws.poll_shutdown_write(cx));
-                timeout(FAREWELL, said).await.is_ok_and(|said| said.is_ok())
-            }
+            Verdict::Done => timeout(FAREWELL, end).await.is_ok_and(|said| said.is_ok()),
             Verdict::Cut(_, None) => false,
             Verdict::Cut(_, Some((code, reason))) => {
                 if self.tcp != State::Closed {
@@ -334,6 +367,24 @@ impl<'a> Machine<'a> {
                 };
                 timeout(FAREWELL, said).await.unwrap_or(false)
             }
+        }
+    }
+}
+
+impl Drop for Machine<'_> {
+    /// Who is cut off, by a forced stop, is told so if that goes at once: nobody waits any more.
+    fn drop(&mut self) {
+        let Some(unfinished) = self.unfinished.take() else { return };
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ws = self.ends.ws;
+        if self.tcp == State::Closed || !matches!(self.outbox.poll_flush(cx, ws), Poll::Ready(Ok(()))) {
+            return;
+        }
+        self.outbox.close(self.leaving(), "shutting down");
+        let told = matches!(self.outbox.poll_flush(cx, ws), Poll::Ready(Ok(())))
+            && matches!(ws.poll_shutdown_write(cx), Poll::Ready(Ok(())));
+        if told {
+            unfinished.disarm();
         }
     }
 }

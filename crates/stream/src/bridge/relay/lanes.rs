@@ -29,9 +29,7 @@ impl Machine<'_> {
         if !self.outbox.is_empty() {
             let before = self.outbox.payload_left();
             let flushed = self.outbox.poll_flush(cx, self.ends.ws);
-            if self.outbox.payload_left() != before {
-                self.last = clock::now();
-            }
+            self.passed_outward(before - self.outbox.payload_left(), record);
             return match ready!(flushed) {
                 Ok(()) => Poll::Ready(Ok(())),
                 Err(error) => self.ws_is_deaf(&error),
@@ -74,14 +72,31 @@ impl Machine<'_> {
             Poll::Ready(Err(error)) => return self.ws_is_deaf(&error),
         };
         if written < frame.len() {
-            self.outbox.keep(&frame[written..]);
+            self.outbox.keep(&frame[written..], bytes);
         }
         self.last = clock::now();
+        self.passed_outward(bytes - self.outbox.payload_left(), record);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Counts payload that the WebSocket has taken.
+    fn passed_outward(&mut self, bytes: usize, record: &mut Record) {
+        if bytes > 0 {
+            self.last = clock::now();
+        }
         match self.ends.role {
             Role::Client => record.add_bytes(bytes as u64, 0),
             Role::Server => record.add_bytes(0, bytes as u64),
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Counts payload that TCP has taken.
+    fn passed_inward(&mut self, bytes: usize, record: &mut Record) {
+        self.last = clock::now();
+        match self.ends.role {
+            Role::Server => record.add_bytes(bytes as u64, 0),
+            Role::Client => record.add_bytes(0, bytes as u64),
+        }
     }
 
     fn tcp_ended(&mut self) -> Moved {
@@ -98,7 +113,7 @@ impl Machine<'_> {
 
     fn tcp_failed(&mut self, error: &io::Error) -> Moved {
         tracing::debug!(%error, "the tcp side of a bridge failed");
-        Poll::Ready(Err(cut_by_tcp(self.cut.unwrap_or(self.tcp_reset()))))
+        Poll::Ready(Err(cut_by_tcp(self.cut.unwrap_or(self.tcp_broke(error)))))
     }
 
     /// The WebSocket takes no more; what it said before that is still to be read.
@@ -106,7 +121,8 @@ impl Machine<'_> {
         tracing::debug!(%error, "the websocket of a bridge takes no more");
         self.outbox.clear();
         self.tcp = State::Closed;
-        self.cut.get_or_insert(self.ws_reset());
+        let broke = self.ws_broke(error);
+        self.cut.get_or_insert(broke);
         Poll::Ready(Ok(()))
     }
 
@@ -115,17 +131,18 @@ impl Machine<'_> {
         tracing::debug!(%error, "the tcp side of a bridge takes no more");
         self.kept = Default::default();
         self.ws = State::Closed;
-        self.cut.get_or_insert(self.tcp_reset());
+        let broke = self.tcp_broke(error);
+        let outcome = *self.cut.get_or_insert(broke);
         if self.tcp == State::Open {
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Err(cut_by_tcp(self.cut.unwrap_or(self.tcp_reset()))))
+        Poll::Ready(Err(cut_by_tcp(outcome)))
     }
 
     /// From the WebSocket to TCP: what was kept first, then what there is.
     pub(super) fn poll_inward(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Moved {
         if !self.kept.0.is_empty() {
-            return self.poll_kept(cx);
+            return self.poll_kept(cx, record);
         }
         if self.ws == State::Ending {
             let ended = ready!(self.ends.tcp.poll_shutdown_write(cx));
@@ -156,16 +173,17 @@ impl Machine<'_> {
         BUFFER.with_borrow_mut(buffer)
     }
 
-    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Moved {
+    fn poll_kept(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Moved {
         let (bytes, written) = &mut self.kept;
-        match ready!(self.ends.tcp.poll_write(cx, &bytes[*written..])) {
-            Ok(n) => *written += n,
+        let n = match ready!(self.ends.tcp.poll_write(cx, &bytes[*written..])) {
+            Ok(n) => n,
             Err(error) => return self.tcp_is_deaf(&error),
-        }
+        };
+        *written += n;
         if *written == bytes.len() {
             self.kept = Default::default();
         }
-        self.last = clock::now();
+        self.passed_inward(n, record);
         Poll::Ready(Ok(()))
     }
 
@@ -174,21 +192,17 @@ impl Machine<'_> {
         let (payload, last) = self.decode(piece);
         let payload = &piece[payload];
         if !payload.is_empty() {
-            self.last = clock::now();
-            match self.ends.role {
-                Role::Server => record.add_bytes(payload.len() as u64, 0),
-                Role::Client => record.add_bytes(0, payload.len() as u64),
-            }
             let written = match self.ends.tcp.poll_write(cx, payload) {
                 Poll::Pending => 0,
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(error)) => return self.tcp_is_deaf(&error),
             };
             self.kept = (payload[written..].into(), 0);
+            self.passed_inward(written, record);
         }
         match last {
             Last::More => {}
-            Last::Close(code) if code.is_none_or(CloseCode::is_orderly) => self.ws = State::Ending,
+            Last::Close(code) if self.is_orderly(code) => self.ws = State::Ending,
             Last::Close(code) => {
                 let code = code.unwrap_or(CloseCode::NORMAL);
                 tracing::debug!(%code, "the websocket of a bridge is closed");
@@ -202,6 +216,12 @@ impl Machine<'_> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether a Close says that all was said. A server that goes away may have had more to say.
+    fn is_orderly(&self, code: Option<CloseCode>) -> bool {
+        let leaves = self.ends.role == Role::Client && code == Some(CloseCode::GOING_AWAY);
+        code.is_none_or(CloseCode::is_orderly) && !leaves
     }
 
     /// Takes frames apart: moves their payloads together and says where they are. Pings are answered on the way.
@@ -240,7 +260,7 @@ impl Machine<'_> {
         if self.ws == State::Closed {
             return self.ws_left();
         }
-        Poll::Ready(Err(Verdict::Cut(self.cut.unwrap_or(self.ws_reset()), None)))
+        Poll::Ready(Err(Verdict::Cut(self.cut.unwrap_or(self.ws_broke(error)), None)))
     }
 
     /// The WebSocket's connection has ended, with a Close or without.

@@ -167,15 +167,42 @@ fn who_breaks_the_protocol_is_told_and_the_server_reset() {
     assert_eq!(proxy.active(), 0);
 }
 
+/// A config whose connections are cut off soon after the proxy is told to stop.
+fn impatient(stream: &str) -> String {
+    format!("shutdown_timeout = \"300ms\"\n{ACCESS_LOG}{stream}")
+}
+
 #[test]
-fn a_stopped_proxy_resets_its_bridges() {
+fn a_stopped_proxy_says_so_and_resets_the_server() {
     let backend = Backend::echo();
-    let config = format!("shutdown_timeout = \"300ms\"\n{ACCESS_LOG}{}", ws2tcp(backend.addr(), ""));
-    let mut proxy = start(&config);
+    let mut proxy = start(&impatient(&ws2tcp(backend.addr(), "")));
     proxy.expect_warn("drain");
     let conn = open_raw(&proxy.tcp("t"));
     proxy.signal(rustix::process::Signal::TERM);
-    conn.expect_closed();
+    assert_eq!(conn.recv(17), b"\x88\x0f\x03\xe9shutting down");
+    conn.expect_end();
     assert_eq!(proxy.wait(), Some(0));
     assert_end(&record(&proxy), "drained", "us");
+    assert_eq!(backend.next_end().error, Some(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_proxy_that_is_stopped_in_a_chain_ends_nothing_in_good_order() {
+    for outer_stops in [true, false] {
+        let backend = Backend::echo();
+        let mut inner = start(&impatient(&ws2tcp(backend.addr(), "")));
+        let mut outer = start(&impatient(&tcp2ws(&inner.tcp("t"), "")));
+        let conn = Conn::connect(&outer.tcp("t"));
+        conn.echo(b"x");
+        let (stopped, goes_on, outcome, fault) = match outer_stops {
+            true => (&mut outer, &inner, "client_ws_close", "client"),
+            false => (&mut inner, &outer, "peer_ws_close", "upstream"),
+        };
+        stopped.expect_warn("drain");
+        stopped.signal(rustix::process::Signal::TERM);
+        conn.expect_reset();
+        assert_eq!(backend.next_end().error, Some(io::ErrorKind::ConnectionReset));
+        assert_end(&record(goes_on), outcome, fault);
+        assert_eq!(stopped.wait(), Some(0));
+    }
 }

@@ -86,7 +86,8 @@ fn a_message_of_16_megabytes_comes_out_as_it_is_read() {
 
 #[test]
 fn a_close_of_the_server_is_a_fin_or_a_reset() {
-    for (code, outcome) in [(1000, "done"), (1001, "done"), (1011, "peer_ws_close"), (4000, "peer_ws_close")]
+    for (code, outcome) in
+        [(1000, "done"), (1001, "peer_ws_close"), (1011, "peer_ws_close"), (4000, "peer_ws_close")]
     {
         let backend = Backend::start(move |conn| {
             let mut socket = tungstenite::accept(Io(conn)).map_err(other)?;

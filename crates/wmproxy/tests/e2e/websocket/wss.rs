@@ -7,6 +7,10 @@ use crate::{ACCESS_LOG, group, start, stream};
 
 const MIB: u64 = 1 << 20;
 
+/// A client's request for a WebSocket.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
 /// A bridge that ends TLS, before `server`.
 fn ends_tls(authority: &Authority, name: &str, server: &Addr) -> Proxy {
     let pair = authority.issue("a", &[name]);
@@ -49,16 +53,44 @@ fn another_program_opens_a_websocket_over_tls() {
     let proxy = ends_tls(&authority, "a.test", backend.addr());
     let mut conn =
         TlsClient::with_alpn(&authority, &["http/1.1"]).connect(&proxy.tcp("t"), "a.test").unwrap();
-    conn.send(
-        b"GET / HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n\
-          \x82\x82\0\0\0\0ok\x88\x80\0\0\0\0",
-    );
+    conn.send(&[REQUEST, b"\x82\x82\0\0\0\0ok\x88\x80\0\0\0\0"].concat());
     let all = conn.recv_all().unwrap();
     assert!(all.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&all));
     assert!(all.ends_with(b"\x82\x02ok\x88\x02\x03\xe8"), "{}", String::from_utf8_lossy(&all));
     drop(conn);
     assert_end(&record(&proxy), "done", "none");
+}
+
+#[test]
+fn a_bridge_to_wss_ends_with_close_notify() {
+    let (authority, server) = (Authority::new(), echo_server());
+    let tls = format!("tls = {}", authority.issue("a", &["a.test"]).toml());
+    // What ends the TLS here would blame its client for an end without it.
+    let inner = start(&format!("{ACCESS_LOG}{}", stream("t", "127.0.0.1:0", server.addr(), &tls)));
+    let outer = begins_tls(
+        &inner,
+        "a.test",
+        &format!("ca = \"{}\", server_name = \"a.test\"", authority.ca().display()),
+    );
+    let conn = Conn::connect(&outer.tcp("t"));
+    conn.echo(b"x");
+    conn.finish();
+    conn.expect_end();
+    assert_end(&record(&outer), "done", "none");
+    assert_end(&record(&inner), "done", "none");
+}
+
+#[test]
+fn tls_that_is_cut_off_in_a_bridge_is_a_failure_of_tls() {
+    let (authority, backend) = (Authority::new(), Backend::echo());
+    let proxy = ends_tls(&authority, "a.test", backend.addr());
+    let mut conn = TlsClient::new(&authority).connect(&proxy.tcp("t"), "a.test").unwrap();
+    conn.send(REQUEST);
+    conn.send(b"\x82\x82\0\0\0\0ok");
+    while !conn.try_recv(1).unwrap().ends_with(b"k") {}
+    conn.cut();
+    assert_end(&record(&proxy), "client_tls", "client");
+    assert_eq!(backend.next_end().error, Some(io::ErrorKind::ConnectionReset));
 }
 
 #[test]
