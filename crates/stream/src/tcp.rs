@@ -130,7 +130,9 @@ impl TcpService {
         record.peer = Some(lease.address().clone());
         record.connect_time = Some(connect_time);
         if let Some(introduction) = introduction.filter(|_| !is_secured) {
-            introduction.send_with_data(stream, &peer, record).await?;
+            // A peer that is told has as long as it had to be connected to.
+            let patience = group.spec().connect_timeout;
+            introduction.send_with_data(stream, &peer, patience, record).await?;
         }
         // The relay has a guard of its own.
         unfinished.disarm();

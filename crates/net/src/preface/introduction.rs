@@ -3,9 +3,11 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use wmproxy_wire::proxy_protocol::{
     Command, Endpoints, TlvList, Tlvs, Transport, encode_v1, encode_v2, kind,
 };
@@ -14,6 +16,7 @@ use super::CHUNK;
 use crate::addr::{Address, Protocol};
 use crate::record::{Outcome, Record};
 use crate::stream::Stream;
+use crate::tls;
 
 /// A version of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
@@ -82,36 +85,45 @@ impl Introduction {
     /// # Errors
     /// The peer takes no more.
     pub async fn send(&self, peer: &Stream) -> std::io::Result<()> {
-        write_all(peer, &self.0).await
+        write_all(peer, &self.0, &mut 0).await
     }
 
-    /// Sends the header to a peer, and what the client has said already with it: one packet instead of two. What came is
-    /// noted in the record.
+    /// Sends the header to a peer, and what the client has said already with it: one packet instead of two. What of that
+    /// is sent is noted in the record. The client is not waited for, and the peer no longer than `patience`.
     ///
     /// # Errors
-    /// One of the two is gone.
+    /// One of the two is gone, or the peer takes too long.
     pub async fn send_with_data(
         self,
         client: &Stream,
         peer: &Stream,
+        patience: Duration,
         record: &mut Record,
     ) -> Result<(), Outcome> {
         let Introduction(mut first) = self;
-        let said = poll_fn(|cx| {
+        let header = first.len();
+        poll_fn(|cx| {
             let mut chunk = [0; CHUNK];
             Poll::Ready(match client.poll_read(cx, &mut chunk) {
                 // An end is seen by the relay once more.
                 Poll::Ready(Ok(n)) => {
                     first.extend_from_slice(&chunk[..n]);
-                    Ok(n)
+                    Ok(())
                 }
+                Poll::Ready(Err(error)) if tls::is_failure(&error) => Err(Outcome::ClientTls),
                 Poll::Ready(Err(_)) => Err(Outcome::ClientReset),
-                Poll::Pending => Ok(0),
+                Poll::Pending => Ok(()),
             })
         })
         .await?;
-        record.add_bytes(said as u64, 0);
-        write_all(peer, &first).await.map_err(|_| Outcome::PeerReset)
+        let mut written = 0;
+        let sent = timeout(patience, write_all(peer, &first, &mut written)).await;
+        record.add_bytes(written.saturating_sub(header) as u64, 0);
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Outcome::PeerReset),
+            Err(_) => Err(Outcome::ConnectTimeout),
+        }
     }
 }
 
@@ -142,11 +154,11 @@ fn nowhere(like: SocketAddr) -> SocketAddr {
     }
 }
 
-async fn write_all(stream: &Stream, bytes: &[u8]) -> std::io::Result<()> {
-    let mut written = 0;
+/// Writes all of it, and counts in `written` how much of it has gone.
+async fn write_all(stream: &Stream, bytes: &[u8], written: &mut usize) -> std::io::Result<()> {
     poll_fn(|cx| {
-        while written < bytes.len() {
-            written += ready!(stream.poll_write(cx, &bytes[written..]))?;
+        while *written < bytes.len() {
+            *written += ready!(stream.poll_write(cx, &bytes[*written..]))?;
         }
         Poll::Ready(Ok(()))
     })

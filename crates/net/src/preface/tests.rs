@@ -1,6 +1,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::LocalRuntime;
 use wmproxy_wire::proxy_protocol::{Command, TlvList, Tlvs, Transport, encode_v2, kind};
@@ -8,6 +10,9 @@ use wmproxy_wire::proxy_protocol::{Command, TlvList, Tlvs, Transport, encode_v2,
 use super::*;
 use crate::addr::{Address, Protocol};
 use crate::record::ListenerMetrics;
+
+/// Longer than any test waits.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connected pair: the far end blocking, ours ready to be a [`Stream`].
 fn pair() -> (TcpStream, TcpStream) {
@@ -205,19 +210,39 @@ fn a_header_and_the_first_data_are_one_write() {
         let mut record = record(Some("192.0.2.1:1"), inet("127.0.0.1:2"));
         let header = Introduction::new(ProxyVersion::V1, &record);
         near.unread(b"GET /".to_vec());
-        header.clone().send_with_data(&near, &towards, &mut record).await.unwrap();
+        header.clone().send_with_data(&near, &towards, PATIENCE, &mut record).await.unwrap();
         let expected = [header.as_bytes(), b"GET /"].concat();
         let mut got = [0; 200];
         let n = server.read(&mut got).unwrap();
         assert_eq!(got[..n], expected);
         // Who says nothing yet is not waited for.
-        header.clone().send_with_data(&near, &towards, &mut record).await.unwrap();
+        header.clone().send_with_data(&near, &towards, PATIENCE, &mut record).await.unwrap();
         let n = server.read(&mut got).unwrap();
         assert_eq!(&got[..n], header.as_bytes());
         client.write_all(b"later").unwrap();
         let mut later = Vec::new();
         read_more(&near, &mut later).await.unwrap();
         assert_eq!(later, b"later");
+    });
+}
+
+#[test]
+fn a_peer_that_takes_no_header_is_not_waited_for() {
+    runtime().block_on(async {
+        let (client, near) = pair();
+        // Of a unix socket that is full nothing is under way, so that it stays so.
+        let (server, mut towards) = UnixStream::pair().unwrap();
+        towards.set_nonblocking(true).unwrap();
+        while towards.write(&[0; 1 << 16]).is_ok() {}
+        let (near, towards) = (stream_of(near), Stream::new(towards.into(), false).unwrap());
+        near.unread(b"GET /".to_vec());
+        let mut record = record(Some("192.0.2.1:1"), inet("127.0.0.1:2"));
+        let header = Introduction::new(ProxyVersion::V1, &record);
+        let soon = Duration::from_millis(20);
+        let sent = header.send_with_data(&near, &towards, soon, &mut record).await;
+        assert_eq!(sent, Err(Outcome::ConnectTimeout));
+        assert_eq!(record.metrics().blocks.sum(|block| &block.bytes_in), 0);
+        drop((client, server));
     });
 }
 
