@@ -4,8 +4,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use wmproxy_wire::client_hello::ClientHello;
-use wmproxy_wire::flow::{FlowKey, Now};
-use wmproxy_wire::quic_initial::{ClientFlight, Limits, NoHello};
+use wmproxy_wire::flow::{Cid, FlowKey, Now};
+use wmproxy_wire::quic_initial::{ClientFlight, Limits, NoHello, long_header};
 
 /// What one client may take. A hello with a post-quantum key has some 1,800 bytes in two datagrams; behind them may
 /// come as much early data as a client sends without an answer, ten datagrams (RFC 9002, section 7.2), and a round of
@@ -23,12 +23,32 @@ const MAX_BYTES: usize = 8 << 20;
 /// Datagrams of one client, in the order in which they came.
 pub(super) type Datagrams = Vec<Box<[u8]>>;
 
+/// A client with one of its connections: an address and the id that was made up for the server. An address may begin
+/// several connections at a time, and be a proxy's with many clients behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Beginner {
+    address: FlowKey,
+    dcid: Option<Cid>,
+}
+
+impl Beginner {
+    /// Who sent `datagram` from `address`.
+    pub(super) fn of(address: FlowKey, datagram: &[u8]) -> Beginner {
+        Beginner { address, dcid: long_header(datagram).and_then(|header| Cid::new(header.dcid)) }
+    }
+
+    /// The connection id, if the datagram shows one.
+    pub(super) fn dcid(&self) -> Option<Cid> {
+        self.dcid
+    }
+}
+
 /// The clients of a worker that wait, each with a `T` that is known of it.
 #[derive(Debug)]
 pub(super) struct Held<T> {
-    clients: HashMap<FlowKey, Waiting<T>>,
+    clients: HashMap<Beginner, Waiting<T>>,
     /// By when they came. All wait equally long, but for those from before a reload.
-    order: BTreeMap<u64, FlowKey>,
+    order: BTreeMap<u64, Beginner>,
     bytes: usize,
     serial: u64,
 }
@@ -63,7 +83,7 @@ impl<T> Held<T> {
     /// is asked at the first one, too.
     pub(super) fn push(
         &mut self,
-        key: FlowKey,
+        key: Beginner,
         datagram: &[u8],
         deadline: Now,
         about: impl FnOnce() -> T,
@@ -107,7 +127,7 @@ impl<T> Held<T> {
     }
 
     /// Whether this client waits.
-    pub(super) fn has(&self, key: &FlowKey) -> bool {
+    pub(super) fn has(&self, key: &Beginner) -> bool {
         self.clients.contains_key(key)
     }
 
@@ -177,8 +197,8 @@ impl<T> Waiting<T> {
 mod tests {
     use super::*;
 
-    fn key(port: u16) -> FlowKey {
-        FlowKey::from_client(([10, 0, 0, 1], port).into())
+    fn key(port: u16) -> Beginner {
+        Beginner::of(FlowKey::from_client(([10, 0, 0, 1], port).into()), &early(100))
     }
 
     fn at(ms: u64) -> Now {
@@ -200,6 +220,22 @@ mod tests {
         let settled = held.push(key(1), b"hello", at(9), || 7).unwrap();
         assert_eq!((settled.hello, settled.held.len(), settled.about), (Err(NoHello::NotQuic), 0, 7));
         assert_eq!(held.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_connections_of_an_address_wait_each_for_itself() {
+        let mut held = Held::default();
+        let mut other = early(100);
+        other[6] ^= 1;
+        let address = FlowKey::from_client(([10, 0, 0, 1], 1).into());
+        let keys = [&early(100), &other].map(|datagram| Beginner::of(address, datagram));
+        assert!(held.push(keys[0], &early(100), at(5), || 1).is_none());
+        assert!(held.push(keys[1], &other, at(5), || 2).is_none());
+        assert!(held.has(&keys[0]) && held.has(&keys[1]));
+        // What belongs to no connection that begins does not wait with them.
+        let stray = Beginner::of(address, b"no QUIC");
+        let settled = held.push(stray, b"no QUIC", at(5), || 3).unwrap();
+        assert_eq!((settled.hello, settled.held.len(), settled.about), (Err(NoHello::NotQuic), 0, 3));
     }
 
     #[test]

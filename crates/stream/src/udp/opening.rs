@@ -10,11 +10,11 @@ use wmproxy_net::record::{Record, UdpDrop};
 use wmproxy_upstream::{Group, LeaseKey};
 use wmproxy_wire::client_hello::ClientHello;
 use wmproxy_wire::flow::{Cid, FlowKey, Now};
-use wmproxy_wire::quic_initial::{NoHello, long_header};
+use wmproxy_wire::quic_initial::NoHello;
 
 use super::cargo::Cargo;
 use super::cids::Known;
-use super::held::Datagrams;
+use super::held::{Beginner, Datagrams};
 use super::lanes::Taken;
 use super::{Inner, Mode, UdpService, now};
 
@@ -233,7 +233,8 @@ impl Inner {
     ) -> Result<Option<Judged>, Dropped> {
         let is_trusted =
             service.spec.trusted.as_ref().is_some_and(|trusted| trusted.covers(Some(key.client())));
-        let is_held = self.held.borrow().has(&key);
+        let beginner = Beginner::of(key, datagram);
+        let is_held = self.held.borrow().has(&beginner);
         if is_trusted && proxied.is_none() && !is_held {
             return Err(Dropped(UdpDrop::BadProxyHeader, 0));
         }
@@ -243,10 +244,12 @@ impl Inner {
             return Err(Dropped(UdpDrop::Denied, 0));
         }
         let mut judged = Judged { opening, held: Vec::new() };
+        let mut no_hello = None;
         if !service.routes.is_plain() && self.mode.get() == Mode::Open {
             let deadline = now().as_millis() + service.spec.preface_timeout.as_millis() as u64;
             let opening = std::mem::take(&mut judged.opening);
-            let settled = self.held.borrow_mut().push(key, datagram, Now::from_millis(deadline), || opening);
+            let settled =
+                self.held.borrow_mut().push(beginner, datagram, Now::from_millis(deadline), || opening);
             let Some(settled) = settled else {
                 self.shed();
                 return Ok(None);
@@ -254,21 +257,25 @@ impl Inner {
             judged = Judged { opening: settled.about, held: settled.held };
             match settled.hello {
                 Ok(hello) => judged.opening.hello = Some(hello),
-                Err(NoHello::NotQuic | NoHello::UnknownVersion | NoHello::Undecryptable) => {}
-                Err(error) => {
-                    tracing::debug!(listener = %service.spec.name, client = %key.client(), %error, "a client was dropped");
-                    return Err(Dropped(UdpDrop::BadClientHello, judged.held.len()));
-                }
+                Err(error) => no_hello = Some(error),
             }
         }
-        let first = judged.held.first().map_or(datagram, |first| first);
-        judged.opening.dcid = long_header(first).and_then(|header| Cid::new(header.dcid));
+        judged.opening.dcid = beginner.dcid();
         if judged.opening.hello.is_none()
             && let Some(cids) = &*self.cids.borrow()
         {
             judged.opening.known = cids.find(datagram, judged.opening.client(key).ip());
         }
-        Ok(Some(judged))
+        match no_hello {
+            None | Some(NoHello::NotQuic | NoHello::UnknownVersion) => Ok(Some(judged)),
+            // A server knows the keys by the connection that it goes on with.
+            Some(NoHello::Undecryptable) if judged.opening.known.is_some() => Ok(Some(judged)),
+            // A damaged beginning is one that every server would drop, and the same will come again undamaged.
+            Some(error) => {
+                tracing::debug!(listener = %service.spec.name, client = %key.client(), %error, "a client was dropped");
+                Err(Dropped(UdpDrop::BadClientHello, judged.held.len()))
+            }
+        }
     }
 
     /// Lets those go who have waited for longest, while there are too many.

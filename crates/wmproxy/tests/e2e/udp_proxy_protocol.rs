@@ -12,7 +12,7 @@ use crate::{ACCESS_LOG, BIN, group, start, udp};
 const TRUST: &str = "accept_proxy_protocol = [\"127.0.0.0/8\"]";
 
 /// A header for UDP over IPv4, written out by hand as the specification has it.
-fn header(source: &str, destination: &str) -> Vec<u8> {
+pub(super) fn header(source: &str, destination: &str) -> Vec<u8> {
     let (source, destination) = (addr(source), addr(destination));
     let ip = |addr: SocketAddr| match addr {
         SocketAddr::V4(v4) => v4.ip().octets(),

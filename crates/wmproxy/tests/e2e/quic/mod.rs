@@ -2,12 +2,13 @@
 
 mod endpoints;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use wmproxy_testkit::{Nat, UdpBackend, UdpClient, eventually};
 
 use self::endpoints::{QuicClient, QuicServer};
+use crate::udp_proxy_protocol::header;
 use crate::{ACCESS_LOG, group, start, stream};
 
 /// A listener named `u` that routes by name; `more` is further lines of the table.
@@ -168,6 +169,71 @@ fn what_is_no_quic_goes_the_default_way_or_nowhere() {
     client.expect_nothing(Duration::from_millis(150));
     let dropped = proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", "not_quic")]);
     assert_eq!((dropped, proxy.active(), named.received()), (1.0, 0, 0));
+}
+
+/// The first datagrams of a client that asks for `name`, in a hello that is longer by so many protocols.
+fn flight(name: &str, protocols: usize) -> Vec<Vec<u8>> {
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = QuicClient::trusting([]).with_protocols(protocols);
+    assert!(client.try_connect(mute.local_addr().unwrap(), name, Duration::from_millis(100)).is_err());
+    mute.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 2_000];
+    std::iter::from_fn(|| mute.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())).collect()
+}
+
+#[test]
+fn a_damaged_beginning_does_not_lead_the_whole_one_astray() {
+    let (named, other) = (UdpBackend::silent(), UdpBackend::silent());
+    let proxy = start(&routed(&[("a.example", named.addr()), ("default", other.addr())], ""));
+    let client = UdpClient::connect(proxy.udp("u"));
+    let flight = flight("a.example", 0);
+    let mut damaged = flight[0].clone();
+    damaged[600] ^= 1;
+    client.send(&damaged);
+    flight.iter().for_each(|datagram| client.send(datagram));
+    named.wait_received(flight.len());
+    assert_eq!(other.received(), 0);
+    let dropped = proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", "bad_client_hello")]);
+    assert_eq!(dropped, 1.0);
+}
+
+#[test]
+fn clients_behind_one_proxy_do_not_mix_their_hellos() {
+    let names = ["a.example", "b.example"];
+    let servers = names.map(|_| UdpBackend::silent());
+    // The list is for clients, and not for the proxy, whose later datagrams need not name them again.
+    let more = "accept_proxy_protocol = [\"127.0.0.1\"]\ndeny = [\"127.0.0.1\"]";
+    let routes = [(names[0], servers[0].addr()), (names[1], servers[1].addr())];
+    let proxy = start(&format!("{ACCESS_LOG}{}", routed(&routes, more)));
+    let front = UdpClient::connect_from((Ipv4Addr::LOCALHOST, 0).into(), proxy.udp("u"));
+    let flights = names.map(|name| flight(name, 8));
+    assert!(flights.iter().all(|flight| flight.len() > 1));
+    for (client, flight) in ["203.0.113.7:1", "203.0.113.8:1"].into_iter().zip(&flights) {
+        front.send(&[&header(client, "198.51.100.1:443"), &flight[0][..]].concat());
+    }
+    flights.iter().flat_map(|flight| &flight[1..]).for_each(|datagram| front.send(datagram));
+    servers.iter().zip(&flights).for_each(|(server, flight)| server.wait_received(flight.len()));
+    let log = proxy.access_log(2);
+    let mut seen: Vec<_> =
+        log.iter().map(|line| (line["sni"].as_str(), line["client_ip"].as_str())).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [(Some(names[0]), Some("203.0.113.7")), (Some(names[1]), Some("203.0.113.8"))]);
+}
+
+#[test]
+fn who_may_not_come_is_not_held_either() {
+    let server = UdpBackend::silent();
+    let more = "accept_proxy_protocol = [\"127.0.0.1\"]\ndeny = [\"203.0.113.7\"]";
+    let proxy = start(&routed(&[("a.example", server.addr())], more));
+    let front = UdpClient::connect_from((Ipv4Addr::LOCALHOST, 0).into(), proxy.udp("u"));
+    let flight = flight("a.example", 8);
+    let dropped = |why: &str| proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", why)]);
+    front.send(&[&header("203.0.113.7:1", "198.51.100.1:443"), &flight[0][..]].concat());
+    eventually("the first to be dropped", || dropped("denied") == 1.0);
+    // Nothing of it is held that the second could belong to.
+    front.send(&flight[1]);
+    eventually("the second to be dropped", || dropped("bad_proxy_header") == 1.0);
+    assert_eq!((server.received(), proxy.active()), (0, 0));
 }
 
 /// A 0-RTT packet: worth waiting for the Initial packet that it overtook.
