@@ -35,22 +35,34 @@ impl Arrivals {
 
     /// Whether `key` may come once more at `now`, and counts it if so. Who is refused loses nothing by it.
     pub fn admit(&mut self, key: u64, frequency: &Frequency, now: u64) -> bool {
+        self.reserve(key, frequency, now, 0).is_ok()
+    }
+
+    /// How long `key` has to wait before it may come once more, in nanoseconds, and counts it if that is at most
+    /// `patience`. Who is refused loses nothing by it.
+    ///
+    /// # Errors
+    /// It would have to wait longer. So long it has to stay away until it would be counted.
+    pub fn reserve(&mut self, key: u64, frequency: &Frequency, now: u64, patience: u64) -> Result<u64, u64> {
         let now = now.saturating_add(PAST);
         // The multiplication spreads what the caller may have used of the key's bits already.
         let sets = self.places.len() / WAYS;
         let set = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (sets - 1);
         let set = &mut self.places[set * WAYS..][..WAYS];
         if let Some([_, paid]) = set.iter_mut().find(|[known, _]| *known == key) {
-            let after = frequency.admit(*paid, now);
-            *paid = after.unwrap_or(*paid);
-            return after.is_some();
+            let after = frequency.reserve(*paid, now);
+            let wait = after.saturating_sub(now);
+            if wait > patience {
+                return Err(wait - patience);
+            }
+            *paid = after;
+            return Ok(wait);
         }
         // A newcomer has its whole burst, and that is never less than one.
-        let after = frequency.admit(0, now);
-        if let (Some(oldest), Some(after)) = (set.iter_mut().min_by_key(|[_, paid]| *paid), after) {
-            *oldest = [key, after];
+        if let Some(oldest) = set.iter_mut().min_by_key(|[_, paid]| *paid) {
+            *oldest = [key, frequency.reserve(0, now)];
         }
-        after.is_some()
+        Ok(0)
     }
 }
 
@@ -94,6 +106,21 @@ mod tests {
         let an_hour = Frequency::new(CountRate::new(NonZeroU64::new(10).unwrap(), Period::Hour), None);
         let mut table = Arrivals::new(64);
         assert_eq!((0..50).filter(|_| table.admit(key(1), &an_hour, 5 * SECOND)).count(), 10);
+    }
+
+    #[test]
+    fn who_is_patient_waits_in_line() {
+        let every_tenth =
+            Frequency::new(CountRate::new(NonZeroU64::new(10).unwrap(), Period::Second), Some(1));
+        let mut table = Arrivals::new(64);
+        let patience = 3 * SECOND / 10;
+        let waits: Vec<_> = (0..5)
+            .map(|_| table.reserve(key(1), &every_tenth, BEGIN, patience).map(|wait| wait / 1_000_000))
+            .collect();
+        assert_eq!(waits, [Ok(0), Ok(100), Ok(200), Ok(300), Err(100)]);
+        // Who was refused stands nowhere.
+        assert_eq!(table.reserve(key(1), &every_tenth, BEGIN + SECOND / 10, patience), Ok(patience));
+        assert_eq!(table.reserve(key(2), &every_tenth, BEGIN, 0), Ok(0));
     }
 
     #[test]

@@ -18,11 +18,10 @@ impl Redirect {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn new(to: &str, status: u16) -> Result<Redirect, EndpointError> {
+    pub fn new(to: Template, status: u16) -> Result<Redirect, EndpointError> {
         if !matches!(status, 301 | 302 | 303 | 307 | 308) {
             return Err(EndpointError::NoRedirect(status));
         }
-        let to = Template::parse(to)?;
         if !begins_where_we_say(&to) {
             return Err(EndpointError::OpenRedirect);
         }
@@ -64,7 +63,7 @@ mod tests {
         let ((request, facts), conn) = (get(target), conn());
         let mut response = Response::new();
         let scene = Scene { conn: &conn, request: &request, response: None, facts: &facts };
-        Redirect::new(to, 308).unwrap().answer(&scene, &mut response);
+        Redirect::new(to.parse().unwrap(), 308).unwrap().answer(&scene, &mut response);
         assert_eq!((response.status, response.fields.len()), (308, 1));
         String::from_utf8(response.fields.get(Known::Location).unwrap().to_vec()).unwrap()
     }
@@ -99,10 +98,17 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for to in ["{header:X}", "{query:next}", "", "example.com", "{host}/", "{scheme}{host}", "1a://b"] {
-            assert_eq!(Redirect::new(to, 302).unwrap_err(), EndpointError::OpenRedirect, "{to}");
+            assert_eq!(
+                Redirect::new(to.parse().unwrap(), 302).unwrap_err(),
+                EndpointError::OpenRedirect,
+                "{to}"
+            );
         }
         for status in [200, 300, 304, 305, 306, 309] {
-            assert_eq!(Redirect::new("/", status).unwrap_err(), EndpointError::NoRedirect(status));
+            assert_eq!(
+                Redirect::new("/".parse().unwrap(), status).unwrap_err(),
+                EndpointError::NoRedirect(status)
+            );
         }
     }
 }

@@ -1,35 +1,15 @@
 //! The keys of filters that are tables.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use wmproxy_net::options::OneOrMany;
 use wmproxy_wire::units::CountRate;
 
-use super::listener::is_empty;
 use super::text::text_option;
-
-/// Changes of fields, in this order: `remove`, `set`, `add`, `default`. Values may have variables, as in
-/// `"{client_ip}"`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct HeaderRules {
-    /// Fields that have this value then, and no other.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub set: BTreeMap<String, String>,
-    /// Fields to add to those of the same name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub add: BTreeMap<String, String>,
-    /// Fields to add where there is none of the name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub default: BTreeMap<String, String>,
-    /// Fields to take out; a `*` at the end of a name stands for anything.
-    #[serde(skip_serializing_if = "is_empty")]
-    pub remove: OneOrMany<String>,
-}
+pub use crate::filter::headers::HeaderRules;
+use crate::vars::Template;
 
 /// A name and a password have to come with each request (RFC 7617). Others get a 401.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -48,8 +28,9 @@ pub struct BasicAuthOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitRequestsOptions {
-    /// What is counted by: a template. Of IPv6 clients `{client_ip}` is the /64 here.
-    pub key: String,
+    /// What is counted by, with variables. Of IPv6 clients `{client_ip}` is the /64 here. By default `{client_ip}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Template>,
     /// How often, as in `"10/s"` or `"600/m"`. Required.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
@@ -66,8 +47,9 @@ pub struct LimitRequestsOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConnectionsOptions {
-    /// What is counted by: a template. Of IPv6 clients `{client_ip}` is the /64 here.
-    pub key: String,
+    /// What is counted by, with variables. Of IPv6 clients `{client_ip}` is the /64 here. By default `{client_ip}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Template>,
     /// How many, at least 1. Required.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
@@ -97,40 +79,24 @@ pub enum PageStatus {
     Class(u16),
 }
 
-impl HeaderRules {
-    /// Whether it changes nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == HeaderRules::default()
-    }
-}
-
 impl Default for BasicAuthOptions {
     fn default() -> Self {
         BasicAuthOptions { users_file: String::new(), realm: "restricted".to_owned(), forward: false }
     }
 }
 
-/// What most limits are for.
-const BY_CLIENT: &str = "{client_ip}";
-
 /// RFC 6585 section 4.
 const TOO_MANY: u16 = 429;
 
 impl Default for LimitRequestsOptions {
     fn default() -> Self {
-        LimitRequestsOptions {
-            key: BY_CLIENT.to_owned(),
-            rate: None,
-            burst: 0,
-            delay: false,
-            status: TOO_MANY,
-        }
+        LimitRequestsOptions { key: None, rate: None, burst: 0, delay: false, status: TOO_MANY }
     }
 }
 
 impl Default for LimitConnectionsOptions {
     fn default() -> Self {
-        LimitConnectionsOptions { key: BY_CLIENT.to_owned(), max: None, status: TOO_MANY }
+        LimitConnectionsOptions { key: None, max: None, status: TOO_MANY }
     }
 }
 

@@ -27,6 +27,15 @@ pub(crate) enum Piece {
     Var(Var),
 }
 
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Var(var) => write!(f, "{{{var}}}"),
+        }
+    }
+}
+
 /// What is wrong with a template's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -110,6 +119,12 @@ impl Template {
             pieces.push(Piece::Text(plain.into()));
         }
         Ok(Template { text: text.into(), pieces: pieces.into() })
+    }
+
+    /// One of parts that need no text.
+    pub(crate) fn of(pieces: Box<[Piece]>) -> Template {
+        let text = pieces.iter().map(ToString::to_string).collect::<String>();
+        Template { text: text.into(), pieces }
     }
 
     /// As it was written.
