@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod facts;
 pub mod filter;
 pub mod options;
+pub mod router;
 pub mod vars;
 
 #[cfg(test)]

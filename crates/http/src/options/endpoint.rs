@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use wmproxy_net::options::OneOrMany;
 use wmproxy_wire::units::HumanDuration;
 
+use crate::vars::Template;
+
 /// Where a request is passed on to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReverseProxyOptions {
@@ -49,8 +51,10 @@ pub struct ReverseProxyTable {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Redirect")]
 pub struct RedirectOptions {
-    /// Where to: a template, as `"https://{host}{uri}"` or `"/new{path}"`. Required.
-    pub to: String,
+    /// Where to, with variables, as `"https://{host}{uri}"` or `"/new{path}"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub to: Option<Template>,
     /// The status: 301, 302, 303, 307 or 308. With 307 and 308 clients keep method and body; 301 and 308 are for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = 308))]
@@ -66,10 +70,10 @@ pub struct RespondOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = 200))]
     pub status: Option<u16>,
-    /// The body: a template, as `"hello {client_ip}\n"`.
+    /// The body, with variables, as `"hello {client_ip}\n"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = ""))]
-    pub body: Option<String>,
+    pub body: Option<Template>,
     /// The type of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "text/plain; charset=utf-8"))]

@@ -19,6 +19,7 @@ use super::filter::{Encoding, HeaderRules, LimitConnectionsOptions, LimitRequest
 use super::listener::{HttpLimits, HttpOptions, HttpProtocol, HttpTimeouts};
 use super::route::RouteOptions;
 use super::value::{HostPattern, MethodName, PathPattern, TryStep, ValuePattern};
+use crate::vars::Template;
 
 /// What the data plane needs to know of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,7 @@ pub struct RewriteSpec {
     pub rewrite: Option<(Box<str>, Box<str>)>,
 }
 
-/// What happens to requests and responses on the way. Templates in it are known to compile.
+/// What happens to requests and responses on the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilterSpec {
     /// Changes of the request's fields.
@@ -155,8 +156,8 @@ pub enum EndpointSpec {
     Reverse(ReverseSpec),
     /// A redirect.
     Redirect {
-        /// Where to: a template that compiles.
-        to: Box<str>,
+        /// Where to.
+        to: Template,
         /// 301, 302, 303, 307 or 308.
         status: u16,
     },
@@ -164,8 +165,8 @@ pub enum EndpointSpec {
     Respond {
         /// From 200 to 599.
         status: u16,
-        /// A template that compiles.
-        body: Box<str>,
+        /// The body.
+        body: Template,
         /// The type of the body, a valid value.
         content_type: Box<str>,
     },
