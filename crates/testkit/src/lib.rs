@@ -14,6 +14,7 @@ pub mod arrows;
 pub mod backend;
 pub mod dir;
 pub mod exec;
+pub mod h2;
 pub mod http;
 pub mod metrics;
 pub mod nat;
