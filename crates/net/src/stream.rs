@@ -1,6 +1,7 @@
 //! A connected byte stream: a TCP connection or a unix socket, with TLS or without.
 
 mod gone;
+mod parts;
 
 use std::io;
 use std::net::IpAddr;
@@ -24,6 +25,8 @@ use crate::pressure;
 use crate::sockopt::PeerSocket;
 use crate::sys;
 use crate::tls::Session;
+
+pub use parts::Parts;
 
 /// A connected stream that belongs to the worker it was made on.
 #[derive(Debug)]
@@ -257,6 +260,19 @@ impl Stream {
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
+        }
+    }
+
+    /// Whether the connection has certainly failed: it was reset, as far as the event queue has told. Who has only said that
+    /// no more follows may still wait for an answer. If nothing has come, the task is woken by whatever comes first.
+    pub fn is_reset(&self, cx: &mut Context<'_>) -> bool {
+        match self.fd.poll_read_ready(cx) {
+            Poll::Ready(Ok(guard)) => {
+                let ready = guard.ready();
+                ready.is_error() || (ready.is_read_closed() && ready.is_write_closed())
+            }
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
         }
     }
 
