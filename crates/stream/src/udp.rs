@@ -169,7 +169,7 @@ impl UdpListener {
 impl UdpService {
     /// Whether QUIC connections are to be known again from another address.
     fn follows_quic(&self) -> bool {
-        let by_cid = |group: &Arc<Group>| group.spec().balance.hash_key() == Some(HashKey::QuicCid);
+        let by_cid = |group: &Arc<Group>| group.spec().balance.hash_key() == Some(&HashKey::QuicCid);
         self.spec.quic || !self.routes.is_plain() || self.routes.destinations().any(by_cid)
     }
 }

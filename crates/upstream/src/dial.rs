@@ -1,6 +1,7 @@
 //! Connecting to a peer of a group, and to another one when that fails.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use wmproxy_net::preface::Introduction;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_net::stream::{self, Stream};
+use wmproxy_net::tls::TlsInfo;
 use wmproxy_runtime::clock;
 
 use crate::group::{Group, Lease, LeaseKey, NoPeer};
@@ -82,6 +84,15 @@ impl DialError {
         }
     }
 
+    /// Whether another peer may be tried: this one, or the way to it, was the trouble.
+    pub fn leaves_others(&self) -> bool {
+        match self {
+            DialError::NoPeer { .. } => false,
+            DialError::Resources { source, .. } => Blame::of(source) != Blame::Resources,
+            DialError::Failed { .. } | DialError::NoWay { .. } => true,
+        }
+    }
+
     /// The last peer tried.
     pub fn peer(&self) -> Option<&Arc<Peer>> {
         match self {
@@ -90,6 +101,87 @@ impl DialError {
             | DialError::NoWay { peer, .. }
             | DialError::Resources { peer, .. } => Some(peer),
         }
+    }
+}
+
+/// How one connection is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// What is set on its socket.
+    pub options: &'a PeerSocket,
+    /// Who it is made for; peers see this address where the options say so.
+    pub client: Option<IpAddr>,
+    /// What the peer gets before anything else, a TLS handshake included.
+    pub introduction: Option<&'a Introduction>,
+    /// How long it may take, a TLS handshake included.
+    pub limit: Duration,
+}
+
+/// A connection that one attempt made.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connected stream.
+    pub stream: Stream,
+    /// How long the attempt took.
+    pub connect_time: Duration,
+    /// What the TLS handshake agreed on, if there was one.
+    pub tls: Option<TlsInfo>,
+}
+
+impl Connected {
+    /// The protocol that was agreed on for the application layer (RFC 7301), if one was.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.alpn.as_deref()
+    }
+}
+
+impl Group {
+    /// How connections for requests are made, whoever asks: as the group's own options say. Only such may be kept by
+    /// [`put_idle`](Group::put_idle).
+    pub fn attempt(&self) -> Attempt<'_> {
+        let spec = self.spec();
+        Attempt { options: &spec.socket, client: None, introduction: None, limit: spec.connect_timeout }
+    }
+
+    /// Connects to the leased peer, once. A failure is told to the lease. A success is not, for that the peer takes
+    /// connections is no answer yet: [`Lease::answered`] or [`Lease::failed`] is for the caller to say.
+    ///
+    /// # Errors
+    /// Any but [`DialError::NoPeer`]. Whether another peer is worth a try, [`DialError::leaves_others`] tells.
+    pub async fn connect(&self, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
+        let connected = self.try_connect(lease, attempt).await?;
+        lease.connected(connected.connect_time);
+        self.count_opened();
+        Ok(connected)
+    }
+
+    async fn try_connect(&self, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
+        let begun = Instant::now();
+        let connecting = async {
+            let stream = stream::connect(lease.address(), attempt.options, attempt.client).await?;
+            if let Some(introduction) = attempt.introduction {
+                introduction.send(&stream).await?;
+            }
+            let tls = self.secure(&stream, lease.address()).await?;
+            Ok((stream, tls))
+        };
+        let connected = match tokio::time::timeout(attempt.limit, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within connect_timeout")),
+        };
+        let source = match connected {
+            Ok((stream, tls)) => return Ok(Connected { stream, connect_time: begun.elapsed(), tls }),
+            Err(error) => error,
+        };
+        let peer = Arc::clone(lease.peer());
+        Err(match Blame::of(&source) {
+            Blame::Resources | Blame::LocalPort => DialError::Resources { peer, source },
+            Blame::NoWay => DialError::NoWay { peer, source },
+            Blame::Peer(kind) => {
+                lease.failed(kind, clock::now().0);
+                DialError::Failed { peer, kind, source }
+            }
+        })
     }
 }
 
@@ -123,6 +215,7 @@ pub async fn dial_for(
     caller: Caller<'_>,
 ) -> Result<Dialed, DialError> {
     let client = key.client.map(|client| client.ip());
+    let attempt = Attempt { options, client, introduction: caller.introduction, ..group.attempt() };
     let mut tried: Vec<Arc<Peer>> = vec![];
     let mut attempts_left = group.spec().retries.saturating_add(1);
     let mut last = None;
@@ -137,38 +230,15 @@ pub async fn dial_for(
                 );
             }
         };
-        let begun = Instant::now();
-        let connecting = async {
-            let stream = stream::connect(lease.address(), options, client).await?;
-            if let Some(introduction) = caller.introduction {
-                introduction.send(&stream).await?;
-            }
-            group.secure(&stream, lease.address()).await?;
-            Ok(stream)
-        };
-        let connected = match tokio::time::timeout(group.spec().connect_timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within connect_timeout")),
-        };
-        let source = match connected {
-            Ok(stream) => {
-                let connect_time = begun.elapsed();
+        match group.try_connect(&mut lease, attempt).await {
+            Ok(Connected { stream, connect_time, .. }) => {
                 lease.succeeded(Some(connect_time), clock::now().0);
                 return Ok(Dialed { stream, lease, connect_time });
             }
-            Err(error) => error,
-        };
-        let peer = Arc::clone(lease.peer());
-        match Blame::of(&source) {
-            Blame::Resources => return Err(DialError::Resources { peer, source }),
-            Blame::NoWay => last = Some(DialError::NoWay { peer: Arc::clone(&peer), source }),
-            Blame::LocalPort => last = Some(DialError::Resources { peer: Arc::clone(&peer), source }),
-            Blame::Peer(kind) => {
-                lease.failed(kind, clock::now().0);
-                last = Some(DialError::Failed { peer: Arc::clone(&peer), kind, source });
-            }
+            Err(error) if error.leaves_others() => last = Some(error),
+            Err(error) => return Err(error),
         }
-        tried.push(peer);
+        tried.push(Arc::clone(lease.peer()));
     }
     // There was at least one attempt, so that the last one is known.
     Err(last.unwrap_or_else(|| DialError::NoPeer { group: Arc::clone(group.name()), reason: NoPeer::Tried }))

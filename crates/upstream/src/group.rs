@@ -13,10 +13,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use wmproxy_net::addr::{Address, TargetSpec};
 use wmproxy_net::stream::Stream;
-use wmproxy_net::tls::Connector;
+use wmproxy_net::tls::{Connector, TlsInfo};
 use wmproxy_runtime::clock;
 
 use crate::health::Slots;
+use crate::idle::{Pool, Way};
 use crate::names::Name;
 use crate::options::GroupSpec;
 use crate::peer::{EjectPolicy, FailKind, Peer};
@@ -41,6 +42,10 @@ pub struct Group {
     changed: Arc<Notify>,
     /// Connections that wait for a peer that has room.
     line: Line,
+    /// What workers share of its idle connections.
+    pool: Arc<Pool>,
+    /// How its connections are made.
+    way: Arc<Way>,
     registry: Arc<Shared>,
 }
 
@@ -54,6 +59,8 @@ pub struct LeaseKey {
     /// The hash of the first destination connection id of a QUIC client; see
     /// [`with_quic_cid`](LeaseKey::with_quic_cid).
     pub quic_cid: Option<u64>,
+    /// The hash of what the request has of the group's `hash_key`; see [`with_request`](LeaseKey::with_request).
+    pub request: Option<u64>,
 }
 
 impl LeaseKey {
@@ -73,6 +80,13 @@ impl LeaseKey {
     /// With the destination connection id of a QUIC client's first Initial.
     pub fn with_quic_cid(mut self, id: &[u8]) -> LeaseKey {
         self.quic_cid = Some(random::hash(id.iter().copied()));
+        self
+    }
+
+    /// With what the request has of the group's [`hash_key`](crate::balance::Balance::hash_key): the value of the header
+    /// or cookie, the path. To be left out for a request that has none of it, which then goes by the client's address.
+    pub fn with_request(mut self, value: &[u8]) -> LeaseKey {
+        self.request = Some(random::hash(value.iter().copied()));
         self
     }
 }
@@ -131,6 +145,7 @@ impl Group {
         let policy = Arc::new(spec.eject_policy());
         let slow_start_ms = u64::try_from(spec.slow_start.as_millis()).unwrap_or(u64::MAX);
         let line = Line::new(registry.lobby(&spec.name));
+        let (pool, way) = (registry.pool(&spec.name), registry.way(spec.way()));
         Group {
             spec,
             policy,
@@ -142,6 +157,8 @@ impl Group {
             rebuilding: Mutex::new(()),
             changed: Arc::default(),
             line,
+            pool,
+            way,
             registry,
         }
     }
@@ -157,17 +174,16 @@ impl Group {
     }
 
     /// Makes a connection to one of its peers one by TLS, if that is how they are talked to: never does data go in the
-    /// clear where TLS was asked for.
+    /// clear where TLS was asked for. Gives what the handshake agreed on, if there was one.
     ///
     /// # Errors
     /// As the handshake failed; the stream is of no more use.
-    pub async fn secure(&self, stream: &Stream, address: &Address) -> io::Result<()> {
+    pub async fn secure(&self, stream: &Stream, address: &Address) -> io::Result<Option<TlsInfo>> {
         if self.spec.tls.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let connector = self.connector.as_ref().ok_or_else(|| io::Error::other("no TLS is at hand"))?;
-        connector.secure(stream, &address.to_string(), &self.host_of(address)).await?;
-        Ok(())
+        connector.secure(stream, &address.to_string(), &self.host_of(address)).await.map(Some)
     }
 
     /// What the server at an address is called in the config: a name, or else its IP address.
@@ -214,6 +230,14 @@ impl Group {
         self.slow_start_ms
     }
 
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
+    }
+
     pub(crate) fn names(&self) -> &[Arc<Name>] {
         &self.names
     }
@@ -243,7 +267,9 @@ impl Group {
         let old = self.set.load();
         if old.places != places {
             let peer = |address: &Address| self.registry.peer(&self.spec.name, address);
-            self.set.store(Arc::new(PeerSet::new(&self.spec, places, Some(&old), clock::now().0, peer)));
+            let new = PeerSet::new(&self.spec, places, Some(&old), clock::now().0, peer);
+            old.slots().filter(|slot| !new.has(&slot.peer)).for_each(|slot| slot.peer.gauge().close_idle());
+            self.set.store(Arc::new(new));
             self.changed.notify_one();
         }
     }
@@ -288,7 +314,12 @@ impl Lease {
         self.peer.succeeded(self.leased_at, connect_time, now_ms);
     }
 
-    /// Notes that a flow got its first answer, `time` after its first datagram was sent. Ends an ejection.
+    /// Notes that a connection was made in `time`, which is no verdict yet.
+    pub(crate) fn connected(&mut self, time: Duration) {
+        self.peer.connected(time);
+    }
+
+    /// Notes that a flow or a request got its first answer, `time` after its first byte was sent. Ends an ejection.
     pub fn answered(&mut self, time: Duration, now_ms: u64) {
         self.peer.answered(time, now_ms);
         self.peer.succeeded(self.leased_at, None, now_ms);

@@ -1,5 +1,7 @@
 //! The options of an upstream group, and what they come to once they are checked.
 
+mod keepalive;
+mod queue;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,8 @@ use wmproxy_wire::units::HumanDuration;
 use crate::balance::{Balance, HashKey};
 use crate::health::{Beginning, HealthOptions, HealthSpec, ProbeSpec};
 use crate::peer::EjectPolicy;
+pub use keepalive::{KeepaliveOptions, KeepaliveSpec};
+pub use queue::{QueueOptions, QueueSpec};
 pub use server::ServerOptions;
 
 /// The most servers of one group, port ranges counted out. Most balancers look at each of them, which for a thousand
@@ -32,10 +36,6 @@ const CONNECT_TIMEOUT: HumanDuration = HumanDuration::from_secs(5);
 const RETRIES: u32 = 1;
 const MAX_FAILS_DEFAULT: u32 = 1;
 const FAIL_TIMEOUT: HumanDuration = HumanDuration::from_secs(10);
-/// A thousand who wait hold some two megabytes here and in the kernel, and are far more than a server will see to in time.
-const QUEUE_MAX: u32 = 1000;
-/// As long as connecting may take: who waits longer has mostly given up.
-const QUEUE_TIMEOUT: HumanDuration = HumanDuration::from_secs(5);
 const SLOW_START: HumanDuration = HumanDuration::from_secs(0);
 
 /// A group of servers that connections are spread over.
@@ -53,8 +53,9 @@ pub struct GroupOptions {
     /// Default `round_robin`.
     pub balance: Method,
     /// What `hash` and `maglev` go by: `client_ip`, `client_addr` (address and port), `sni` (the server name that the
-    /// client asks for in TLS or QUIC) or `quic_cid` (the connection id that a QUIC client begins with). Clients that did
-    /// not send it go by `client_ip`. Only with these two balancers, and then by default `client_ip`.
+    /// client asks for in TLS or QUIC), `quic_cid` (the connection id that a QUIC client begins with) or, of a request of
+    /// HTTP, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`. Who did not send it goes by `client_ip`. Only with
+    /// these two balancers, and then by default `client_ip`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<HashKey>,
     /// Tells the servers who the client is, by a PROXY header before the data: `v1`, a line of text, or `v2`, which
@@ -78,6 +79,9 @@ pub struct GroupOptions {
     /// `max_connections`. Without it they are refused at once. UDP flows never wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueOptions>,
+    /// Which connections to the servers are kept for the next request of HTTP. None are where a connection speaks for
+    /// one client: with `send_proxy_protocol` or `source = "client"`.
+    pub keepalive: KeepaliveOptions,
     /// How long it takes until a server that was ejected or down, or was added by a reload or by DNS, has its full share
     /// of new connections again. It begins with a tenth. Default `"0s"`, at once.
     pub slow_start: HumanDuration,
@@ -119,6 +123,7 @@ impl Default for GroupOptions {
             max_fails: MAX_FAILS_DEFAULT,
             fail_timeout: FAIL_TIMEOUT,
             queue: None,
+            keepalive: KeepaliveOptions::default(),
             slow_start: SLOW_START,
             health: None,
             source: None,
@@ -129,33 +134,6 @@ impl Default for GroupOptions {
             mptcp: false,
         }
     }
-}
-
-/// Where connections wait for a server that has room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Queue")]
-pub struct QueueOptions {
-    /// How many connections may wait at once; more are refused. Default `1000`.
-    #[schemars(range(min = 1))]
-    pub max: u32,
-    /// How long a connection waits at the most. Default `"5s"`.
-    pub timeout: HumanDuration,
-}
-
-impl Default for QueueOptions {
-    fn default() -> Self {
-        QueueOptions { max: QUEUE_MAX, timeout: QUEUE_TIMEOUT }
-    }
-}
-
-/// A queue, checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueSpec {
-    /// How many may wait at once.
-    pub max: usize,
-    /// For how long at the most.
-    pub timeout: Duration,
 }
 
 /// The names of the balancers.
@@ -200,6 +178,8 @@ pub struct GroupSpec {
     pub fail_timeout: Duration,
     /// Where connections wait for a peer that has room, if they do.
     pub queue: Option<QueueSpec>,
+    /// Which idle connections are kept.
+    pub keepalive: KeepaliveSpec,
     /// How long a peer that comes back takes to get its full share; zero for at once.
     pub slow_start: Duration,
     /// How the health of its peers is checked, if it is.
@@ -245,6 +225,7 @@ impl GroupSpec {
             max_fails: MAX_FAILS_DEFAULT,
             fail_timeout: FAIL_TIMEOUT.get(),
             queue: None,
+            keepalive: KeepaliveSpec::default(),
             slow_start: SLOW_START.get(),
             health: None,
             socket: PeerSocket::default(),
@@ -290,7 +271,7 @@ impl GroupOptions {
     pub fn spec(&self, name: &str) -> Result<GroupSpec, Vec<(String, String)>> {
         let mut problems = Problems::default();
         let servers = self.check_servers(&mut problems);
-        let balance = match (self.balance, self.hash_key) {
+        let balance = match (self.balance, self.hash_key.clone()) {
             (Method::Hash, key) => Balance::Hash(key.unwrap_or(HashKey::ClientIp)),
             (Method::Maglev, key) => Balance::Maglev(key.unwrap_or(HashKey::ClientIp)),
             (_, Some(_)) => {
@@ -326,7 +307,8 @@ impl GroupOptions {
             retries: self.retries,
             max_fails: self.max_fails,
             fail_timeout: self.fail_timeout.get(),
-            queue: self.check_queue(&mut problems),
+            queue: self.queue.map(|queue| queue.check(&self.servers, &mut problems)),
+            keepalive: self.keepalive.check(&mut problems),
             slow_start: self.slow_start.get(),
             health,
             socket: self.socket(),
@@ -360,21 +342,6 @@ impl GroupOptions {
                 None
             }
         }
-    }
-
-    fn check_queue(&self, problems: &mut Problems) -> Option<QueueSpec> {
-        let queue = self.queue?;
-        if queue.max == 0 {
-            problems.add("queue.max", "must be at least 1; to refuse at once, leave queue out");
-        }
-        if queue.timeout.is_zero() {
-            problems.add("queue.timeout", "must be more than 0; to refuse at once, leave queue out");
-        }
-        if self.servers.iter().all(|server| server.max_connections == 0) {
-            problems
-                .add("queue", "nobody waits unless a server has max_connections; add that or remove this");
-        }
-        Some(QueueSpec { max: queue.max as usize, timeout: queue.timeout.get() })
     }
 
     fn check_servers(&self, problems: &mut Problems) -> Vec<ServerSpec> {

@@ -19,6 +19,7 @@ use wmproxy_net::addr::Address;
 use wmproxy_net::sockopt::NoWay;
 
 use crate::health::Checks;
+use crate::idle::Gauge;
 use crate::latency::Latency;
 use crate::queue::Lobby;
 
@@ -131,6 +132,8 @@ pub struct Peer {
     /// Where those wait who want room here, or at another peer of the group.
     lobby: Arc<Lobby>,
     leases: AtomicU64,
+    /// How many connections to it are kept for later.
+    gauge: Arc<Gauge>,
     connect_errors: [AtomicU64; FailKind::ALL.len()],
     /// Moving average in microseconds; 0 until the first.
     connect_time_us: AtomicU64,
@@ -180,6 +183,7 @@ impl Peer {
             in_flight: AtomicU32::new(0),
             lobby,
             leases: AtomicU64::new(0),
+            gauge: Arc::new(Gauge::new()),
             connect_errors: Default::default(),
             connect_time_us: AtomicU64::new(0),
             latency: Latency::default(),
@@ -205,6 +209,15 @@ impl Peer {
     /// Connections and flows that hold a lease on it now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// How many connections to it are idle, on all workers.
+    pub fn idle(&self) -> usize {
+        self.gauge.idle()
+    }
+
+    pub(crate) fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
     }
 
     /// What its health checks have found out.
@@ -340,7 +353,12 @@ impl Peer {
         info!(group = %self.group, peer = %self.address, last_ejection = ?away, "peer is back");
     }
 
-    /// Notes that a flow got its first answer after `time`.
+    /// Notes that connecting took `time`.
+    pub(crate) fn connected(&self, time: Duration) {
+        self.average_in(time);
+    }
+
+    /// Notes that a flow or a request got its first answer after `time`.
     pub(crate) fn answered(&self, time: Duration, now: u64) {
         self.latency.observe(time, now);
     }
@@ -376,6 +394,7 @@ impl Peer {
         self.trial_until.store(0, Relaxed);
         self.ejections.fetch_add(1, Relaxed);
         drop(health);
+        self.gauge.close_idle();
         let duration = Duration::from_millis(duration);
         warn!(group = %self.group, peer = %self.address, reason = kind.as_str(), "for" = ?duration, "peer ejected");
     }

@@ -5,6 +5,9 @@
 //! is first in a line looks for a peer, and who gets one, gives up or goes away calls the next. So nobody is overtaken,
 //! and one place that is freed wakes one waiter and not all.
 //!
+//! Somebody may find that the only peer with room is one that failed him before. He then lets those behind him look, up
+//! to the first who gets it or who would take any, and keeps his place: as soon as there is room again, he looks first.
+//!
 //! No call is lost: who joins counts itself before it looks at the peers, and who leaves a peer counts itself out
 //! before it looks for waiters, each with a fence in between. One of the two always sees the other.
 
@@ -32,6 +35,17 @@ struct Lines {
     next_ticket: u64,
     /// By line and ticket, so that the first entry of a line is the first in it.
     waiters: BTreeMap<(u64, u64), Waker>,
+    /// By line the ticket of the last of those at its head for whom the room that there is is none.
+    passed: BTreeMap<u64, u64>,
+}
+
+impl Lines {
+    /// Whose turn it is in a line: the first who has not passed. Those before him may look once more when they are woken.
+    fn turn(&self, line: u64) -> Option<(u64, &Waker)> {
+        let from = self.passed.get(&line).map_or(0, |ticket| ticket + 1);
+        let ((_, ticket), waker) = self.waiters.range((line, from)..=(line, u64::MAX)).next()?;
+        Some((*ticket, waker))
+    }
 }
 
 impl Lobby {
@@ -47,7 +61,9 @@ impl Lobby {
     #[cold]
     fn call_first_of_each(&self) {
         let mut first: Vec<Waker> = vec![];
-        let lines = self.lines();
+        let mut lines = self.lines();
+        // This may be room for those who passed, too.
+        lines.passed.clear();
         let mut from = 0;
         while let Some((&(line, _), waker)) = lines.waiters.range((from, 0)..).next() {
             first.push(waker.clone());
@@ -111,16 +127,33 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Ready when this is the first in line. Whatever happens later wakes the task: room that is made, and the others
-    /// before it that go.
-    pub(crate) fn poll_first(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when this is the first in line, or those before it have [passed](Place::pass). Whatever happens later wakes
+    /// the task: room that is made, and the others before it that go or pass.
+    pub(crate) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut lines = self.line.lobby.lines();
         let key = (self.line.id, self.ticket);
         if let Some(waker) = lines.waiters.get_mut(&key) {
             waker.clone_from(cx.waker());
         }
-        let first = lines.waiters.range((self.line.id, 0)..).next();
-        if first.is_some_and(|(first, _)| *first == key) { Poll::Ready(()) } else { Poll::Pending }
+        let is_late = lines.turn(self.line.id).is_some_and(|(ticket, _)| ticket < self.ticket);
+        if is_late { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Lets the next one look whose turn it is: the room that there is, if any, is of no use here. To be said only by who
+    /// has looked in its turn and can't use every peer.
+    pub(crate) fn pass(&self) {
+        let id = self.line.id;
+        let mut lines = self.line.lobby.lines();
+        if lines.turn(id).is_none_or(|(ticket, _)| ticket != self.ticket) {
+            // Said already, or there is new room meanwhile and others were called.
+            return;
+        }
+        lines.passed.insert(id, self.ticket);
+        let next = lines.turn(id).map(|(_, waker)| waker.clone());
+        drop(lines);
+        if let Some(next) = next {
+            next.wake();
+        }
     }
 }
 
@@ -128,14 +161,15 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let id = self.line.id;
         let mut lines = self.line.lobby.lines();
-        let was_first =
-            lines.waiters.range((id, 0)..).next().is_some_and(|(first, _)| *first == (id, self.ticket));
+        let had_turn = lines.turn(id).is_some_and(|(ticket, _)| ticket == self.ticket);
         lines.waiters.remove(&(id, self.ticket));
         self.line.length.fetch_sub(1, Relaxed);
         self.line.lobby.waiting.fetch_sub(1, Relaxed);
         // There may be more room than for one, or a call that this one was too late to answer.
-        let next = if was_first { lines.waiters.range((id, 0)..(id + 1, 0)).next() } else { None };
-        let next = next.map(|(_, waker)| waker.clone());
+        let next = if had_turn { lines.turn(id).map(|(_, waker)| waker.clone()) } else { None };
+        if lines.waiters.range((id, 0)..=(id, u64::MAX)).next().is_none() {
+            lines.passed.remove(&id);
+        }
         drop(lines);
         if let Some(next) = next {
             next.wake();

@@ -9,6 +9,7 @@ use wmproxy_net::tls::Connector;
 
 use crate::group::Group;
 use crate::health::Slots;
+use crate::idle::{Pool, Way};
 use crate::names::Name;
 use crate::options::GroupSpec;
 use crate::peer::Peer;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     peers: Kept<(Arc<str>, Address), Peer>,
     names: Kept<String, Name>,
     lobbies: Kept<Arc<str>, Lobby>,
+    pools: Kept<Arc<str>, Pool>,
+    ways: Kept<String, Way>,
     pub(crate) check_slots: Slots,
 }
 
@@ -68,6 +71,16 @@ impl Shared {
     /// Where those wait who want a peer of a group.
     pub(crate) fn lobby(&self, group: &Arc<str>) -> Arc<Lobby> {
         self.lobbies.get(Arc::clone(group), Lobby::default)
+    }
+
+    /// What workers share of the idle connections of a group.
+    pub(crate) fn pool(&self, group: &Arc<str>) -> Arc<Pool> {
+        self.pools.get(Arc::clone(group), Pool::default)
+    }
+
+    /// The way in which connections are made that is described so.
+    pub(crate) fn way(&self, description: String) -> Arc<Way> {
+        self.ways.get(description, Way::new)
     }
 }
 

@@ -101,6 +101,16 @@ impl PeerSet {
         PeerSet { places, primary, backup, down, all_down }
     }
 
+    /// The peers that may be used.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.primary.slots.iter().chain(&self.backup.slots)
+    }
+
+    /// Whether a peer may be used.
+    pub(crate) fn has(&self, peer: &Arc<Peer>) -> bool {
+        self.slots().any(|slot| Arc::ptr_eq(&slot.peer, peer))
+    }
+
     /// Leases a peer: a primary, else a backup, else, when all that are left are ejected, any that has room.
     /// An ejection is a guess, and with nobody else to turn to it is better to find out than to refuse. What health
     /// checks say is none, so that a peer they hold for down is never leased.
@@ -116,8 +126,8 @@ impl PeerSet {
 
     /// Leases this very peer, if it could be leased.
     pub(crate) fn lease_peer(&self, peer: &Arc<Peer>, request: &Request<'_>) -> Option<Lease> {
-        let slots = self.primary.slots.iter().chain(&self.backup.slots);
-        let slot = slots.filter(|slot| Arc::ptr_eq(&slot.peer, peer)).find(|slot| !slot.is_unhealthy())?;
+        let slot =
+            self.slots().filter(|slot| Arc::ptr_eq(&slot.peer, peer)).find(|slot| !slot.is_unhealthy())?;
         slot.claim(request, false)
     }
 
@@ -137,8 +147,7 @@ impl PeerSet {
                 }
             }
         }
-        let slots = self.primary.slots.iter().chain(&self.backup.slots);
-        let mut untried = slots.filter(|slot| !slot.is_tried(request)).peekable();
+        let mut untried = self.slots().filter(|slot| !slot.is_tried(request)).peekable();
         Err(if self.all_down {
             NoPeer::Down
         } else if self.primary.slots.is_empty() && self.backup.slots.is_empty() {
@@ -165,7 +174,7 @@ fn greet<'a>(slots: impl Iterator<Item = &'a Slot> + Clone, now: u64) {
 impl Tier {
     fn new(spec: &GroupSpec, slots: Vec<Slot>, old: Option<&Tier>) -> Tier {
         let members: Vec<_> = slots.iter().map(|s| (s.peer.address().to_string(), s.weight)).collect();
-        let balancer = Balancer::new(spec.balance, &members);
+        let balancer = Balancer::new(&spec.balance, &members);
         if let Some(old) = old {
             let same = |i: usize| old.slots.iter().position(|s| Arc::ptr_eq(&s.peer, &slots[i].peer));
             balancer.inherit(&old.balancer, same);

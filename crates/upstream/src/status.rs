@@ -21,8 +21,23 @@ pub struct GroupStatus {
     pub peers: Vec<PeerStatus>,
     /// How many connections wait for a peer that has room.
     pub queued: usize,
+    /// What becomes of connections that are used for request after request; none where no request ever went.
+    pub connections: Option<ConnectionsStatus>,
     /// The names that have never been resolved.
     pub unresolved: Vec<String>,
+}
+
+/// The connections of a group that are used for request after request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ConnectionsStatus {
+    /// How many are idle now.
+    pub idle: usize,
+    /// How many requests got one that was idle.
+    pub reused: u64,
+    /// How many were made.
+    pub opened: u64,
+    /// How many idle ones the peer had closed, or said something on, before they were wanted.
+    pub stale: u64,
 }
 
 /// A peer at one moment.
@@ -162,6 +177,17 @@ impl Group {
         slots.into_iter().map(|slot| Arc::clone(&slot.peer)).collect()
     }
 
+    fn connections(&self) -> Option<ConnectionsStatus> {
+        let pool = self.pool();
+        let opened = pool.sum(|counts| &counts.opened);
+        (opened > 0).then(|| ConnectionsStatus {
+            idle: self.peers().iter().map(|peer| peer.idle()).sum(),
+            reused: pool.sum(|counts| &counts.reused),
+            opened,
+            stale: pool.sum(|counts| &counts.stale),
+        })
+    }
+
     /// What it looks like at `now_ms` of the monotonic clock.
     pub fn snapshot(&self, now_ms: u64) -> GroupStatus {
         let set = self.set();
@@ -181,6 +207,7 @@ impl Group {
             balance: self.spec().balance.as_str(),
             peers: peers.into_iter().map(|(_, status)| status).collect(),
             queued: self.queued(),
+            connections: self.connections(),
             unresolved: unresolved.map(|name| name.host().to_owned()).collect(),
         }
     }

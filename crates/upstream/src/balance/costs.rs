@@ -33,7 +33,7 @@ fn each(times: u32, mut work: impl FnMut(u32)) -> Duration {
 fn costs_of_a_lease() {
     for count in [2, 10, 100, 1000] {
         for balance in ALL {
-            let group = group(balance, count);
+            let group = group(balance.clone(), count);
             let times = 2_000_000 / count as u32;
             let lease = |n: u32| {
                 let key = LeaseKey::of_client(Some((std::net::Ipv4Addr::from(n), 1).into()));
@@ -51,7 +51,7 @@ fn costs_of_a_lease() {
 #[ignore = "a measurement"]
 fn costs_of_a_lease_when_all_are_ejected() {
     for balance in ALL {
-        let group = group(balance, 1000);
+        let group = group(balance.clone(), 1000);
         for peer in group.peers() {
             peer.failed(1, crate::FailKind::Refused, 1, &group.spec().eject_policy());
         }
@@ -69,7 +69,7 @@ fn costs_of_building() {
     for count in [2, 10, 100, 655, 656, 4096] {
         let members: Vec<_> = (0..count).map(|n| (format!("10.1.{}.{}:80", n >> 8, n & 255), 1)).collect();
         for balance in [Balance::Hash(HashKey::ClientIp), Balance::Maglev(HashKey::ClientIp)] {
-            let took = each(5, |_| drop(black_box(Balancer::new(balance, &members))));
+            let took = each(5, |_| drop(black_box(Balancer::new(&balance, &members))));
             println!("{:8} {count:5} servers: {took:?}", balance.as_str());
         }
     }

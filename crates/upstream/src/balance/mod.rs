@@ -7,15 +7,16 @@
 #[cfg(test)]
 mod costs;
 mod hash;
+mod key;
 mod least_connections;
 mod maglev;
 mod peak_ewma;
 mod random_two;
 mod round_robin;
 
-use std::net::IpAddr;
-
 use hash::Ring;
+pub use key::HashKey;
+
 use maglev::Table;
 use round_robin::RoundRobin;
 
@@ -23,7 +24,7 @@ use crate::LeaseKey;
 use crate::random;
 
 /// How a group spreads connections over its peers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Balance {
     /// Smooth weighted round robin, exact over all workers.
     RoundRobin,
@@ -40,16 +41,8 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// What about a client decides, where anything does.
-    pub fn hash_key(self) -> Option<HashKey> {
-        match self {
-            Balance::Hash(key) | Balance::Maglev(key) => Some(key),
-            _ => None,
-        }
-    }
-
     /// The word in the config and in the status.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Balance::RoundRobin => "round_robin",
             Balance::LeastConnections => "least_connections",
@@ -59,44 +52,6 @@ impl Balance {
             Balance::Maglev(_) => "maglev",
         }
     }
-}
-
-/// What about a client decides its peer under [`Balance::Hash`] and [`Balance::Maglev`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HashKey {
-    /// The client's IP address: all its connections go to one peer.
-    ClientIp,
-    /// The client's IP address and port: each of its connections may go to another peer.
-    ClientAddr,
-    /// The server name that the client asks for, in TLS or QUIC.
-    Sni,
-    /// The connection id that a QUIC client chose for its first Initial.
-    QuicCid,
-}
-
-impl HashKey {
-    /// The point on the ring of a client. An IPv4 address counts the same when it came in over an IPv6
-    /// socket. Clients without an address, those of a unix socket, count as one client. Who did not send what
-    /// the key goes by is known by the IP address, rather than being one of many at the same point.
-    fn point(self, key: &LeaseKey) -> u64 {
-        match self {
-            HashKey::Sni => key.sni.unwrap_or_else(|| HashKey::ClientIp.point(key)),
-            HashKey::QuicCid => key.quic_cid.unwrap_or_else(|| HashKey::ClientIp.point(key)),
-            HashKey::ClientIp => key.client.map_or(0, |client| ip_point(client.ip())),
-            HashKey::ClientAddr => {
-                key.client.map_or(0, |client| random::mix(ip_point(client.ip()) ^ u64::from(client.port())))
-            }
-        }
-    }
-}
-
-fn ip_point(ip: IpAddr) -> u64 {
-    let ip = match ip.to_canonical() {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)),
-        IpAddr::V6(ip) => u128::from(ip),
-    };
-    random::mix((ip >> 64) as u64 ^ random::mix(ip as u64))
 }
 
 /// The peers to choose from, numbered from zero.
@@ -192,14 +147,14 @@ pub(crate) enum Balancer {
 impl Balancer {
     /// Prepares `balance` for members with these names and weights. The names place them on the ring and in the
     /// table.
-    pub(crate) fn new(balance: Balance, members: &[(String, u32)]) -> Balancer {
+    pub(crate) fn new(balance: &Balance, members: &[(String, u32)]) -> Balancer {
         match balance {
             Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(members.len())),
             Balance::LeastConnections => Balancer::LeastConnections(RoundRobin::new(members.len())),
             Balance::RandomTwo => Balancer::RandomTwo,
             Balance::PeakEwma => Balancer::PeakEwma,
-            Balance::Hash(key) => Balancer::Hash(key, Ring::new(members)),
-            Balance::Maglev(key) => Balancer::Maglev(key, Table::new(members)),
+            Balance::Hash(key) => Balancer::Hash(key.clone(), Ring::new(members)),
+            Balance::Maglev(key) => Balancer::Maglev(key.clone(), Table::new(members)),
         }
     }
 
@@ -289,21 +244,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_key_goes_by_what_the_client_sent_and_by_its_address_without() {
-        let client = LeaseKey::of_client(Some("192.0.2.1:1".parse().unwrap()));
-        let named = |name: &str| HashKey::Sni.point(&client.with_sni(name));
-        assert_eq!(named("Example.com"), named("example.com."));
-        assert_ne!(named("example.com"), named("example.org"));
-        let other = LeaseKey::of_client(Some("192.0.2.9:1".parse().unwrap()));
-        assert_eq!(named("example.com"), HashKey::Sni.point(&other.with_sni("example.com")));
-        let with_id = |id: &[u8]| HashKey::QuicCid.point(&client.with_quic_cid(id));
-        assert_ne!(with_id(&[1; 8]), with_id(&[2; 8]));
-        for by in [HashKey::Sni, HashKey::QuicCid] {
-            assert_eq!(by.point(&client), HashKey::ClientIp.point(&client));
-        }
-    }
-
     const ALL: [Balance; 9] = [
         Balance::RoundRobin,
         Balance::LeastConnections,
@@ -322,7 +262,7 @@ mod tests {
             for count in 1..6 {
                 let names: Vec<_> = (0..count).map(|i| (format!("10.0.0.{i}:80"), 1 + i % 3)).collect();
                 let weights: Vec<_> = names.iter().map(|(_, weight)| *weight).collect();
-                let balancer = Balancer::new(balance, &names);
+                let balancer = Balancer::new(&balance, &names);
                 for only in 0..names.len() {
                     let mut members = Plain::new(&weights);
                     members.unusable = (0..names.len()).filter(|&i| i != only).collect();
@@ -332,7 +272,7 @@ mod tests {
                     assert_eq!(balancer.pick(&members, &key), None, "{balance:?} of {count}");
                 }
             }
-            assert_eq!(Balancer::new(balance, &[]).pick(&Plain::default(), &LeaseKey::default()), None);
+            assert_eq!(Balancer::new(&balance, &[]).pick(&Plain::default(), &LeaseKey::default()), None);
         }
     }
 
@@ -340,7 +280,7 @@ mod tests {
     fn a_member_whose_share_grows_gets_its_clients_back_once_each() {
         let weights = [1; 4];
         for balance in [Balance::Hash(HashKey::ClientIp), Balance::Maglev(HashKey::ClientIp)] {
-            let balancer = Balancer::new(balance, &named(&weights));
+            let balancer = Balancer::new(&balance, &named(&weights));
             let mut members = Plain::new(&weights);
             let keys: Vec<_> = (0..4000u32)
                 .map(|n| LeaseKey::of_client(Some((std::net::Ipv4Addr::from(n + 0x0a00_0000), 1).into())))
@@ -370,15 +310,5 @@ mod tests {
             members.admitted = vec![0; 4];
             assert!(pick(&members).len() == 4000, "new ones are better than nobody");
         }
-    }
-
-    #[test]
-    fn a_clients_point_ignores_what_its_key_leaves_out() {
-        let point = |by: HashKey, text: &str| by.point(&LeaseKey::of_client(Some(text.parse().unwrap())));
-        assert_eq!(point(HashKey::ClientIp, "192.0.2.1:1"), point(HashKey::ClientIp, "192.0.2.1:2"));
-        assert_eq!(point(HashKey::ClientIp, "192.0.2.1:1"), point(HashKey::ClientIp, "[::ffff:192.0.2.1]:1"));
-        assert_ne!(point(HashKey::ClientIp, "192.0.2.1:1"), point(HashKey::ClientIp, "192.0.2.2:1"));
-        assert_ne!(point(HashKey::ClientAddr, "192.0.2.1:1"), point(HashKey::ClientAddr, "192.0.2.1:2"));
-        assert_ne!(point(HashKey::ClientIp, "[2001:db8::1]:1"), point(HashKey::ClientIp, "[2001:db9::1]:1"));
     }
 }

@@ -104,7 +104,7 @@ fn after_an_ejection_one_trial_decides() {
 #[test]
 fn when_all_are_ejected_all_are_tried() {
     for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
-        let group = group(three(), |spec| spec.balance = balance);
+        let group = group(three(), |spec| spec.balance = balance.clone());
         for address in ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"] {
             fail(&group, address, 0);
         }
@@ -157,7 +157,7 @@ fn limits_hold_under_threads() {
     for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
         let mut servers = three();
         servers.iter_mut().for_each(|server| server.max_connections = 2);
-        let group = group(servers, |spec| spec.balance = balance);
+        let group = group(servers, |spec| spec.balance = balance.clone());
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -222,7 +222,7 @@ fn share(group: &Group, address: &str, count: usize, now: u64) -> usize {
 fn who_comes_back_starts_slowly() {
     for balance in [Balance::RoundRobin, Balance::LeastConnections, Balance::RandomTwo] {
         let group = group(three(), |spec| {
-            spec.balance = balance;
+            spec.balance = balance.clone();
             spec.slow_start = Duration::from_secs(30);
         });
         let even = |share: usize| share.abs_diff(700) < 100;
@@ -242,7 +242,7 @@ fn who_comes_back_starts_slowly() {
 fn a_slow_start_by_hash_gives_a_clients_peer_back_for_good() {
     for balance in [Balance::Hash(HashKey::ClientIp), Balance::Maglev(HashKey::ClientIp)] {
         let group = group(three(), |spec| {
-            spec.balance = balance;
+            spec.balance = balance.clone();
             spec.slow_start = Duration::from_secs(30);
         });
         let pick = |n: u16, now: u64| {

@@ -32,7 +32,7 @@ impl Group {
         client: Option<&Stream>,
     ) -> Result<Lease, NoPeer> {
         let Some(queue) = self.spec.queue else { return self.lease(key, tried, clock::now().0) };
-        // Who comes while others wait does not get ahead of them.
+        // Who comes while others wait does not get ahead of them, but of those who have no use for what there is.
         if self.line.len() == 0 || !self.set.load().is_worth_a_wait(&self.request(key, tried, clock::now().0))
         {
             match self.lease_or_full(key, tried) {
@@ -54,11 +54,13 @@ impl Group {
         let place = self.line.join(queue.max).ok_or(NoPeer::QueueFull)?;
         let mut look_again = None;
         let turn = poll_fn(|cx| {
-            if place.poll_first(cx).is_pending() {
+            if place.poll_turn(cx).is_pending() {
                 return Poll::Pending;
             }
             match self.lease_or_full(key, tried) {
-                Err(NoPeer::Full) => {}
+                Err(NoPeer::Full) if tried.is_empty() => {}
+                // There may be room at a peer that was tried: others need not wait for somebody who can't use it.
+                Err(NoPeer::Full) => place.pass(),
                 done => return Poll::Ready(done),
             }
             let tick = look_again.get_or_insert_with(|| {

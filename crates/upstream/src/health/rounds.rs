@@ -230,6 +230,7 @@ fn learn(peer: &Peer, spec: &HealthSpec, begun_ms: u64, took: Duration, result: 
     match change {
         None => {}
         Some(Change { to: Health::Down, in_a_row, .. }) => {
+            peer.gauge().close_idle();
             warn!(%group, peer = %address, %reason, failures = in_a_row, "peer is down: its health checks fail");
         }
         Some(Change { from: Health::Down, after, .. }) => {

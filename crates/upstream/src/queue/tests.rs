@@ -27,7 +27,7 @@ fn line() -> Line {
 
 fn is_first(place: &Place<'_>, called: &Arc<Called>) -> bool {
     let waker = Waker::from(Arc::clone(called));
-    place.poll_first(&mut Context::from_waker(&waker)).is_ready()
+    place.poll_turn(&mut Context::from_waker(&waker)).is_ready()
 }
 
 #[test]
@@ -74,6 +74,38 @@ fn each_generation_has_a_line_of_its_own() {
     assert_eq!((old.len(), new.len()), (0, 2));
 }
 
+#[test]
+fn who_can_not_use_the_room_lets_the_next_look_and_keeps_his_place() {
+    let line = line();
+    let called: [Arc<Called>; 4] = Default::default();
+    let [a, b, c, d] = std::array::from_fn(|_| line.join(10).unwrap());
+    let calls = || called.each_ref().map(|called| called.take());
+    let turns = || {
+        let places = [&a, &b, &c, &d];
+        std::array::from_fn(|i| is_first(places[i], &called[i]))
+    };
+    assert_eq!(turns(), [true, false, false, false]);
+    b.pass();
+    assert_eq!(calls(), [false; 4], "not before his turn");
+    a.pass();
+    assert_eq!((calls(), turns()), ([false, true, false, false], [true, true, false, false]));
+    b.pass();
+    a.pass();
+    assert_eq!((calls(), turns()), ([false, false, true, false], [true, true, true, false]));
+    line.lobby.room_made();
+    assert_eq!((calls(), turns()), ([true, false, false, false], [true, false, false, false]));
+    // A call that he was too late to hear goes on with the next.
+    a.pass();
+    b.pass();
+    calls();
+    drop(c);
+    assert_eq!(calls(), [false, false, false, true]);
+    drop(b);
+    assert_eq!(calls(), [false; 4], "it was not his turn any more");
+    drop((a, d));
+    assert!(line.lobby.lines().passed.is_empty());
+}
+
 /// Threads take and leave places at peers through lines, some giving up, some of another generation. Nothing but
 /// calls wakes them: with one lost, a thread would wait for ever.
 #[test]
@@ -100,10 +132,10 @@ fn no_call_is_lost_and_no_limit_broken_under_threads() {
                             let place = line.join(usize::MAX).unwrap();
                             if (n + round).is_multiple_of(7) {
                                 // Gone before its turn, perhaps after it was called.
-                                let _ = place.poll_first(&mut Context::from_waker(Waker::noop()));
+                                let _ = place.poll_turn(&mut Context::from_waker(Waker::noop()));
                                 continue;
                             }
-                            block_on(poll_fn(|cx| match place.poll_first(cx) {
+                            block_on(poll_fn(|cx| match place.poll_turn(cx) {
                                 Poll::Ready(()) if enter() => Poll::Ready(()),
                                 _ => Poll::Pending,
                             }));

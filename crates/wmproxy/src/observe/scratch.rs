@@ -58,6 +58,7 @@ pub(crate) fn group(name: &str, peers: &[&str]) -> GroupStatus {
         balance: "round_robin",
         peers: peers.iter().map(peer).collect(),
         queued: 0,
+        connections: None,
         unresolved: vec!["app.internal".into()],
     }
 }

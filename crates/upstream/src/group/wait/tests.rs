@@ -21,7 +21,7 @@ fn one(max: usize, timeout: Duration) -> Arc<Group> {
 }
 
 const LONG: Duration = Duration::from_secs(60);
-const KEY: LeaseKey = LeaseKey { client: None, sni: None, quic_cid: None };
+const KEY: LeaseKey = LeaseKey { client: None, sni: None, quic_cid: None, request: None };
 
 async fn lease(group: &Group) -> Result<Lease, NoPeer> {
     group.lease_in_turn(&KEY, &[], None).await
@@ -136,6 +136,29 @@ async fn connections_of_an_older_generation_make_room_for_those_of_the_next() {
     assert!(poll(&mut first).is_pending());
     drop(second);
     drop(first.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_tried_the_only_free_peer_keeps_nobody_from_it() {
+    let servers = [("10.0.0.1:1", 1, false), ("10.0.0.2:1", 1, false)];
+    let group = Registry::new().build(spec(&servers, 10, LONG));
+    let (free, busy) = (lease(&group).await.unwrap(), lease(&group).await.unwrap());
+    let tried = [Arc::clone(free.peer())];
+    let (mut picky, mut next) = (Box::pin(group.lease_in_turn(&KEY, &tried, None)), Box::pin(lease(&group)));
+    assert!(poll(&mut picky).is_pending() && poll(&mut next).is_pending());
+    drop(free);
+    let began = Instant::now();
+    // As an executor would, woken by the other.
+    let (next, picky_too) = tokio::join!(next, async { poll(&mut picky).is_pending() });
+    let next = next.unwrap();
+    assert_eq!((next.address(), picky_too, began.elapsed().is_zero()), (tried[0].address(), true, true));
+    // Who comes anew gets it at once, too, when the first has looked.
+    drop(next);
+    assert!(poll(&mut picky).is_pending());
+    let new = lease(&group).await.unwrap();
+    assert_eq!((new.address(), group.queued(), began.elapsed().is_zero()), (tried[0].address(), 1, true));
+    drop(busy);
+    assert_eq!(picky.await.unwrap().address().to_string(), "10.0.0.2:1");
 }
 
 /// Many workers, a queue, clients that leave at any moment: limits hold, nobody is forgotten, all comes back to zero.
