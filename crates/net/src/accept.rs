@@ -89,11 +89,19 @@ impl Accepting {
     /// Those that are open keep what they have.
     pub fn replace(&self, listener: Arc<Listener>, service: Service) {
         self.acceptor.listener.replace(listener);
-        self.acceptor.service.replace(service);
+        let old = self.acceptor.service.replace(service);
+        let new = self.acceptor.service.borrow().serve.clone();
+        old.serve.replaced(&new);
     }
 
     /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
     pub fn finish(self) {
+        self.let_in();
+        let serve = self.acceptor.service.borrow().serve.clone();
+        serve.retire();
+    }
+
+    fn let_in(&self) {
         // Or whoever came between the last look and the close would be let in by the kernel and then be reset. Where the
         // system can't do that, so it is.
         let _ = sockopt::refuse_newcomers(self.acceptor.socket.get_ref());

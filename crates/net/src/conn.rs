@@ -1,5 +1,6 @@
 //! An accepted connection, and the trait of those who serve it.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -34,7 +35,7 @@ impl Conn {
 pub type Served = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A mode: takes a connection and sees it through to its end.
-pub trait Serve: Send + Sync {
+pub trait Serve: Any + Send + Sync {
     /// Whether a connection from this address (none for a unix socket) may speak for another client, whom only its
     /// first bytes name. Its place among that client's others is then not taken yet: [`Conn::claim`] does, once
     /// [`Serve::serve`] knows who it is.
@@ -44,4 +45,12 @@ pub trait Serve: Send + Sync {
 
     /// Serves `conn`. The future ends when the connection has, with its record closed.
     fn serve(self: Arc<Self>, conn: Conn) -> Served;
+
+    /// Tells that the listener has another service now, on each worker. Connections stay with this one, unless they have
+    /// requests of their own that the other may serve.
+    fn replaced(&self, _by: &Arc<dyn Serve>) {}
+
+    /// Tells that the listener is out of service, on each worker. Connections that wait for nothing but another request
+    /// are to end.
+    fn retire(&self) {}
 }

@@ -212,6 +212,11 @@ impl Record {
         }
     }
 
+    /// Bytes from the client and towards it so far.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in, self.bytes_out)
+    }
+
     /// Says how many of the bytes were spliced.
     #[inline]
     pub fn add_spliced(&self, bytes: u64) {

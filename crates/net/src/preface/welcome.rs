@@ -1,0 +1,81 @@
+//! The usual beginning of a connection: PROXY header, allow and deny, TLS, in this order and under one deadline.
+
+use std::time::Duration;
+
+use super::{Trusted, read_proxy_header};
+use crate::acl::Acl;
+use crate::limit::Permit;
+use crate::record::{Outcome, Record};
+use crate::stream::Stream;
+use crate::tls::{self, Acceptor, TlsInfo};
+
+/// What a listener wants from a connection before its data.
+#[derive(Debug, Clone, Copy)]
+pub struct Welcome<'a> {
+    /// Who has to begin with a PROXY header.
+    pub proxy_header: Option<&'a Trusted>,
+    /// Who may come.
+    pub acl: &'a Acl,
+    /// What ends the client's TLS.
+    pub tls: Option<&'a Acceptor>,
+    /// How long all of it may take.
+    pub timeout: Duration,
+}
+
+impl Welcome<'_> {
+    /// Whether a connection has nothing to say before its data: then [`check`](Welcome::check) is all that there is to do.
+    pub fn is_silent(&self, record: &Record) -> bool {
+        self.tls.is_none() && !self.wants_header(record)
+    }
+
+    /// Whether who comes may come.
+    ///
+    /// # Errors
+    /// The outcome, if not.
+    pub fn check(&self, record: &Record) -> Result<(), Outcome> {
+        let may_come = record.client.is_none_or(|client| self.acl.permits(client.ip()));
+        if may_come { Ok(()) } else { Err(Outcome::Denied) }
+    }
+
+    fn wants_header(&self, record: &Record) -> bool {
+        self.proxy_header.is_some_and(|trusted| trusted.covers(record.client))
+    }
+}
+
+/// Hears what a connection has to say before its data, and notes it in the record. Answers with what the TLS session agreed
+/// on, if there is one.
+///
+/// # Errors
+/// How the connection ends instead. Of TLS the client was told why.
+pub async fn welcome(
+    stream: &Stream,
+    record: &mut Record,
+    permit: &mut Permit,
+    rules: Welcome<'_>,
+) -> Result<Option<TlsInfo>, Outcome> {
+    let hearing = hear(stream, record, permit, rules);
+    tokio::time::timeout(rules.timeout, hearing).await.unwrap_or(Err(Outcome::PrefaceTimeout))
+}
+
+async fn hear(
+    stream: &Stream,
+    record: &mut Record,
+    permit: &mut Permit,
+    rules: Welcome<'_>,
+) -> Result<Option<TlsInfo>, Outcome> {
+    if rules.wants_header(record) {
+        read_proxy_header(stream).await?.note(record);
+        // Only now is it known whose place it takes.
+        record.client.map_or(Ok(()), |client| permit.admit(client.ip()))?;
+    }
+    rules.check(record)?;
+    let Some(acceptor) = rules.tls else { return Ok(None) };
+    let info = tls::accept(stream, acceptor).await.map_err(|error| {
+        tracing::debug!(listener = %record.metrics().name, %error, "no TLS with a client");
+        error.client_outcome()
+    })?;
+    let preface = record.preface_mut();
+    preface.sni = info.sni.clone().map(Into::into);
+    preface.alpn = info.alpn.as_deref().map(|protocol| String::from_utf8_lossy(protocol).into());
+    Ok(Some(info))
+}
