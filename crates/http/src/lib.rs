@@ -15,5 +15,19 @@ pub mod options;
 pub mod router;
 pub mod vars;
 
+mod desk;
+mod exchange;
+mod h1;
+mod live;
+mod reply;
+mod route;
+mod scratch;
+mod service;
+mod timer;
+mod upgrade;
+
+pub use route::BuildError;
+pub use service::{HttpService, RequestLog};
+
 #[cfg(test)]
 mod testing;

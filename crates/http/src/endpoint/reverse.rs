@@ -1,0 +1,237 @@
+//! The endpoint that passes requests on to a peer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wmproxy_net::preface::Introduction;
+use wmproxy_net::sockopt::PeerSocket;
+use wmproxy_net::stream::Stream;
+use wmproxy_runtime::clock;
+use wmproxy_upstream::balance::HashKey;
+use wmproxy_upstream::{Attempt, FailKind, Group, Lease, LeaseKey, Peer};
+use wmproxy_wire::head::{Known, Response, cookie, query_param};
+use wmproxy_wire::http1::{self, Length};
+
+use super::onward;
+use crate::exchange::{Answer, Cut, End, Exchange, Front, NoResponse, Patience, Trouble};
+use crate::options::ReverseSpec;
+use crate::reply::Failure;
+use crate::upgrade;
+
+/// A group of peers behind us.
+#[derive(Debug)]
+pub struct Reverse {
+    spec: ReverseSpec,
+    group: Arc<Group>,
+    /// What is set on the sockets of connections that are made for one client each.
+    own: PeerSocket,
+    /// Whether a connection may serve one client after the other.
+    keeps_idle: bool,
+}
+
+/// A connection to a peer, and the right to use it.
+struct Link {
+    stream: Stream,
+    lease: Lease,
+    /// Whether it served a request before.
+    is_reused: bool,
+}
+
+/// What has been tried for a request.
+struct Tries {
+    key: LeaseKey,
+    /// So many more peers may be asked.
+    left: u32,
+    tried: Vec<Arc<Peer>>,
+    /// A connection that was idle turned out to be dead, so the next is a new one.
+    only_fresh: bool,
+    /// How the last one failed.
+    last: Option<Failure>,
+}
+
+impl Reverse {
+    /// Passes requests on to the peers of `group`, which is the one that `spec` names, by connections made as the listener
+    /// wants it.
+    pub(crate) fn new(spec: ReverseSpec, group: Arc<Group>, listener: &crate::options::HttpSpec) -> Reverse {
+        let own = group.spec().socket.with(listener.socket.tcp, listener.source);
+        // Other options of TCP change nothing that another client could see; another source would.
+        let keeps_idle = group.keeps_idle() && own.source == group.spec().socket.source;
+        Reverse { spec, group, own, keeps_idle }
+    }
+
+    /// Asks a peer, and passes its response on.
+    pub(crate) async fn answer(&self, ex: &mut Exchange<'_, '_>) -> Result<End, Failure> {
+        let wanted = upgrade::wanted(ex);
+        onward::prepare(ex, &self.spec, wanted.as_deref());
+        let patience = Patience {
+            head: self.spec.try_timeout,
+            pause: self.spec.timeout,
+            total: self.spec.timeout,
+            began: clock::now(),
+        };
+        let mut tries = self.tries(ex);
+        loop {
+            let mut link = self.reach(ex, &mut tries).await?;
+            ex.facts.peer = Some(Arc::clone(link.lease.peer()));
+            if !self.spec.preserve_host && self.spec.authority.is_none() {
+                onward::set_host(ex.request, link.lease.address().to_string().as_bytes());
+            }
+            let asked = Instant::now();
+            match ex.ask(&link.stream, patience).await {
+                Ok(answer) => {
+                    let time = asked.elapsed();
+                    ex.facts.upstream_time = Some(time);
+                    link.lease.answered(time, clock::now().0);
+                    return self.pass_back(ex, link, answer, patience, wanted.as_deref()).await;
+                }
+                Err(trouble) if tries.goes_on(ex, &mut link, &trouble) => {}
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+    }
+
+    fn tries(&self, ex: &Exchange<'_, '_>) -> Tries {
+        let retries = self.group.spec().retries;
+        let mut key = LeaseKey::of_client(ex.facts.client);
+        if let Some(by) = self.group.spec().balance.hash_key() {
+            key = with_key(key, by, ex);
+        }
+        Tries { key, left: retries.saturating_add(1), tried: Vec::new(), only_fresh: false, last: None }
+    }
+
+    /// A connection to a peer: an idle one, or a new one.
+    async fn reach(&self, ex: &Exchange<'_, '_>, tries: &mut Tries) -> Result<Link, Failure> {
+        let Front::H1(client, _) = &ex.front;
+        while tries.left > 0 {
+            let leased = self.group.lease_in_turn(&tries.key, &tries.tried, Some(client)).await;
+            // That there is no other peer says less than how the one before failed.
+            let mut lease = leased.map_err(|reason| tries.last.unwrap_or(reason.into()))?;
+            if !tries.only_fresh
+                && let Some(stream) = self.keeps_idle.then(|| self.group.take_idle(&lease)).flatten()
+            {
+                return Ok(Link { stream, lease, is_reused: true });
+            }
+            tries.left -= 1;
+            // Boxed, for what it needs is gone when the connection is there.
+            match Box::pin(self.connect(ex, &mut lease)).await {
+                Ok(stream) => return Ok(Link { stream, lease, is_reused: false }),
+                Err((failure, leaves_others)) => {
+                    tries.tried.push(Arc::clone(lease.peer()));
+                    tries.last = Some(failure);
+                    if !leaves_others {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(tries.last.unwrap_or(Failure::Status(502)))
+    }
+
+    async fn connect(&self, ex: &Exchange<'_, '_>, lease: &mut Lease) -> Result<Stream, (Failure, bool)> {
+        let introduction = (self.group.spec().send_proxy_protocol)
+            .map(|version| Introduction::new(version, &ex.record.borrow()));
+        let attempt = self.group.attempt();
+        let attempt = match self.keeps_idle {
+            true => attempt,
+            false => Attempt {
+                options: &self.own,
+                client: ex.conn.client.map(|client| client.ip()),
+                introduction: introduction.as_ref(),
+                ..attempt
+            },
+        };
+        let connected = self.group.connect(lease, attempt).await;
+        connected.map(|connected| connected.stream).map_err(|error| {
+            tracing::debug!(listener = %ex.conn.listener, %error, "no peer for a request");
+            (Failure::from(&error), error.leaves_others())
+        })
+    }
+
+    /// Passes a response on, and keeps the connection for the next request if it can be.
+    async fn pass_back(
+        &self,
+        ex: &mut Exchange<'_, '_>,
+        mut link: Link,
+        answer: Answer,
+        patience: Patience,
+        wanted: Option<&[u8]>,
+    ) -> Result<End, Failure> {
+        if ex.response.status == 101 {
+            let Some(wanted) = wanted else { return Err(Failure::Status(502)) };
+            return Box::pin(upgrade::run(ex, &link.stream, answer, wanted)).await;
+        }
+        let goes_on = http1::is_persistent(ex.response.version, &ex.response.fields);
+        let limit = idle_limit(ex.response);
+        onward::strip(&mut ex.response.fields);
+        ex.begin(answer.length);
+        match ex.pass(&link.stream, answer, patience).await {
+            Ok(()) => {}
+            Err(cut) => {
+                tracing::debug!(listener = %ex.conn.listener, ?cut, "a response is cut off");
+                match cut {
+                    Cut::Peer(_) => link.lease.failed(FailKind::Reset, clock::now().0),
+                    Cut::PeerSlow => link.lease.failed(FailKind::Timeout, clock::now().0),
+                    Cut::Client(_) | Cut::ClientSlow => {}
+                }
+                return Ok(End::Cut(cut.outcome()));
+            }
+        }
+        if goes_on && self.keeps_idle && ex.up.is_done() && ex.back.is_clear() {
+            self.group.put_idle(&link.lease, link.stream, limit);
+        }
+        Ok(End::Done)
+    }
+}
+
+impl Tries {
+    /// Whether the request is asked once more after this. It is where the peer can't have acted on it, or where acting
+    /// twice does no harm, and the body is still there to be sent again (RFC 9110 section 9.2.2).
+    fn goes_on(&mut self, ex: &Exchange<'_, '_>, link: &mut Link, trouble: &Trouble) -> bool {
+        let (kind, is_silent) = match trouble {
+            Trouble::Peer(NoResponse::Silent(_)) => (FailKind::Reset, true),
+            Trouble::Peer(NoResponse::Cut(_)) => (FailKind::Reset, false),
+            Trouble::Peer(NoResponse::Bad(_)) => (FailKind::Other, false),
+            Trouble::PeerSlow => (FailKind::Timeout, false),
+            _ => return false,
+        };
+        tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request failed");
+        // Whoever has not got the whole request has not acted on it.
+        let is_safe = ex.request.method.is_idempotent() || !ex.front.has_come();
+        let can_again = ex.up.moved == 0 && !ex.has_begun && is_safe;
+        if link.is_reused && is_silent {
+            // The peer closed it while it was idle, which says nothing about the peer.
+            self.only_fresh = true;
+            return can_again;
+        }
+        link.lease.failed(kind, clock::now().0);
+        self.tried.push(Arc::clone(link.lease.peer()));
+        self.last = Some(match kind {
+            FailKind::Timeout => Failure::Status(504),
+            _ => Failure::Status(502),
+        });
+        can_again && self.left > 0 && !matches!(trouble, Trouble::Peer(NoResponse::Bad(_)))
+    }
+}
+
+/// What the request has of what its peer is chosen by.
+fn with_key(key: LeaseKey, by: &HashKey, ex: &Exchange<'_, '_>) -> LeaseKey {
+    let request = &ex.request;
+    let value = match by {
+        HashKey::Header(name) => request.fields.all_named(name.as_bytes()).next(),
+        HashKey::Cookie(name) => cookie(&request.fields, name.as_bytes()),
+        HashKey::Query(name) => request.query().and_then(|query| query_param(query, name.as_bytes())),
+        HashKey::Path => Some(ex.facts.path.as_slice()),
+        HashKey::Sni => return ex.conn.sni.as_deref().map_or(key, |name| key.with_sni(name)),
+        HashKey::ClientIp | HashKey::ClientAddr | HashKey::QuicCid => None,
+    };
+    value.map_or(key, |value| key.with_request(value))
+}
+
+/// How long the peer says that it keeps the connection: `Keep-Alive: timeout=5`.
+fn idle_limit(response: &Response) -> Option<Duration> {
+    let mut parameters = response.fields.list(Known::KeepAlive);
+    let seconds = parameters.find_map(|parameter| parameter.strip_prefix(b"timeout="))?;
+    let seconds: u32 = std::str::from_utf8(seconds).ok()?.parse().ok()?;
+    // It closes about then, so that the last second is no use.
+    Some(Duration::from_secs(u64::from(seconds.saturating_sub(1))))
+}

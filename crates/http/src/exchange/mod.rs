@@ -1,0 +1,338 @@
+//! A request on its way from its head to the end of its response, the same for every version of HTTP.
+//!
+//! What lives here: the two [sides](Front), which know the versions, the [way](Way) of a body between them, and the
+//! [`Exchange`] that holds what belongs to one request and moves both bodies at once: an early response passes while
+//! the upload still runs, nothing is read that can't be passed on, and whoever is waited for has a deadline. What must not:
+//! which endpoint answers (`endpoint`), and what the connection does before and after (`h1`, `h2`).
+
+mod respond;
+mod sides;
+mod way;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use wmproxy_net::record::{Outcome, Record};
+use wmproxy_net::stream::Stream;
+use wmproxy_runtime::clock::Ticks;
+use wmproxy_wire::head::{Method, Request, Response, Version};
+use wmproxy_wire::http1::Length;
+
+use crate::facts::{ConnFacts, Facts, Scene};
+use crate::h1::Wire;
+use crate::reply::Failure;
+use crate::scratch::Scratch;
+use crate::service::HttpService;
+use crate::timer::{Timer, after};
+pub(crate) use sides::{Back, Broken, Front, NoResponse, Piece, Sink, Source};
+pub(crate) use way::{Break, Waits, Way};
+
+/// Interim responses to one request. More are no information, but a way to keep somebody busy.
+const INTERIMS: u32 = 32;
+
+/// One request with all that it needs.
+pub(crate) struct Exchange<'a, 'b> {
+    pub(crate) service: &'a HttpService,
+    pub(crate) conn: &'a ConnFacts,
+    pub(crate) record: &'a RefCell<Record>,
+    pub(crate) timer: &'a mut Timer<'b>,
+    pub(crate) request: &'a mut Request,
+    pub(crate) response: &'a mut Response,
+    pub(crate) facts: &'a mut Facts,
+    pub(crate) front: Front<'a>,
+    /// Buffers for a peer that speaks HTTP/1.
+    pub(crate) back: &'a mut Wire,
+    pub(crate) up: &'a mut Way,
+    pub(crate) down: &'a mut Way,
+    /// How long the request's body is.
+    pub(crate) body: Length,
+    /// Whether the client's connection may serve another request after this one.
+    pub(crate) is_persistent: bool,
+    /// Whether the response has begun: after that nothing else can be said.
+    pub(crate) has_begun: bool,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The response is whole on its way.
+    Done,
+    /// It was cut off, and that must show: the connection is to be reset.
+    Cut(Outcome),
+    /// It is no HTTP any more: the client's stream was relayed to its end.
+    Upgraded(Outcome),
+}
+
+/// A peer's response, of which the head is read.
+pub(crate) struct Answer {
+    /// Where the beginning of its body lies.
+    pub(crate) scratch: Scratch,
+    pub(crate) place: Range<usize>,
+    pub(crate) length: Length,
+}
+
+/// Why a peer's answer did not come.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The client broke the request off, or broke its rules.
+    Client(Broken),
+    /// The client has gone.
+    ClientGone,
+    /// The client sent nothing more of the body.
+    ClientSlow,
+    /// The body is larger than it may be.
+    TooLarge,
+    /// What the peer said, or did not.
+    Peer(NoResponse),
+    /// It said nothing in time.
+    PeerSlow,
+}
+
+/// How long a peer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Until its response begins, counted from when it has the request.
+    pub(crate) head: Duration,
+    /// Between two pieces of a body.
+    pub(crate) pause: Duration,
+    /// When it is over in any case, unless the request is still on its way; that counts from its end.
+    pub(crate) total: Duration,
+    /// When the first peer was asked.
+    pub(crate) began: Ticks,
+}
+
+impl Exchange<'_, '_> {
+    /// What variables are read from.
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        let response = (self.response.status != 0).then_some(&*self.response);
+        Scene { conn: self.conn, request: self.request, response, facts: self.facts }
+    }
+
+    /// Sends the request to a peer by HTTP/1, its body while it comes, and reads the head of the response. Interim ones are
+    /// passed on to who understands them.
+    pub(crate) async fn ask(&mut self, peer: &Stream, patience: Patience) -> Result<Answer, Trouble> {
+        self.back.reset();
+        self.up.begin();
+        Back::H1(peer, self.back).begin(self.request, self.body);
+        for _ in 0..INTERIMS {
+            let answer = poll_fn(|cx| self.poll_answer(cx, peer, patience)).await?;
+            if !self.response.is_interim() || self.response.status == 101 {
+                return Ok(answer);
+            }
+            Back::H1(peer, self.back).keep(answer.scratch.at(&answer.place));
+            if self.request.version > Version::Http10 {
+                crate::endpoint::onward::strip(&mut self.response.fields);
+                self.front.interim(self.response);
+            }
+        }
+        Err(Trouble::Peer(NoResponse::Bad("more interim responses than anybody needs".into())))
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: &Stream,
+        patience: Patience,
+    ) -> Poll<Result<Answer, Trouble>> {
+        let mut scratch = Scratch::take();
+        if let Err(trouble) = self.poll_up(cx, peer, &mut scratch) {
+            return Poll::Ready(Err(trouble));
+        }
+        // An interim response that is not taken at once holds nothing up.
+        let _ = self.front.poll_flush(cx).map_err(|_| Trouble::ClientGone)?;
+        let mut back = Back::H1(peer, self.back);
+        if let Poll::Ready(found) = back.poll_response(cx, &mut scratch, self.response, self.request) {
+            let found = found.map(|(place, length)| Answer { scratch, place, length });
+            return Poll::Ready(found.map_err(Trouble::Peer));
+        }
+        self.count();
+        if self.up.is_over() && self.front.is_gone(cx) {
+            return Poll::Ready(Err(Trouble::ClientGone));
+        }
+        let (deadline, whose) = self.answer_due(patience);
+        self.timer.poll_until(cx, deadline).map(|()| Err(whose))
+    }
+
+    /// Sends the interim response that is there.
+    pub(crate) async fn send_interim(&mut self) -> Result<(), Cut> {
+        self.front.interim(self.response);
+        let due = after(self.service.spec().timeouts.write.get());
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = self.front.poll_flush(cx) {
+                return Poll::Ready(sent.map_err(Cut::Client));
+            }
+            self.timer.poll_until(cx, due).map(|()| Err(Cut::ClientSlow))
+        })
+        .await
+    }
+
+    /// Passes the request's body on, as far as that goes now.
+    fn poll_up(&mut self, cx: &mut Context<'_>, peer: &Stream, scratch: &mut Scratch) -> Result<(), Trouble> {
+        if self.up.is_over() {
+            return Ok(());
+        }
+        match self.up.poll(cx, &mut self.front, &mut Back::H1(peer, self.back), scratch) {
+            Poll::Ready(Err(Break::Source(broken))) => return Err(Trouble::Client(broken)),
+            // It may have answered before it stopped to listen.
+            Poll::Ready(Err(Break::Sink(_))) => self.up.abandon(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if self.up.moved > self.service.spec().limits.body.bytes() {
+            return Err(Trouble::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// When the wait for a response is over, and whose fault that is.
+    fn answer_due(&self, patience: Patience) -> (Ticks, Trouble) {
+        let Patience { head, total, began, .. } = patience;
+        if !self.up.is_over() {
+            return match self.up.waits {
+                Waits::Source => {
+                    (self.up.last + self.service.spec().timeouts.body.get(), Trouble::ClientSlow)
+                }
+                Waits::Sink => (self.up.last + head, Trouble::PeerSlow),
+            };
+        }
+        let total = if self.up.moved > 0 { self.up.last + total } else { began + total };
+        (total.min(self.up.last + head), Trouble::PeerSlow)
+    }
+
+    /// Passes a peer's response on, and what is left of the request.
+    pub(crate) async fn pass(
+        &mut self,
+        peer: &Stream,
+        answer: Answer,
+        patience: Patience,
+    ) -> Result<(), Cut> {
+        self.down.begin();
+        let mut first = Some(answer);
+        poll_fn(|cx| {
+            if let Some(Answer { mut scratch, place, .. }) = first.take() {
+                let piece = Back::H1(peer, self.back).first_piece(&mut scratch, place, self.down.trailers());
+                let piece = piece.map_err(Cut::Peer)?;
+                if piece.is_last || !piece.place.is_empty() {
+                    self.down.pass(cx, &mut self.front, &mut scratch, piece)?;
+                }
+            }
+            self.poll_bodies(cx, peer, patience)
+        })
+        .await
+    }
+
+    fn poll_bodies(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: &Stream,
+        patience: Patience,
+    ) -> Poll<Result<(), Cut>> {
+        let mut scratch = Scratch::take();
+        if let Err(trouble) = self.poll_up(cx, peer, &mut scratch) {
+            // The response goes on: the client may have stopped because of it. What it goes on with is not believed.
+            tracing::debug!(?trouble, "a request breaks off during its response");
+            self.up.abandon();
+            self.is_persistent = false;
+        }
+        let mut back = Back::H1(peer, self.back);
+        let down = self.down.poll(cx, &mut back, &mut self.front, &mut scratch);
+        self.count();
+        if let Poll::Ready(done) = down {
+            return Poll::Ready(done.map_err(Cut::from));
+        }
+        let (deadline, whose) = self.body_due(patience);
+        self.timer.poll_until(cx, deadline).map(|()| Err(whose))
+    }
+
+    fn body_due(&self, patience: Patience) -> (Ticks, Cut) {
+        let timeouts = &self.service.spec().timeouts;
+        match self.down.waits {
+            Waits::Sink => (self.down.last + timeouts.write.get(), Cut::ClientSlow),
+            // Its answer may wait for the rest of the question.
+            Waits::Source if !self.up.is_over() && self.up.waits == Waits::Source => {
+                (self.up.last.max(self.down.last) + timeouts.body.get(), Cut::ClientSlow)
+            }
+            Waits::Source => (self.up.last.max(self.down.last) + patience.pause, Cut::PeerSlow),
+        }
+    }
+
+    /// Notes the bytes that have passed.
+    pub(crate) fn count(&mut self) {
+        let (inward, outward) = self.front.take_counts();
+        if inward + outward > 0 {
+            self.record.borrow_mut().add_bytes(inward, outward);
+        }
+    }
+
+    /// Begins the response with the head that is there. Its body goes out as it is, or in chunks where its length is not
+    /// known and the client understands them.
+    pub(crate) fn begin(&mut self, body: Length) {
+        self.has_begun = true;
+        self.facts.status = self.response.status;
+        if !self.front.has_come() && self.response.status >= 400 {
+            // Nobody wants the rest of such a request.
+            self.is_persistent = false;
+        }
+        let body = match body {
+            _ if self.request.method == Method::Head => Length::None,
+            Length::Chunked | Length::UntilClose if self.request.version == Version::Http10 => {
+                self.is_persistent = false;
+                Length::UntilClose
+            }
+            Length::UntilClose => Length::Chunked,
+            body => body,
+        };
+        let is_persistent = self.is_persistent;
+        self.front.begin(self.request.version, self.response, body, is_persistent);
+    }
+}
+
+/// How a response was cut off in its middle.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// The peer broke off.
+    Peer(Broken),
+    /// It sent nothing more.
+    PeerSlow,
+    /// The client has gone.
+    Client(Broken),
+    /// It took nothing more, or sent nothing more.
+    ClientSlow,
+}
+
+impl Cut {
+    /// How the client's connection ends.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Cut::Peer(_) => Outcome::PeerReset,
+            Cut::PeerSlow => Outcome::PeerSilent,
+            Cut::Client(_) => Outcome::ClientReset,
+            Cut::ClientSlow => Outcome::ClientSilent,
+        }
+    }
+}
+
+impl From<Break> for Cut {
+    fn from(broken: Break) -> Cut {
+        match broken {
+            Break::Source(broken) => Cut::Peer(broken),
+            Break::Sink(broken) => Cut::Client(broken),
+        }
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Client(Broken::Malformed(error)) => Failure::Status(error.status()),
+            Trouble::Client(_) => Failure::Gone(Outcome::ClientReset),
+            Trouble::ClientGone => Failure::Gone(Outcome::ClientReset),
+            Trouble::ClientSlow => Failure::Status(408),
+            Trouble::TooLarge => Failure::Status(413),
+            Trouble::Peer(_) => Failure::Status(502),
+            Trouble::PeerSlow => Failure::Status(504),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Responses that are made here.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use wmproxy_wire::head::{Fields, Known, Method};
+use wmproxy_wire::http1::Length;
+
+use super::{Broken, Cut, Exchange, Piece, Source};
+use crate::scratch::Scratch;
+
+/// A body that is there.
+struct Ready<'a>(&'a [u8]);
+
+impl Source for Ready<'_> {
+    fn poll_piece(
+        &mut self,
+        _: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+        _: &mut Fields,
+    ) -> Poll<Result<Piece, Broken>> {
+        let room = scratch.room();
+        let n = self.0.len().min(room.len()).min(most);
+        room[..n].copy_from_slice(&self.0[..n]);
+        self.0 = &self.0[n..];
+        Poll::Ready(Ok(Piece { place: scratch.read(n), is_last: self.0.is_empty() }))
+    }
+}
+
+impl Exchange<'_, '_> {
+    /// Answers with the response that is there, and this body.
+    pub(crate) async fn respond(&mut self, body: &[u8]) -> Result<(), Cut> {
+        let has_none = matches!(self.response.status, 100..200 | 204 | 304);
+        if !has_none {
+            let mut digits = [0; 20];
+            self.response.fields.set(Known::ContentLength, decimal(body.len() as u64, &mut digits));
+        }
+        let is_bare = has_none || self.request.method == Method::Head;
+        self.begin(if is_bare { Length::None } else { Length::Known(body.len() as u64) });
+        self.down.begin();
+        let mut source = Ready(if is_bare { b"" } else { body });
+        poll_fn(|cx| {
+            let mut scratch = Scratch::take();
+            let moved = self.down.poll(cx, &mut source, &mut self.front, &mut scratch);
+            self.count();
+            if let Poll::Ready(done) = moved {
+                return Poll::Ready(done.map_err(Cut::from));
+            }
+            let due = self.down.last + self.service.spec().timeouts.write.get();
+            self.timer.poll_until(cx, due).map(|()| Err(Cut::ClientSlow))
+        })
+        .await
+    }
+}
+
+/// A number in digits.
+pub(crate) fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_digits() {
+        for number in [0, 7, 10, 1234, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+        }
+    }
+}

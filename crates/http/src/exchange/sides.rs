@@ -1,0 +1,277 @@
+//! The two sides of an exchange, whatever version of HTTP each of them speaks.
+
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use wmproxy_net::stream::Stream;
+use wmproxy_wire::head::{Fields, Request, Response, Version};
+use wmproxy_wire::http1::{self, ChunkError, Length};
+
+use crate::h1::Wire;
+use crate::scratch::Scratch;
+
+/// A piece of a body, at a place of the worker's buffer.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) place: Range<usize>,
+    /// Whether the body ends with it.
+    pub(crate) is_last: bool,
+}
+
+impl Piece {
+    /// Nothing more.
+    pub(crate) fn end(scratch: &Scratch) -> Piece {
+        Piece { place: scratch.read(0), is_last: true }
+    }
+}
+
+/// How a side stopped before the end of its message.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The connection failed.
+    #[error(transparent)]
+    Failed(io::Error),
+    /// It ended in the middle of a body.
+    #[error("it ended in the middle of a body")]
+    Cut,
+    /// The body is longer than its head said.
+    #[error("a body is longer than its length")]
+    Overrun,
+    /// The body's chunks are none.
+    #[error(transparent)]
+    Malformed(#[from] ChunkError),
+}
+
+/// Where a body comes from.
+pub(crate) trait Source {
+    /// Reads a piece of `most` bytes at the most, which is not empty unless it is the last.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+        trailers: &mut Fields,
+    ) -> Poll<Result<Piece, Broken>>;
+}
+
+/// Where a body goes.
+pub(crate) trait Sink {
+    /// How many bytes it takes now; pending is none. What came before goes first, but for a head that may go with them.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>>;
+
+    /// Takes a piece, of no more bytes than it was ready for. With the last one come the trailers.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        piece: Piece,
+        trailers: &Fields,
+    ) -> Result<(), Broken>;
+
+    /// Ready when all that it took is on its way.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
+}
+
+/// The client's side: where a request comes from, and its response goes to.
+#[derive(Debug)]
+pub(crate) enum Front<'a> {
+    /// HTTP/1.
+    H1(&'a Stream, &'a mut Wire),
+}
+
+impl Front<'_> {
+    /// Begins an interim response.
+    pub(crate) fn interim(&mut self, response: &Response) {
+        match self {
+            Front::H1(_, wire) => wire.begin(Length::None, |out| http1::write_response(response, out)),
+        }
+    }
+
+    /// Begins the response to a request of `version`, of which a body follows as `body` says. `is_persistent` is whether
+    /// another request may follow.
+    pub(crate) fn begin(
+        &mut self,
+        version: Version,
+        response: &mut Response,
+        body: Length,
+        is_persistent: bool,
+    ) {
+        match self {
+            Front::H1(_, wire) => {
+                crate::h1::frame_response(version, response, body, is_persistent);
+                wire.begin(body, |out| http1::write_response(response, out));
+            }
+        }
+    }
+
+    /// Whether the request has come whole.
+    pub(crate) fn has_come(&self) -> bool {
+        match self {
+            Front::H1(_, wire) => wire.has_come(),
+        }
+    }
+
+    /// Whether the client has certainly gone: it waits for no answer any more.
+    pub(crate) fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Front::H1(stream, _) => stream.is_reset(cx),
+        }
+    }
+
+    /// Bytes from the client and to it since this was last asked, with all framing.
+    pub(crate) fn take_counts(&mut self) -> (u64, u64) {
+        match self {
+            Front::H1(_, wire) => (std::mem::take(&mut wire.received), std::mem::take(&mut wire.delivered)),
+        }
+    }
+}
+
+impl Source for Front<'_> {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+        trailers: &mut Fields,
+    ) -> Poll<Result<Piece, Broken>> {
+        match self {
+            Front::H1(stream, wire) => wire.poll_piece(cx, stream, scratch, most, trailers),
+        }
+    }
+}
+
+impl Sink for Front<'_> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        match self {
+            Front::H1(stream, wire) => wire.poll_ready(cx, stream).map_ok(|()| usize::MAX),
+        }
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        piece: Piece,
+        trailers: &Fields,
+    ) -> Result<(), Broken> {
+        match self {
+            Front::H1(stream, wire) => wire.send(cx, stream, scratch, piece, trailers),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self {
+            Front::H1(stream, wire) => wire.poll_flush(cx, stream),
+        }
+    }
+}
+
+/// The peer's side: where a request goes to, and its response comes from.
+#[derive(Debug)]
+pub(crate) enum Back<'a> {
+    /// HTTP/1.
+    H1(&'a Stream, &'a mut Wire),
+}
+
+/// Why no response came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoResponse {
+    /// The connection ended or failed before the first byte of one.
+    #[error("the connection was closed before a response: {0}")]
+    Silent(io::Error),
+    /// It ended or failed in the middle of one.
+    #[error("the connection was closed in the middle of a response's head: {0}")]
+    Cut(io::Error),
+    /// It is none that could be passed on.
+    #[error("a response that is none: {0}")]
+    Bad(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Back<'_> {
+    /// Begins the request. Its body follows.
+    pub(crate) fn begin(&mut self, request: &Request, body: Length) {
+        match self {
+            Back::H1(_, wire) => wire.begin(body, |out| http1::write_request(request, out)),
+        }
+    }
+
+    /// Reads the head of a response, and expects the body that it announces. Answers where in `scratch` the beginning of
+    /// that lies already.
+    pub(crate) fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        response: &mut Response,
+        to: &Request,
+    ) -> Poll<Result<(Range<usize>, Length), NoResponse>> {
+        match self {
+            Back::H1(stream, wire) => {
+                let place = ready!(crate::h1::poll_response(cx, stream, wire, scratch, response))?;
+                let length = http1::response_length(to.method, response);
+                let length = length.map_err(|error| NoResponse::Bad(error.into()))?;
+                wire.expect(length);
+                Poll::Ready(Ok((place, length)))
+            }
+        }
+    }
+
+    /// Takes what came with the head as the first piece of the body.
+    pub(crate) fn first_piece(
+        &mut self,
+        scratch: &mut Scratch,
+        place: Range<usize>,
+        trailers: &mut Fields,
+    ) -> Result<Piece, Broken> {
+        match self {
+            Back::H1(_, wire) => wire.piece(scratch, place, trailers),
+        }
+    }
+
+    /// Gives back what came with the head and is not to be consumed now.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+        match self {
+            Back::H1(_, wire) => wire.keep(bytes),
+        }
+    }
+}
+
+impl Source for Back<'_> {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+        trailers: &mut Fields,
+    ) -> Poll<Result<Piece, Broken>> {
+        match self {
+            Back::H1(stream, wire) => wire.poll_piece(cx, stream, scratch, most, trailers),
+        }
+    }
+}
+
+impl Sink for Back<'_> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        match self {
+            Back::H1(stream, wire) => wire.poll_ready(cx, stream).map_ok(|()| usize::MAX),
+        }
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        piece: Piece,
+        trailers: &Fields,
+    ) -> Result<(), Broken> {
+        match self {
+            Back::H1(stream, wire) => wire.send(cx, stream, scratch, piece, trailers),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self {
+            Back::H1(stream, wire) => wire.poll_flush(cx, stream),
+        }
+    }
+}

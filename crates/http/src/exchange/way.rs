@@ -1,0 +1,141 @@
+//! One direction of an exchange: a body on its way from one side to the other.
+
+use std::task::{Context, Poll, ready};
+
+use wmproxy_runtime::clock::{self, Ticks};
+use wmproxy_wire::head::Fields;
+
+use super::sides::{Broken, Piece, Sink, Source};
+use crate::scratch::Scratch;
+
+/// Pieces of one direction before the other tasks of the worker get their turn: about a millisecond of copying, as in
+/// the relay.
+const ROUNDS: usize = 16;
+
+/// Which end of a way stopped.
+#[derive(Debug)]
+pub(crate) enum Break {
+    /// Where the body comes from.
+    Source(Broken),
+    /// Where it goes to.
+    Sink(Broken),
+}
+
+/// Whom a way waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// For more of the body.
+    Source,
+    /// For room.
+    Sink,
+}
+
+/// The body of a message on its way, with its trailers.
+#[derive(Debug)]
+pub(crate) struct Way {
+    state: State,
+    /// Whom it waits for, if it is not done.
+    pub(crate) waits: Waits,
+    /// When it last got any further.
+    pub(crate) last: Ticks,
+    /// So many bytes of the body have come.
+    pub(crate) moved: u64,
+    trailers: Fields,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The body has come whole; what is pending is still to be sent.
+    Ending,
+    Done,
+    Abandoned,
+}
+
+impl Default for Way {
+    fn default() -> Way {
+        Way { state: State::Done, waits: Waits::Source, last: Ticks(0), moved: 0, trailers: Fields::new() }
+    }
+}
+
+impl Way {
+    /// Begins with another message.
+    pub(crate) fn begin(&mut self) {
+        self.state = State::Open;
+        self.waits = Waits::Source;
+        self.last = clock::now();
+        self.moved = 0;
+        self.trailers.clear();
+    }
+
+    /// Whether the message is whole on the other side, or never will be.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Abandoned)
+    }
+
+    /// Whether the message is whole on the other side.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Nothing moves here any more.
+    pub(crate) fn abandon(&mut self) {
+        self.state = State::Abandoned;
+    }
+
+    /// Where trailers are read to.
+    pub(crate) fn trailers(&mut self) -> &mut Fields {
+        &mut self.trailers
+    }
+
+    /// Sends a piece on.
+    pub(crate) fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut impl Sink,
+        scratch: &mut Scratch,
+        piece: Piece,
+    ) -> Result<(), Break> {
+        self.moved += piece.place.len() as u64;
+        if piece.is_last {
+            self.state = State::Ending;
+        }
+        self.last = clock::now();
+        to.send(cx, scratch, piece, &self.trailers).map_err(Break::Sink)
+    }
+
+    /// Moves what can be moved now. Ready when the message is whole on the other side.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<(), Break>> {
+        for _ in 0..ROUNDS {
+            match self.state {
+                State::Open => {}
+                State::Ending => {
+                    self.waits = Waits::Sink;
+                    ready!(to.poll_flush(cx)).map_err(Break::Sink)?;
+                    self.state = State::Done;
+                    return Poll::Ready(Ok(()));
+                }
+                State::Done | State::Abandoned => return Poll::Ready(Ok(())),
+            }
+            self.waits = Waits::Sink;
+            let most = ready!(to.poll_ready(cx)).map_err(Break::Sink)?;
+            self.waits = Waits::Source;
+            let Poll::Ready(piece) = from.poll_piece(cx, scratch, most, &mut self.trailers) else {
+                // A head waits no longer for a body that is not there.
+                if to.poll_flush(cx).map_err(Break::Sink)?.is_pending() {
+                    self.waits = Waits::Sink;
+                }
+                return Poll::Pending;
+            };
+            self.pass(cx, to, scratch, piece.map_err(Break::Source)?)?;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,46 @@
+//! What a client is told when no endpoint answers: the one place that turns errors into statuses.
+
+use wmproxy_net::record::Outcome;
+use wmproxy_upstream::{DialError, FailKind, NoPeer};
+use wmproxy_wire::head::{Known, Response, usual_reason};
+
+/// Why a request gets no response of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The client is told so.
+    Status(u16),
+    /// There is nobody to tell.
+    Gone(Outcome),
+}
+
+impl From<&DialError> for Failure {
+    /// 503 where nobody was asked, for that may soon be otherwise; 504 where nobody answered; 502 where somebody refused.
+    fn from(error: &DialError) -> Failure {
+        Failure::Status(match error {
+            DialError::NoPeer { reason, .. } => return (*reason).into(),
+            DialError::Failed { kind: FailKind::Timeout, .. } => 504,
+            DialError::Failed { .. } => 502,
+            DialError::NoWay { .. } | DialError::Resources { .. } => 503,
+        })
+    }
+}
+
+impl From<NoPeer> for Failure {
+    fn from(reason: NoPeer) -> Failure {
+        match reason {
+            NoPeer::ClientGone => Failure::Gone(Outcome::QueueLeft),
+            NoPeer::Tried => Failure::Status(502),
+            _ => Failure::Status(503),
+        }
+    }
+}
+
+/// Writes the response with a status that says it all, and gives its body.
+pub(crate) fn plain(status: u16, response: &mut Response) -> String {
+    response.clear();
+    response.set_status(status);
+    response.fields.push_known(Known::ContentType, b"text/plain; charset=utf-8");
+    // What went wrong now is nothing to keep.
+    response.fields.push_known(Known::CacheControl, b"no-store");
+    format!("{status} {}\n", usual_reason(status))
+}

@@ -1,0 +1,66 @@
+//! A route at work.
+
+use std::sync::Arc;
+
+use crate::endpoint::EndpointError;
+use crate::endpoint::redirect::Redirect;
+use crate::endpoint::respond::Respond;
+use crate::endpoint::reverse::Reverse;
+use crate::options::{EndpointSpec, HttpSpec, RouteSpec};
+use wmproxy_upstream::Group;
+
+/// Where a request goes that is for it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) name: Arc<str>,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    /// A peer.
+    Reverse(Reverse),
+    /// A redirect.
+    Redirect(Redirect),
+    /// What is written in the config.
+    Respond(Respond),
+}
+
+/// Why a service can't be built from a spec.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A group that there is not.
+    #[error("no upstream named `{0}`")]
+    Group(Arc<str>),
+    /// A regular expression that does not compile.
+    #[error(transparent)]
+    Regex(#[from] regex::Error),
+    /// An endpoint that makes no sense.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A template that is none.
+    #[error(transparent)]
+    Template(#[from] crate::vars::TemplateError),
+}
+
+impl Route {
+    /// Puts a route together. `group` finds groups by their names.
+    pub(crate) fn new(
+        spec: &RouteSpec,
+        listener: &HttpSpec,
+        group: &impl Fn(&str) -> Option<Arc<Group>>,
+    ) -> Result<Route, BuildError> {
+        let endpoint = match &spec.endpoint {
+            EndpointSpec::Reverse(to) => {
+                let group = group(&to.group).ok_or_else(|| BuildError::Group(Arc::clone(&to.group)))?;
+                Endpoint::Reverse(Reverse::new(to.clone(), group, listener))
+            }
+            EndpointSpec::Redirect { to, status } => Endpoint::Redirect(Redirect::new(to.clone(), *status)?),
+            EndpointSpec::Respond { status, body, content_type } => {
+                Endpoint::Respond(Respond::new(*status, body.clone(), content_type)?)
+            }
+        };
+        Ok(Route { name: Arc::clone(&spec.name), endpoint })
+    }
+}

@@ -1,0 +1,291 @@
+//! What a listener does with its connections and with their requests.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use wmproxy_net::conn::{Conn, Serve, Served};
+use wmproxy_net::limit::Permit;
+use wmproxy_net::preface::{self, Welcome};
+use wmproxy_net::record::{Outcome, Record};
+use wmproxy_net::stream::{ResetOnDrop, Stream};
+use wmproxy_net::tls::Acceptor;
+use wmproxy_upstream::Group;
+use wmproxy_wire::head::{Known, Method, Request, Scheme, authority, forwarded, path};
+use wmproxy_wire::http1::{HeadLimits, Length};
+
+use crate::exchange::{End, Exchange};
+use crate::facts::{ConnFacts, Facts, Scene};
+use crate::h1;
+use crate::live;
+use crate::options::HttpSpec;
+use crate::reply::{self, Failure};
+use crate::route::{BuildError, Endpoint, Route};
+use crate::router::{Router, Sought};
+
+/// Serves the connections of a listener as its options say.
+pub struct HttpService {
+    spec: HttpSpec,
+    router: Router<Route>,
+    /// Ends the clients' TLS.
+    tls: Option<Arc<Acceptor>>,
+    log: Option<Arc<dyn RequestLog>>,
+    limits: HeadLimits,
+    /// Who serves the listener now, where that is somebody else: the next request of each connection goes there.
+    successor: OnceLock<Arc<HttpService>>,
+    /// The listener is out of service: connections end behind their request.
+    retired: AtomicBool,
+}
+
+/// Where requests that are over are written. Must return at once: it is called on a worker.
+pub trait RequestLog: Send + Sync {
+    /// Takes one request.
+    fn write(&self, scene: &Scene<'_>);
+}
+
+impl HttpService {
+    /// A service with `spec`, of which `group` finds the groups by their names. With `tls` it ends the clients' TLS.
+    ///
+    /// # Errors
+    /// What in the spec makes no sense; of one that was checked only a group can be missing.
+    pub fn new(
+        spec: HttpSpec,
+        group: impl Fn(&str) -> Option<Arc<Group>>,
+        tls: Option<Arc<Acceptor>>,
+        log: Option<Arc<dyn RequestLog>>,
+    ) -> Result<Arc<HttpService>, BuildError> {
+        let build = |route| Route::new(route, &spec, &group).map(Arc::new);
+        let routes: Vec<_> = spec.routes.iter().map(build).collect::<Result<_, _>>()?;
+        let matches = spec.routes.iter().map(|route| route.matches.clone());
+        let router = Router::new(matches.zip(routes))?;
+        let size = |size: wmproxy_wire::units::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
+        let limits = HeadLimits {
+            bytes: size(spec.limits.header_bytes),
+            target: size(spec.limits.target_bytes),
+            fields: spec.limits.header_count as usize,
+        };
+        let (successor, retired) = (OnceLock::new(), AtomicBool::new(false));
+        Ok(Arc::new(HttpService { spec, router, tls, log, limits, successor, retired }))
+    }
+
+    pub(crate) fn spec(&self) -> &HttpSpec {
+        &self.spec
+    }
+
+    pub(crate) fn head_limits(&self) -> &HeadLimits {
+        &self.limits
+    }
+
+    /// Whether what this one says of those before it is believed.
+    pub(crate) fn trusts(&self, from: Option<SocketAddr>) -> bool {
+        self.spec.trusted_proxies.as_ref().is_some_and(|trusted| trusted.covers(from))
+    }
+
+    /// Who serves in its place, if it was replaced.
+    pub(crate) fn successor(&self) -> Option<Arc<HttpService>> {
+        let mut newest = self.successor.get()?;
+        while let Some(newer) = newest.successor.get() {
+            newest = newer;
+        }
+        Some(Arc::clone(newest))
+    }
+
+    /// Whether its connections are to end as soon as they can.
+    pub(crate) fn is_retired(&self) -> bool {
+        match self.successor.get() {
+            Some(newer) => newer.is_retired(),
+            None => self.retired.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The life of a connection. A block and no `async fn`, which would hold its arguments twice (rust-lang/rust#62958).
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    fn run(self: Arc<Self>, conn: Conn) -> impl Future<Output = ()> {
+        async move {
+            let Conn { stream, mut record, mut permit } = conn;
+            let facts = match self.welcome(&stream, &mut record, &mut permit).await {
+                Ok(facts) => facts,
+                Err(outcome) => return record.close(outcome),
+            };
+            let record = RefCell::new(record);
+            let outcome = h1::serve(self, &stream, &record, &facts).await;
+            record.borrow_mut().close(outcome);
+            drop(permit);
+        }
+    }
+
+    /// Looks at who comes, and hears what they have to say before their first request.
+    async fn welcome(
+        &self,
+        stream: &Stream,
+        record: &mut Record,
+        permit: &mut Permit,
+    ) -> Result<ConnFacts, Outcome> {
+        let unfinished = ResetOnDrop::new(stream);
+        let rules = Welcome {
+            proxy_header: self.spec.proxy_protocol.as_ref(),
+            acl: &self.spec.acl,
+            tls: self.tls.as_deref(),
+            timeout: self.spec.timeouts.preface.get(),
+        };
+        let session = if rules.is_silent(record) {
+            rules.check(record).map(|()| None)
+        } else {
+            // Boxed, for most listeners have none.
+            Box::pin(preface::welcome(stream, record, permit, rules)).await
+        };
+        // Of TLS the handshake has said it already.
+        if !matches!(session, Err(outcome) if outcome != Outcome::ClientTls) {
+            unfinished.disarm();
+        }
+        let session = session?;
+        Ok(ConnFacts {
+            listener: self.spec.name.clone(),
+            client: record.client,
+            local: record.local_address(),
+            scheme: if session.is_some() { Scheme::Https } else { Scheme::Http },
+            sni: session.and_then(|session| session.sni).map(Into::into),
+        })
+    }
+
+    /// Has a request answered, by whoever its route leads to, and writes it down.
+    pub(crate) async fn answer(&self, ex: &mut Exchange<'_, '_>) -> End {
+        let end = match self.lead(ex).await {
+            Ok(end) => end,
+            Err(failure) => self.fail(ex, failure).await,
+        };
+        self.write_down(ex);
+        end
+    }
+
+    /// Tells a client that its request is none.
+    pub(crate) async fn refuse(&self, ex: &mut Exchange<'_, '_>, status: u16) -> End {
+        let end = self.fail(ex, Failure::Status(status)).await;
+        self.write_down(ex);
+        end
+    }
+
+    async fn fail(&self, ex: &mut Exchange<'_, '_>, failure: Failure) -> End {
+        match failure {
+            Failure::Gone(outcome) => End::Cut(outcome),
+            Failure::Status(_) if ex.has_begun => End::Cut(Outcome::PeerReset),
+            Failure::Status(status) => {
+                let body = reply::plain(status, ex.response);
+                if matches!(status, 400 | 408 | 413 | 414 | 431) {
+                    ex.is_persistent = false;
+                }
+                respond(ex, body.as_bytes()).await
+            }
+        }
+    }
+
+    fn write_down(&self, ex: &mut Exchange<'_, '_>) {
+        ex.facts.bytes_in += ex.up.moved;
+        ex.facts.bytes_out += ex.down.moved;
+        ex.count();
+        if let Some(log) = &self.log {
+            log.write(&ex.scene());
+        }
+    }
+
+    /// Finds the route, and has its endpoint answer.
+    async fn lead(&self, ex: &mut Exchange<'_, '_>) -> Result<End, Failure> {
+        self.identify(ex.request, ex.facts, ex.conn)?;
+        if matches!(ex.body, Length::Known(length) if length > self.spec.limits.body.bytes()) {
+            return Err(Failure::Status(413));
+        }
+        let sought = Sought {
+            host: &ex.facts.host,
+            path: &ex.facts.path,
+            request: ex.request,
+            client: ex.facts.client.map(|client| client.ip()),
+        };
+        let route = self.router.find(&sought).ok_or(Failure::Status(404))?;
+        ex.facts.route = Some(Arc::clone(&route.name));
+        match &route.endpoint {
+            Endpoint::Reverse(reverse) => reverse.answer(ex).await,
+            Endpoint::Redirect(redirect) => {
+                let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
+                redirect.answer(&scene, ex.response);
+                Ok(respond(ex, b"").await)
+            }
+            Endpoint::Respond(fixed) => {
+                let mut body = Vec::new();
+                let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
+                fixed.answer(&scene, ex.response, &mut body);
+                Ok(respond(ex, &body).await)
+            }
+        }
+    }
+
+    /// Finds out whom a request is for, and from whom it comes: once, for all who want to know.
+    fn identify(&self, request: &Request, facts: &mut Facts, conn: &ConnFacts) -> Result<(), Failure> {
+        if request.method == Method::Connect {
+            // For a forward proxy.
+            return Err(Failure::Status(501));
+        }
+        if let Some(text) = request.authority() {
+            let authority = authority::parse(text).map_err(|_| Failure::Status(400))?;
+            facts.port = authority.port;
+            let mut host = std::mem::take(&mut facts.host).into_bytes();
+            authority.host.write(&mut host);
+            if host.first() == Some(&b'[') {
+                host.pop();
+                host.remove(0);
+            }
+            // What a host may hold is ASCII.
+            facts.host = String::from_utf8(host).map_err(|_| Failure::Status(400))?;
+        }
+        path::normalise(request.raw_path(), &mut facts.path).map_err(|_| Failure::Status(400))?;
+        if self.trusts(conn.client) {
+            facts.client = self.client_before(request, conn.client);
+            match request.fields.list(Known::XForwardedProto).last() {
+                Some(b"https") => facts.scheme = Scheme::Https,
+                Some(b"http") => facts.scheme = Scheme::Http,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The client that trusted proxies name.
+    fn client_before(&self, request: &Request, from: Option<SocketAddr>) -> Option<SocketAddr> {
+        // Nobody comes from there: it stands for a unix socket.
+        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let is_trusted = |ip: IpAddr| ip == nowhere || self.trusts(Some(SocketAddr::new(ip, 0)));
+        let start = from.map_or(nowhere, |from| from.ip());
+        let client = forwarded::client_by_x_forwarded_for(&request.fields, start, is_trusted);
+        if client == start { from } else { Some(SocketAddr::new(client, 0)) }
+    }
+}
+
+async fn respond(ex: &mut Exchange<'_, '_>, body: &[u8]) -> End {
+    match ex.respond(body).await {
+        Ok(()) => End::Done,
+        Err(cut) => End::Cut(cut.outcome()),
+    }
+}
+
+impl Serve for HttpService {
+    fn speaks_for_another(&self, from: Option<SocketAddr>) -> bool {
+        self.spec.proxy_protocol.as_ref().is_some_and(|trusted| trusted.covers(from))
+    }
+
+    fn serve(self: Arc<Self>, conn: Conn) -> Served {
+        Box::pin(self.run(conn))
+    }
+
+    fn replaced(&self, by: &Arc<dyn Serve>) {
+        let by: Arc<dyn std::any::Any + Send + Sync> = by.clone();
+        if let Ok(by) = by.downcast::<HttpService>() {
+            // Each worker says so, and all say the same.
+            let _ = self.successor.set(by);
+        }
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        live::wake_all();
+    }
+}
