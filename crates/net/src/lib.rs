@@ -29,5 +29,8 @@ pub mod stream;
 pub mod tls;
 pub mod udp;
 
+mod margin;
 mod pressure;
 mod sys;
+
+pub use margin::MARGIN;

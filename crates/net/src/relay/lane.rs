@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use super::brake::Brake;
 use super::splice::{self, Pipe};
 use super::{Splice, is_gone};
+use crate::MARGIN;
 use crate::record::Outcome;
 use crate::stream::Stream;
 use crate::tls;
@@ -37,7 +38,7 @@ const SMALL: usize = 4 * 1024;
 const SMALL_IN_A_ROW: u32 = 8;
 
 thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MARGIN + SCRATCH].into_boxed_slice());
 }
 
 /// Which end of a lane failed.
@@ -314,7 +315,7 @@ impl Lane {
         moved: &mut Moved,
     ) -> Poll<Result<usize, Failure>> {
         BUFFER.with_borrow_mut(|buffer| {
-            let buffer = &mut buffer[..most.min(SCRATCH)];
+            let buffer = &mut buffer[MARGIN..MARGIN + most.min(SCRATCH)];
             let n = ready!(from.poll_read(cx, buffer)).map_err(|error| (Broken::Source, error))?;
             if n == 0 {
                 return Poll::Ready(Ok(0));

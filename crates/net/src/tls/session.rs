@@ -12,15 +12,15 @@ use rustls::server::UnbufferedServerConnection;
 
 use super::engine::{Engine, Sink, Step, Want};
 use super::{TlsError, resolver};
+use crate::MARGIN;
 use crate::stream::Stream;
 
 /// A record at its largest: five bytes of header, 16 KiB, and what TLS 1.2 allows encryption to add (RFC 5246
 /// section 6.2.3).
 const RECORD: usize = 5 + 16 * 1024 + 2048;
 
-/// The most that a record of ours carries. rustls puts each together in memory of its own: up to this size the allocator
-/// gives it the same few pieces again and again, which stay in the core's cache; with the 16 KiB that a record may carry
-/// they went through half a megabyte, and copying into them was a third of the CPU of a download.
+/// The most that a record of ours carries. The receiver can use none of it before it has come whole, and records of the
+/// 16 KiB that it may carry cost as much CPU.
 pub(super) const SENT: usize = 8 * 1024;
 
 /// The most that one write encrypts: several records in one call. It is the size of the relay's reads.
@@ -46,7 +46,7 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         incoming: vec![0; OPENED].into_boxed_slice(),
-        outgoing: vec![0; SEALED].into_boxed_slice(),
+        outgoing: vec![0; MARGIN + SEALED].into_boxed_slice(),
     });
 }
 
@@ -325,6 +325,7 @@ impl Session {
         }
         let data = &data[..data.len().min(WRITE)];
         SCRATCH.with_borrow_mut(|Scratch { outgoing, .. }| {
+            let outgoing = &mut outgoing[MARGIN..];
             let sealed = self.seal(data, outgoing).map_err(io::Error::from)?;
             let mut sent = 0;
             // A message of rustls's own comes before the data.
