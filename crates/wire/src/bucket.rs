@@ -97,13 +97,7 @@ impl Frequency {
         Frequency { interval, burst: burst.max(interval) }
     }
 
-    /// Whether one more may happen now, given the moment up to which the former are paid for; if so, the next such moment.
-    pub(crate) fn admit(&self, paid: u64, now: u64) -> Option<u64> {
-        let after = self.reserve(paid, now);
-        (after <= now).then_some(after)
-    }
-
-    /// From when on one more may happen, which is the next moment up to which everything is paid for.
+    /// From when on one more may happen, given the moment up to which the former are paid for; that is the next such moment.
     pub(crate) fn reserve(&self, paid: u64, now: u64) -> u64 {
         start(paid, self.burst, now) + self.interval
     }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
+use wmproxy_wire::head::Request;
 
-use crate::facts::Scene;
+use crate::facts::{ConnFacts, Facts, Scene};
 use crate::options::{REGEX_SIZE, RewriteSpec};
 use crate::vars::{Piece, Template, TemplateError, Var, with_scratch};
 
@@ -113,6 +114,40 @@ impl Rewrite {
         }
         Ok(true)
     }
+}
+
+/// Gives a request the target that is made of a path, by default its own.
+///
+/// # Errors
+/// See [`Rewrite::apply`].
+pub(super) fn retarget(
+    rewrite: Option<&Rewrite>,
+    path: Option<&[u8]>,
+    conn: &ConnFacts,
+    request: &mut Request,
+    facts: &Facts,
+) -> Result<(), BadPath> {
+    with_scratch(|target| {
+        let scene = Scene { conn, request, response: None, facts };
+        let from = path.unwrap_or(&facts.path);
+        let is_changed = match rewrite {
+            Some(rewrite) => rewrite.apply(from, &scene, target)?,
+            None => false,
+        };
+        if !is_changed {
+            let Some(path) = path else { return Ok(()) };
+            if !path.starts_with(b"/") || has_dot_segment(path) {
+                return Err(BadPath);
+            }
+            path.iter().for_each(|&byte| push_encoded(byte, false, target));
+            if let Some(query) = request_query(&scene) {
+                target.push(b'?');
+                target.extend_from_slice(query);
+            }
+        }
+        request.rewrite_target(target);
+        Ok(())
+    })
 }
 
 /// What follows a prefix of whole segments.

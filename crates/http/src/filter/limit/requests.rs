@@ -1,7 +1,6 @@
 //! How often requests of one key may come.
 
 use std::hash::RandomState;
-use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -109,10 +108,6 @@ impl RequestLimit {
         }
     }
 }
-
-/// What a table is known by over reloads: with another rate the old account would be wrong by so much that a new one is
-/// fairer.
-pub(crate) type TableKey = (Arc<str>, NonZeroU64, Duration);
 
 #[cfg(test)]
 mod tests {
