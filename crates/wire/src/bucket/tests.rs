@@ -165,7 +165,7 @@ proptest! {
         }
         for period in [Period::Second, Period::Minute, Period::Hour] {
             let frequency = often(rate_of, period, Some(more as u32));
-            frequency.admit(bytes, now);
+            frequency.reserve(bytes, now);
         }
     }
 }
