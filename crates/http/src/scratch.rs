@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use wmproxy_net::MARGIN;
+
 /// Before what is read: heads and chunk sizes are put there, right in front of their data, so that one call sends both.
-/// Heads of more than this go on their own.
-const FRONT: usize = 4 * 1024;
+/// Heads of more than this go on their own. The margin keeps what is read off the border of a page.
+const FRONT: usize = 4 * 1024 + MARGIN;
 
 /// The largest read. It is what the relay takes at once, for the same reasons.
 pub(crate) const ROOM: usize = 64 * 1024;
