@@ -10,7 +10,7 @@ use wmproxy_runtime::clock;
 use wmproxy_upstream::balance::HashKey;
 use wmproxy_upstream::{Attempt, FailKind, Group, Lease, LeaseKey, Peer};
 use wmproxy_wire::head::{Known, Response, cookie, query_param};
-use wmproxy_wire::http1::{self, Length};
+use wmproxy_wire::http1;
 
 use super::onward;
 use crate::exchange::{Answer, Cut, End, Exchange, Front, NoResponse, Patience, Trouble};
