@@ -114,9 +114,9 @@ mod tests {
             Frequency::new(CountRate::new(NonZeroU64::new(10).unwrap(), Period::Second), Some(1));
         let mut table = Arrivals::new(64);
         let patience = 3 * SECOND / 10;
-        let waits: Vec<_> = (0..5)
-            .map(|_| table.reserve(key(1), &every_tenth, BEGIN, patience).map(|wait| wait / 1_000_000))
-            .collect();
+        let millis = |nanos: u64| nanos / 1_000_000;
+        let mut wait = || table.reserve(key(1), &every_tenth, BEGIN, patience).map(millis).map_err(millis);
+        let waits: Vec<_> = (0..5).map(|_| wait()).collect();
         assert_eq!(waits, [Ok(0), Ok(100), Ok(200), Ok(300), Err(100)]);
         // Who was refused stands nowhere.
         assert_eq!(table.reserve(key(1), &every_tenth, BEGIN + SECOND / 10, patience), Ok(patience));
