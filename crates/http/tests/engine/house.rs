@@ -1,6 +1,7 @@
 //! One worker with one listener.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,12 +26,17 @@ use wmproxy_upstream::{Group, GroupSpec, Registry};
 /// What was written down of requests, and how connections ended.
 #[derive(Default)]
 pub struct Log {
+    /// Nothing is written down.
+    pub is_off: AtomicBool,
     pub lines: Mutex<Vec<String>>,
     pub outcomes: Mutex<Vec<Outcome>>,
 }
 
 impl RequestLog for Log {
     fn write(&self, scene: &Scene<'_>) {
+        if self.is_off.load(Ordering::Relaxed) {
+            return;
+        }
         let Scene { request, facts, .. } = scene;
         let line = format!(
             "{} {} {} {}/{}",

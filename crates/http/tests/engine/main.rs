@@ -1,5 +1,9 @@
 //! The service over real sockets: a worker with a listener, a client and origins by hand, no binary.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod allocations;
 mod house;
 mod requests;
+
+#[global_allocator]
+static COUNTING: allocations::Counting = allocations::Counting;

@@ -1,0 +1,69 @@
+//! What a request costs in allocations: nothing, once the buffers are there.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+
+use wmproxy_testkit::http::Origin;
+
+use crate::house::House;
+
+/// Counts what each thread allocates.
+pub struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // At a thread's end there is nobody to ask.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as promised to us.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as promised to us.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as promised to us.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+fn of_worker(house: &House) -> u64 {
+    let (tell, answer) = channel();
+    house.on_worker(move || tell.send(COUNT.get()).unwrap());
+    answer.recv().unwrap()
+}
+
+#[test]
+fn a_request_on_connections_that_are_there_allocates_nothing() {
+    let origin = Origin::says("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello");
+    let house = House::before(&[origin.addr().inet()]);
+    // A line of it is memory of the test's.
+    house.log.is_off.store(true, Ordering::Relaxed);
+    let mut client = house.connect();
+    let mut ask = |times: usize| {
+        let before = of_worker(&house);
+        for _ in 0..times {
+            assert_eq!(client.get("/some/path?and=query").text(), "hello");
+            assert_eq!(client.post("/some/path", b"a body").text(), "hello");
+        }
+        of_worker(&house) - before
+    };
+    ask(20);
+    // To ask the worker costs some.
+    let (few, many) = (ask(1), ask(200));
+    assert_eq!(few, many, "with 2 requests and with 400");
+}
