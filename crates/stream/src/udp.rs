@@ -177,9 +177,6 @@ impl UdpService {
 fn limits(spec: &StreamSpec) -> Limits {
     Limits {
         idle_timeout: spec.idle_timeout,
-        // Both are kept by the gate, over all workers.
-        max_flows: 0,
-        per_client: 0,
         max_requests: spec.max_requests,
         max_responses: spec.max_responses,
     }

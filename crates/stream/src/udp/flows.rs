@@ -139,8 +139,7 @@ impl Inner {
             task: None,
             _permit: permit,
         };
-        // The table's own limits are off, so it evicts nobody here.
-        let id = self.table.borrow_mut().insert(now(), key, flow, close);
+        let id = self.table.borrow_mut().insert(now(), key, flow);
         let task = self.scope.spawn_leashed(self.clone().answer(id, key.client(), local, socket));
         if let Some(flow) = self.table.borrow_mut().get_mut(id) {
             flow.task = Some(task);

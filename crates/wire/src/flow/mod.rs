@@ -22,20 +22,19 @@
 //!   AAAA) all get their answers.
 //! - **Batches.** A batch may be larger than what is left: the first so many pass. Requests beyond are for
 //!   the next flow, responses beyond are for nobody.
-//! - **`max_flows`.** A new flow in a full table ends the one that has been idle for longest, spent or not.
-//! - **`per_client`.** A client, that is an IP address whatever the port, with so many flows (spent ones
-//!   hold sockets too, and count) gets no further one. That is a refusal: it must not cost anyone else a flow.
-//! - **Reload.** [`FlowTable::set_limits`] leaves the flows there are untouched: they keep the idle timeout,
-//!   `max_requests` and `max_responses` that they began with. `max_flows` and `per_client` are the table's,
-//!   so that the new ones hold for each further flow.
+//! - **Room.** How many flows there may be, and of one client, is the owner's to say, for a limit over several
+//!   tables is none of one. It asks for the flow that has been idle for longest, spent or not
+//!   ([`FlowTable::evict_oldest`]), where another needs the room.
+//! - **Reload.** [`FlowTable::set_limits`] leaves the flows there are untouched: they keep the limits that they
+//!   began with.
 //! - **Time** does not run backwards: an earlier `now` than the latest counts as the latest.
 //!
 //! # Cost
 //! Every operation is O(1), growing and shrinking amortised: a slab for the flows, a list in order of
 //! activity through it for each set of limits in use (one, and one more for each reload that changed them
-//! while flows of the old ones live), and two hash maps. A datagram takes some 75 ns. Memory is given back
-//! when most flows are gone (`slab.rs`). The maps move all entries when they grow, which at 100,000 flows
-//! takes 20 ms and at a million 250 ms: an owner that expects more than that gives each worker its own table.
+//! while flows of the old ones live), and a hash map. A datagram takes some 75 ns. Memory is given back
+//! when most flows are gone (`slab.rs`). The map moves all entries when it grows, which at 100,000 flows
+//! takes under 20 ms and at a million under 250 ms: an owner that expects more than that gives each worker its own table.
 
 mod cids;
 mod list;
@@ -60,10 +59,6 @@ pub struct Limits {
     /// A flow ends after so long without a datagram in either direction; a part of a millisecond counts as a
     /// whole one.
     pub idle_timeout: Duration,
-    /// The most flows at a time; 0 is no limit.
-    pub max_flows: u32,
-    /// The most flows at a time of one client's IP address; 0 is no limit.
-    pub per_client: u32,
     /// A flow takes so many datagrams from its client; 0 is no limit.
     pub max_requests: u64,
     /// A flow ends with so many datagrams from its peer, or with as many as its client sent if those are more; 0 is
@@ -89,13 +84,6 @@ pub struct FlowId {
     serial: u64,
 }
 
-/// Why a flow may not begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// The client has [`Limits::per_client`] flows already.
-    ClientLimit,
-}
-
 /// Why a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndReason {
@@ -103,7 +91,7 @@ pub enum EndReason {
     Limit,
     /// No datagram in either direction for the idle timeout.
     Idle,
-    /// It had been idle for longest when there was no room for another.
+    /// It had been idle for longest when its owner needed the room.
     Evicted,
     /// The owner ended it, and knows why.
     Closed,
@@ -191,10 +179,5 @@ impl FlowKey {
     /// Its lane; 0 unless it was put into another.
     pub fn lane(&self) -> u16 {
         self.lane
-    }
-
-    /// By what the flows of a client are counted: an IPv4 client is the same on an IPv6 socket.
-    fn counted_as(&self) -> IpAddr {
-        self.client.ip().to_canonical()
     }
 }

@@ -1,14 +1,12 @@
 //! The table itself. The rules it keeps are in the module's documentation.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::list::{Linked, Links, List};
 use super::slab::{MAX_PLACES, Slab};
-use super::{EndReason, Ended, FlowId, FlowKey, Limits, Now, Refused, Responses};
+use super::{EndReason, Ended, FlowId, FlowKey, Limits, Now, Responses};
 
 /// All flows of one worker of one listener, with what their owner keeps for each.
 #[derive(Debug)]
@@ -24,8 +22,6 @@ pub struct FlowTable<T> {
     /// SipHash and 10 to 15 ns with foldhash, which promises less: once a batch, against some 5 us for each
     /// datagram of it, the difference does not matter.
     by_key: HashMap<FlowKey, FlowId>,
-    /// Flows by client; counted even while there is no limit, for a reload may bring one.
-    by_client: HashMap<IpAddr, u32>,
     latest: Now,
     serial: u64,
 }
@@ -76,7 +72,6 @@ impl<T> FlowTable<T> {
             current: 0,
             flows: Slab::new(),
             by_key: HashMap::new(),
-            by_client: HashMap::new(),
             latest: Now::default(),
             serial: 0,
         }
@@ -87,8 +82,7 @@ impl<T> FlowTable<T> {
         &self.limits
     }
 
-    /// Sets the limits for new flows; those there are keep theirs. If there are more than the new
-    /// `max_flows`, the oldest idle ones end when the next flow begins.
+    /// Sets the limits for new flows; those there are keep theirs.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         let terms = Terms::of(&limits);
@@ -121,42 +115,19 @@ impl<T> FlowTable<T> {
         self.len() == 0
     }
 
-    /// How many flows the client at `address` has, spent ones included.
-    pub fn client_flows(&self, address: IpAddr) -> u32 {
-        self.by_client.get(&address.to_canonical()).copied().unwrap_or(0)
-    }
-
     /// The flow that a datagram of `key` belongs to; at least one passes
     /// [`on_request`](Self::on_request). None: a new flow is to begin.
     pub fn lookup(&self, key: &FlowKey) -> Option<FlowId> {
         self.by_key.get(key).copied()
     }
 
-    /// Whether a flow for `key` may begin. Asked before the owner makes its socket, so that a refusal costs
-    /// nothing.
-    ///
-    /// # Errors
-    /// The limit that forbids it.
-    pub fn admit(&self, key: &FlowKey) -> Result<(), Refused> {
-        let limit = self.limits.per_client;
-        if limit != 0 && self.client_flows(key.client().ip()) >= limit {
-            return Err(Refused::ClientLimit);
-        }
-        Ok(())
-    }
-
-    /// Begins a flow that [`admit`](Self::admit) allowed. In a full table the flows that have been idle for
-    /// longest end first and go to `evicted`. A flow that has the key already is superseded: it takes no more
-    /// requests, but is open to responses like a spent one.
-    pub fn insert(&mut self, now: Now, key: FlowKey, value: T, mut evicted: impl FnMut(Ended<T>)) -> FlowId {
+    /// Begins a flow. One that has the key already is superseded: it takes no more requests, but is open to responses
+    /// like a spent one.
+    pub fn insert(&mut self, now: Now, key: FlowKey, value: T) -> FlowId {
         let now = self.advance(now);
-        let most = match self.limits.max_flows {
-            0 => MAX_PLACES,
-            limit => limit.min(MAX_PLACES),
-        };
-        while self.flows.len() >= most {
-            let Some(ended) = self.evict_oldest() else { break };
-            evicted(ended);
+        // Half a terabyte of flows: memory has run out long before. So this only keeps what the slab was promised.
+        if self.flows.len() >= MAX_PLACES {
+            drop(self.evict_oldest());
         }
         let serial = self.serial;
         self.serial += 1;
@@ -179,7 +150,6 @@ impl<T> FlowTable<T> {
         {
             flow.open = false;
         }
-        *self.by_client.entry(key.counted_as()).or_insert(0) += 1;
         id
     }
 
@@ -261,8 +231,7 @@ impl<T> FlowTable<T> {
         self.terms.iter().filter_map(first).min()
     }
 
-    /// Ends the flow that has been idle for longest, for an owner that needs the room: a limit over several
-    /// tables, or no descriptors left.
+    /// Ends the flow that has been idle for longest, for an owner that needs the room.
     pub fn evict_oldest(&mut self) -> Option<Ended<T>> {
         let first = |terms: &Terms| {
             let index = terms.flows.first()?;
@@ -337,7 +306,7 @@ impl<T> FlowTable<T> {
         self.terms[terms].flows.move_last(&mut self.flows, index);
     }
 
-    /// The one place where flows end: out of its list, the slab and both maps.
+    /// The one place where flows end: out of its list, the slab and the map.
     fn remove(&mut self, index: u32, reason: EndReason) -> Option<Ended<T>> {
         let terms = self.flows.get(index)?.terms as usize;
         self.terms[terms].flows.unlink(&mut self.flows, index);
@@ -345,13 +314,6 @@ impl<T> FlowTable<T> {
         if flow.open {
             self.by_key.remove(&flow.key);
             shrink(&mut self.by_key);
-        }
-        if let Entry::Occupied(mut count) = self.by_client.entry(flow.key.counted_as()) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-                shrink(&mut self.by_client);
-            }
         }
         Some(Ended {
             id: FlowId { index, serial: flow.serial },
@@ -370,10 +332,10 @@ impl<T> FlowTable<T> {
         self.terms.len()
     }
 
-    /// Places of the slab and both maps that hold memory.
+    /// Places of the slab and the map that hold memory.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.flows.allocated() + self.by_key.capacity() + self.by_client.capacity()
+        self.flows.allocated() + self.by_key.capacity()
     }
 }
 

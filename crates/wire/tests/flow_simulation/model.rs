@@ -2,9 +2,8 @@
 //! on both, and the answers must agree.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 
-use wmproxy_wire::flow::{EndReason, Ended, FlowId, FlowKey, FlowTable, Limits, Now, Refused};
+use wmproxy_wire::flow::{EndReason, Ended, FlowId, FlowKey, FlowTable, Limits, Now};
 
 /// A flow's value in these tests: a number that no other flow has.
 pub(crate) type Tag = u64;
@@ -30,7 +29,6 @@ pub(crate) struct Checked {
     limits: Limits,
     pub(crate) flows: HashMap<Tag, ModelFlow>,
     open: HashMap<FlowKey, Tag>,
-    per_client: HashMap<IpAddr, u32>,
     latest: Now,
     order: u64,
     next_tag: Tag,
@@ -47,7 +45,6 @@ impl Checked {
             limits,
             flows: HashMap::new(),
             open: HashMap::new(),
-            per_client: HashMap::new(),
             latest: Now::default(),
             order: 0,
             next_tag: 0,
@@ -55,10 +52,6 @@ impl Checked {
             seen: HashSet::new(),
             ended: 0,
         }
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
@@ -75,34 +68,16 @@ impl Checked {
         tag
     }
 
-    pub(crate) fn admit(&self, key: &FlowKey) -> Result<(), Refused> {
-        let count = self.per_client.get(&key.client().ip()).copied().unwrap_or(0);
-        assert_eq!(self.table.client_flows(key.client().ip()), count);
-        let full = self.limits.per_client != 0 && count >= self.limits.per_client;
-        let expected = if full { Err(Refused::ClientLimit) } else { Ok(()) };
-        assert_eq!(self.table.admit(key), expected);
-        expected
-    }
-
-    /// Returns the new flow's tag and those that it evicted.
-    pub(crate) fn insert(&mut self, now: Now, key: FlowKey) -> (Tag, Vec<Tag>) {
+    /// Returns the new flow's tag.
+    pub(crate) fn insert(&mut self, now: Now, key: FlowKey) -> Tag {
         self.advance(now);
         let tag = self.next_tag;
         self.next_tag += 1;
-        let mut evicted = Vec::new();
-        let id = self.table.insert(now, key, tag, |ended| evicted.push(ended));
-        let room = match self.limits.max_flows {
-            0 => 0,
-            most => (self.flows.len() + 1).saturating_sub(most as usize),
-        };
-        assert_eq!(evicted.len(), room, "flows evicted");
-        let evicted = evicted.into_iter().map(|ended| self.evicted(ended)).collect();
-
+        let id = self.table.insert(now, key, tag);
         assert!(self.seen.insert(id), "an id came twice");
         if let Some(superseded) = self.open.insert(key, tag) {
             self.flows.get_mut(&superseded).unwrap().open = false;
         }
-        *self.per_client.entry(key.client().ip()).or_default() += 1;
         self.order += 1;
         let flow = ModelFlow {
             id,
@@ -117,7 +92,7 @@ impl Checked {
         };
         self.flows.insert(tag, flow);
         self.check_len();
-        (tag, evicted)
+        tag
     }
 
     pub(crate) fn on_request(&mut self, now: Now, tag: Tag, datagrams: u64) -> u64 {
@@ -226,9 +201,6 @@ impl Checked {
         let expected: HashMap<Tag, (FlowId, FlowKey)> =
             self.flows.iter().map(|(tag, flow)| (*tag, (flow.id, flow.key))).collect();
         assert_eq!(listed, expected);
-        for (address, count) in &self.per_client {
-            assert_eq!(self.table.client_flows(*address), *count);
-        }
         for key in self.open.keys() {
             self.lookup(key);
         }
@@ -241,7 +213,6 @@ impl Checked {
         self.compare();
         assert!(self.table.is_empty() && self.table.next_expiry().is_none());
         assert_eq!(self.ended, self.next_tag, "every flow ends once");
-        assert!(self.per_client.values().all(|count| *count == 0));
     }
 
     /// Whether to look at every flow for this answer: in a storm only now and then, for time's sake.
@@ -267,15 +238,11 @@ impl Checked {
 
     fn evicted(&mut self, ended: Ended<Tag>) -> Tag {
         let flow = &self.flows[&ended.value];
-        let terms = |flow: &ModelFlow| {
-            let Limits { idle_timeout, max_requests, max_responses, .. } = flow.limits;
-            (idle_timeout, max_requests, max_responses)
-        };
         let others = self.flows.values().filter(|_| self.thorough());
         for other in others {
             assert!(flow.active <= other.active, "not the oldest was evicted");
             // Within a millisecond the order holds among flows of the same limits.
-            assert!(terms(flow) != terms(other) || flow.order <= other.order);
+            assert!(flow.limits != other.limits || flow.order <= other.order);
         }
         self.gone(ended, EndReason::Evicted)
     }
@@ -288,7 +255,6 @@ impl Checked {
         if flow.open {
             self.open.remove(&flow.key);
         }
-        *self.per_client.get_mut(&flow.key.client().ip()).unwrap() -= 1;
         self.stale.push(flow.id);
         self.ended += 1;
         ended.value

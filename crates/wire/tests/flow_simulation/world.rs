@@ -59,6 +59,8 @@ pub(crate) struct World {
     rng: Rng,
     habits: Habits,
     checked: Checked,
+    /// The most flows that the owner wants at a time; 0 is no limit.
+    most: usize,
     /// The upstream socket of each flow, which stands for it: whom it was made for, and what it sent.
     sockets: HashMap<Tag, FlowKey>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -73,7 +75,6 @@ pub(crate) struct World {
     /// Requests at the owner, and what became of them.
     arrived: u64,
     forwarded: u64,
-    refused: u64,
 }
 
 /// Runs the world of this seed to its end.
@@ -91,11 +92,12 @@ pub(crate) fn run(seed: u64) {
         ports: if storm { rng.range(1, 1_000) } else { rng.range(1, 6) },
         locals: rng.range(1, 3),
     };
-    let limits = some_limits(&mut rng);
+    let (limits, most) = some_limits(&mut rng);
     let mut world = World {
         rng,
         habits,
         checked: Checked::new(limits),
+        most,
         sockets: HashMap::new(),
         events: BinaryHeap::new(),
         sequence: 0,
@@ -106,23 +108,22 @@ pub(crate) fn run(seed: u64) {
         sent: 0,
         arrived: 0,
         forwarded: 0,
-        refused: 0,
     };
     world.plan(if storm { 3_000 } else { 20 });
     world.play();
     world.finish();
 }
 
-fn some_limits(rng: &mut Rng) -> Limits {
-    let few = rng.range(1, 20) as u32;
-    let many = rng.range(1, 1_500) as u32;
-    Limits {
+/// Limits of the table, and the owner's own.
+fn some_limits(rng: &mut Rng) -> (Limits, usize) {
+    let few = rng.range(1, 20);
+    let many = rng.range(1, 1_500);
+    let limits = Limits {
         idle_timeout: Duration::from_millis(rng.pick(&[1, 20, 300, 300, 2_000])),
-        max_flows: rng.pick(&[0, 1, few, few, many]),
-        per_client: rng.pick(&[0, 0, 1, 2, 5]),
         max_requests: rng.pick(&[0, 0, 1, 2, 7]),
         max_responses: rng.pick(&[0, 0, 1, 2, 7]),
-    }
+    };
+    (limits, rng.pick(&[0, 1, few, few, many]) as usize)
 }
 
 impl World {
@@ -175,7 +176,7 @@ impl World {
         }
         self.checked.check_empty();
         assert!(self.sockets.is_empty(), "a socket outlived its flow");
-        assert_eq!(self.arrived, self.forwarded + self.refused, "a request was lost inside");
+        assert_eq!(self.arrived, self.forwarded, "a request was lost inside");
     }
 
     fn happen(&mut self, event: Event) {
@@ -203,8 +204,9 @@ impl World {
                 }
             }
             Event::Reload => {
-                let limits = some_limits(&mut self.rng);
+                let (limits, most) = some_limits(&mut self.rng);
                 self.checked.set_limits(limits);
+                self.most = most;
                 self.checked.compare();
             }
             Event::Steal => {
@@ -235,10 +237,7 @@ impl World {
         self.arrived += batch.len() as u64;
         let mut rest = &batch[..];
         while !rest.is_empty() {
-            let Some(tag) = self.checked.lookup(&key).or_else(|| self.begin(key)) else {
-                self.refused += rest.len() as u64;
-                return;
-            };
+            let tag = self.checked.lookup(&key).unwrap_or_else(|| self.begin(key));
             let pass = self.checked.on_request(self.clock, tag, rest.len() as u64);
             assert!(pass >= 1, "a flow that was just found takes a datagram");
             let (now, later) = rest.split_at(pass as usize);
@@ -251,16 +250,14 @@ impl World {
         }
     }
 
-    fn begin(&mut self, key: FlowKey) -> Option<Tag> {
-        self.checked.admit(&key).ok()?;
-        let (tag, evicted) = self.checked.insert(self.clock, key);
-        for tag in evicted {
-            self.close(tag);
+    fn begin(&mut self, key: FlowKey) -> Tag {
+        while self.most != 0 && self.sockets.len() >= self.most {
+            let oldest = self.checked.evict_oldest().expect("each socket has its flow");
+            self.close(oldest);
         }
+        let tag = self.checked.insert(self.clock, key);
         assert!(self.sockets.insert(tag, key).is_none());
-        let most = self.checked.limits().max_flows as usize;
-        assert!(most == 0 || self.sockets.len() <= most, "more flows than max_flows");
-        Some(tag)
+        tag
     }
 
     fn reach_peer(&mut self, tag: Tag, datagram: Datagram) {
