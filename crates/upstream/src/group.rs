@@ -98,7 +98,7 @@ pub enum NoPeer {
     #[error("no name of the group could be resolved yet")]
     Unresolved,
     /// The config takes every server out.
-    #[error("every server is down by the config")]
+    #[error("every server is down or draining by the config")]
     Down,
     /// Every peer that was not tried is down by its health checks.
     #[error("every peer is down by its health checks")]
@@ -221,6 +221,11 @@ impl Group {
         self.set.load().lease_peer(peer, &self.request(&LeaseKey::default(), &[], now_ms))
     }
 
+    /// Leases this very peer of `set` for a client that had it before, also if it takes no others any more.
+    pub(crate) fn lease_slot(&self, set: &PeerSet, peer: &Arc<Peer>, now_ms: u64) -> Option<Lease> {
+        set.lease_again(peer, &self.request(&LeaseKey::default(), &[], now_ms))
+    }
+
     fn request<'a>(&'a self, key: &'a LeaseKey, tried: &'a [Arc<Peer>], now: u64) -> Request<'a> {
         Request { key, tried, now, policy: &self.policy, slow_start_ms: self.slow_start_ms }
     }
@@ -268,7 +273,7 @@ impl Group {
         if old.places != places {
             let peer = |address: &Address| self.registry.peer(&self.spec.name, address);
             let new = PeerSet::new(&self.spec, places, Some(&old), clock::now().0, peer);
-            old.slots().filter(|slot| !new.has(&slot.peer)).for_each(|slot| slot.peer.gauge().close_idle());
+            old.live().filter(|slot| !new.has(&slot.peer)).for_each(|slot| slot.peer.gauge().close_idle());
             self.set.store(Arc::new(new));
             self.changed.notify_one();
         }

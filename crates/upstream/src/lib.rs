@@ -32,12 +32,13 @@ mod names;
 mod queue;
 mod random;
 mod set;
+mod sticky;
 
 pub use dial::{Attempt, Caller, Connected, DialError, Dialed, dial, dial_for};
 pub use group::{Group, Lease, LeaseKey, NoPeer};
 pub use health::keep_checked;
 pub use idle::IdleKey;
-pub use options::{GroupOptions, GroupSpec, KeepaliveSpec, QueueOptions, QueueSpec, ServerSpec};
+pub use options::{GroupOptions, GroupSpec, KeepaliveSpec, QueueOptions, QueueSpec, ServerSpec, StickySpec};
 pub use peer::{Blame, FailKind, Peer};
 pub use registry::Registry;
 pub use resolve::{Resolver, keep_resolved, resolve_all};

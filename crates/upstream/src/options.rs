@@ -3,6 +3,7 @@
 mod keepalive;
 mod queue;
 mod server;
+mod sticky;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +20,12 @@ use wmproxy_net::tls::{ConnectorSpec, PeerTls};
 use wmproxy_wire::units::HumanDuration;
 
 use crate::balance::{Balance, HashKey};
-use crate::health::{Beginning, HealthOptions, HealthSpec, ProbeSpec};
+use crate::health::{Beginning, HealthOptions, HealthSpec, ProbeSpec, Statuses};
 use crate::peer::EjectPolicy;
 pub use keepalive::{KeepaliveOptions, KeepaliveSpec};
 pub use queue::{QueueOptions, QueueSpec};
 pub use server::ServerOptions;
+pub use sticky::{SameSite, StickyOptions, StickySpec};
 
 /// The most servers of one group, port ranges counted out. Most balancers look at each of them, which for a thousand
 /// takes 8 to 24 microseconds a connection (see `balance/costs.rs`).
@@ -69,8 +71,14 @@ pub struct GroupOptions {
     pub connect_timeout: HumanDuration,
     /// How many other servers are tried when one can't be connected to. Default `1`.
     pub retries: u32,
-    /// So many failures to connect within `fail_timeout` eject a server; `0` never does. Default `1`.
+    /// So many failures within `fail_timeout` eject a server; `0` never does. A failure is that it can't be connected to
+    /// and, for requests of HTTP, that no answer comes in time, that what comes is none, or that its status is one of
+    /// `fail_status`. Default `1`.
     pub max_fails: u32,
+    /// The statuses of answers that count as failures of the server, like `"502-504"`. Clients get these answers all the
+    /// same. With it `max_fails` should be more than `1`. By default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_status: Option<Statuses>,
     /// Within which time `max_fails` failures eject a server, and for how long. Then one connection tries it;
     /// each time that fails the ejection lasts twice as long as before, up to 5 minutes. When all servers are
     /// ejected, all are tried nonetheless. Default `"10s"`.
@@ -85,6 +93,10 @@ pub struct GroupOptions {
     /// How long it takes until a server that was ejected or down, or was added by a reload or by DNS, has its full share
     /// of new connections again. It begins with a tenth. Default `"0s"`, at once.
     pub slow_start: HumanDuration,
+    /// Keeps each client of HTTP with the server that it had first, by a cookie. New clients go where `balance` says, and
+    /// so do those whose server is ejected, down or full, which then stay with the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickyOptions>,
     /// Health checks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthOptions>,
@@ -121,10 +133,12 @@ impl Default for GroupOptions {
             connect_timeout: CONNECT_TIMEOUT,
             retries: RETRIES,
             max_fails: MAX_FAILS_DEFAULT,
+            fail_status: None,
             fail_timeout: FAIL_TIMEOUT,
             queue: None,
             keepalive: KeepaliveOptions::default(),
             slow_start: SLOW_START,
+            sticky: None,
             health: None,
             source: None,
             interface: None,
@@ -174,6 +188,8 @@ pub struct GroupSpec {
     pub retries: u32,
     /// How many failures eject a peer; 0 for never.
     pub max_fails: u32,
+    /// The statuses of answers that are failures, if any are.
+    pub fail_status: Option<Statuses>,
     /// Within how long they eject it, and for how long at first.
     pub fail_timeout: Duration,
     /// Where connections wait for a peer that has room, if they do.
@@ -182,6 +198,8 @@ pub struct GroupSpec {
     pub keepalive: KeepaliveSpec,
     /// How long a peer that comes back takes to get its full share; zero for at once.
     pub slow_start: Duration,
+    /// The cookie by which clients stay with their peers, if they do.
+    pub sticky: Option<StickySpec>,
     /// How the health of its peers is checked, if it is.
     pub health: Option<HealthSpec>,
     /// What is set on the sockets towards its peers; what is special to TCP the listener adds.
@@ -201,12 +219,14 @@ pub struct ServerSpec {
     pub backup: bool,
     /// Not used at all.
     pub down: bool,
+    /// Used only for clients that stay with it.
+    pub drain: bool,
 }
 
 impl ServerSpec {
     /// A server with the defaults.
     pub fn new(target: TargetSpec) -> ServerSpec {
-        ServerSpec { target, weight: 1, max_connections: 0, backup: false, down: false }
+        ServerSpec { target, weight: 1, max_connections: 0, backup: false, down: false, drain: false }
     }
 }
 
@@ -223,10 +243,12 @@ impl GroupSpec {
             connect_timeout: CONNECT_TIMEOUT.get(),
             retries: RETRIES,
             max_fails: MAX_FAILS_DEFAULT,
+            fail_status: None,
             fail_timeout: FAIL_TIMEOUT.get(),
             queue: None,
             keepalive: KeepaliveSpec::default(),
             slow_start: SLOW_START.get(),
+            sticky: None,
             health: None,
             socket: PeerSocket::default(),
         }
@@ -239,6 +261,12 @@ impl GroupSpec {
             TargetSpec::Address(Address::Inet(address)) => address.is_ipv4() != ip.is_ipv4(),
             _ => false,
         })
+    }
+
+    /// Whether an answer of this status is a failure of its peer, to be told by
+    /// [`Lease::failed`](crate::Lease::failed).
+    pub fn is_failure(&self, status: u16) -> bool {
+        self.fail_status.as_ref().is_some_and(|statuses| statuses.contains(status))
     }
 
     /// How health checks do TLS, if they do: like connections, but that they offer no protocol which HTTP checks can't
@@ -306,10 +334,12 @@ impl GroupOptions {
             connect_timeout: self.connect_timeout.get(),
             retries: self.retries,
             max_fails: self.max_fails,
+            fail_status: self.fail_status.clone(),
             fail_timeout: self.fail_timeout.get(),
             queue: self.queue.map(|queue| queue.check(&self.servers, &mut problems)),
             keepalive: self.keepalive.check(&mut problems),
             slow_start: self.slow_start.get(),
+            sticky: self.sticky.as_ref().map(|sticky| sticky.check(&mut problems)),
             health,
             socket: self.socket(),
         };
@@ -385,6 +415,7 @@ impl GroupOptions {
                 max_connections: server.max_connections,
                 backup: server.backup,
                 down: server.down,
+                drain: server.drain,
             }));
         }
         specs

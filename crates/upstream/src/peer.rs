@@ -46,6 +46,12 @@ pub enum FailKind {
     Tls,
     /// Anything else.
     Other,
+    /// It answered a request with a status that counts as a failure.
+    Status,
+    /// It took a request and did not answer in time.
+    AnswerTimeout,
+    /// It took a request, and what came was no answer, or broke off.
+    Broken,
 }
 
 impl FailKind {
@@ -57,6 +63,9 @@ impl FailKind {
         FailKind::Reset,
         FailKind::Tls,
         FailKind::Other,
+        FailKind::Status,
+        FailKind::AnswerTimeout,
+        FailKind::Broken,
     ];
 
     /// The word in logs and metrics.
@@ -68,6 +77,9 @@ impl FailKind {
             FailKind::Reset => "reset",
             FailKind::Tls => "tls",
             FailKind::Other => "other",
+            FailKind::Status => "status",
+            FailKind::AnswerTimeout => "answer timeout",
+            FailKind::Broken => "broken answer",
         }
     }
 }
@@ -134,7 +146,7 @@ pub struct Peer {
     leases: AtomicU64,
     /// How many connections to it are kept for later.
     gauge: Arc<Gauge>,
-    connect_errors: [AtomicU64; FailKind::ALL.len()],
+    failures: [AtomicU64; FailKind::ALL.len()],
     /// Moving average in microseconds; 0 until the first.
     connect_time_us: AtomicU64,
     /// What the peak EWMA balancer goes by.
@@ -184,7 +196,7 @@ impl Peer {
             lobby,
             leases: AtomicU64::new(0),
             gauge: Arc::new(Gauge::new()),
-            connect_errors: Default::default(),
+            failures: Default::default(),
             connect_time_us: AtomicU64::new(0),
             latency: Latency::default(),
             back_since: AtomicU64::new(0),
@@ -231,8 +243,8 @@ impl Peer {
     }
 
     /// Failures of one kind.
-    pub fn connect_errors(&self, kind: FailKind) -> u64 {
-        self.connect_errors[kind as usize].load(Relaxed)
+    pub fn failures(&self, kind: FailKind) -> u64 {
+        self.failures[kind as usize].load(Relaxed)
     }
 
     /// How often it was ejected.
@@ -365,7 +377,7 @@ impl Peer {
 
     /// Notes that a connection leased at `leased_at` failed.
     pub(crate) fn failed(&self, leased_at: u64, kind: FailKind, now: u64, policy: &EjectPolicy) {
-        self.connect_errors[kind as usize].fetch_add(1, Relaxed);
+        self.failures[kind as usize].fetch_add(1, Relaxed);
         self.latency.observe_failure(Duration::from_millis(now.saturating_sub(leased_at)), now);
         if policy.max_fails == 0 {
             return;

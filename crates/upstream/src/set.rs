@@ -10,6 +10,7 @@ use crate::group::{Lease, LeaseKey, NoPeer};
 use crate::health::Health;
 use crate::options::GroupSpec;
 use crate::peer::{EjectPolicy, Gate, Peer};
+use crate::sticky::Tokens;
 
 /// A peer in the role that the config gives it.
 #[derive(Debug)]
@@ -46,7 +47,11 @@ pub(crate) struct PeerSet {
     pub(crate) places: Vec<Place>,
     pub(crate) primary: Tier,
     pub(crate) backup: Tier,
+    /// Only for clients that stay with them.
+    pub(crate) draining: Vec<Slot>,
     pub(crate) down: Vec<Slot>,
+    /// What cookies say of all but those that are down.
+    pub(crate) tokens: Tokens,
     /// The config takes every server out, so that names have nothing to do with there being no peer.
     all_down: bool,
 }
@@ -70,11 +75,11 @@ impl PeerSet {
         now: u64,
         peer: impl Fn(&Address) -> Arc<Peer>,
     ) -> PeerSet {
-        let (mut primary, mut backup, mut down) = (vec![], vec![], vec![]);
+        let [mut primary, mut backup, mut draining, mut down]: [Vec<Slot>; 4] = Default::default();
         let mut seen = HashSet::new();
         let role = |place: &Place| {
             let server = &spec.servers[place.server];
-            (server.down, server.backup || place.standby)
+            (server.down, server.drain, server.backup || place.standby)
         };
         // Two names may share an address. It gets one role, the most useful that any of them gives it.
         let mut ordered: Vec<&Place> = places.iter().collect();
@@ -89,26 +94,33 @@ impl PeerSet {
                 server: place.server,
             };
             match role(place) {
-                (true, _) => down.push(slot),
-                (false, true) => backup.push(slot),
-                (false, false) => primary.push(slot),
+                (true, ..) => down.push(slot),
+                (_, true, _) => draining.push(slot),
+                (_, _, true) => backup.push(slot),
+                _ => primary.push(slot),
             }
         }
+        let tokens = Tokens::new(spec, primary.iter().chain(&backup).chain(&draining));
         greet(primary.iter().chain(&backup), now);
         let primary = Tier::new(spec, primary, old.map(|set| &set.primary));
         let backup = Tier::new(spec, backup, old.map(|set| &set.backup));
-        let all_down = spec.servers.iter().all(|server| server.down);
-        PeerSet { places, primary, backup, down, all_down }
+        let all_down = spec.servers.iter().all(|server| server.down || server.drain);
+        PeerSet { places, primary, backup, draining, down, tokens, all_down }
     }
 
-    /// The peers that may be used.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+    /// The peers that may be used, were it by clients that stay with them.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Slot> {
+        self.slots().chain(&self.draining)
+    }
+
+    /// The peers that may be used by everybody.
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.primary.slots.iter().chain(&self.backup.slots)
     }
 
     /// Whether a peer may be used.
     pub(crate) fn has(&self, peer: &Arc<Peer>) -> bool {
-        self.slots().any(|slot| Arc::ptr_eq(&slot.peer, peer))
+        self.live().any(|slot| Arc::ptr_eq(&slot.peer, peer))
     }
 
     /// Leases a peer: a primary, else a backup, else, when all that are left are ejected, any that has room.
@@ -122,6 +134,12 @@ impl PeerSet {
     /// its place, nor peers that are ejected.
     pub(crate) fn lease_or_full(&self, request: &Request<'_>) -> Result<Lease, NoPeer> {
         self.search(request, true)
+    }
+
+    /// Leases this very peer for a client that had it before, if it could be leased.
+    pub(crate) fn lease_again(&self, peer: &Arc<Peer>, request: &Request<'_>) -> Option<Lease> {
+        let slot = self.live().find(|slot| Arc::ptr_eq(&slot.peer, peer) && !slot.is_unhealthy())?;
+        slot.claim(request, false)
     }
 
     /// Leases this very peer, if it could be leased.

@@ -59,6 +59,8 @@ pub struct PeerStatus {
     pub leases: u64,
     /// Failures by kind.
     pub connect_errors: ConnectErrors,
+    /// Failures to answer requests, by kind.
+    pub answer_errors: AnswerErrors,
     /// How often it was ejected.
     pub ejections: u64,
     /// How many milliseconds it still is ejected; 0 when it is not.
@@ -86,6 +88,8 @@ pub enum PeerState {
     Trial,
     /// Not until its health checks hold it for up.
     Unhealthy,
+    /// For clients that stay with it only, by the config.
+    Drain,
     /// Not at all, by the config.
     Down,
 }
@@ -138,7 +142,28 @@ impl HealthStatus {
     }
 }
 
-/// Failures by kind.
+/// Failures to answer requests, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct AnswerErrors {
+    /// A status that counts as a failure.
+    pub status: u64,
+    /// No answer in time.
+    pub timeout: u64,
+    /// What came was no answer, or broke off.
+    pub broken: u64,
+}
+
+impl AnswerErrors {
+    fn of(peer: &Peer) -> AnswerErrors {
+        AnswerErrors {
+            status: peer.failures(FailKind::Status),
+            timeout: peer.failures(FailKind::AnswerTimeout),
+            broken: peer.failures(FailKind::Broken),
+        }
+    }
+}
+
+/// Failures to connect, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ConnectErrors {
     /// Nobody listened.
@@ -158,12 +183,12 @@ pub struct ConnectErrors {
 impl ConnectErrors {
     fn of(peer: &Peer) -> ConnectErrors {
         ConnectErrors {
-            refused: peer.connect_errors(FailKind::Refused),
-            timeout: peer.connect_errors(FailKind::Timeout),
-            unreachable: peer.connect_errors(FailKind::Unreachable),
-            reset: peer.connect_errors(FailKind::Reset),
-            tls: peer.connect_errors(FailKind::Tls),
-            other: peer.connect_errors(FailKind::Other),
+            refused: peer.failures(FailKind::Refused),
+            timeout: peer.failures(FailKind::Timeout),
+            unreachable: peer.failures(FailKind::Unreachable),
+            reset: peer.failures(FailKind::Reset),
+            tls: peer.failures(FailKind::Tls),
+            other: peer.failures(FailKind::Other),
         }
     }
 }
@@ -172,7 +197,7 @@ impl Group {
     /// Its peers, backups and those that are down included, in the order of the config: for metrics.
     pub fn peers(&self) -> Vec<Arc<Peer>> {
         let set = self.set();
-        let mut slots: Vec<_> = set.primary.slots.iter().chain(&set.backup.slots).chain(&set.down).collect();
+        let mut slots: Vec<_> = set.live().chain(&set.down).collect();
         slots.sort_by_key(|slot| slot.server);
         slots.into_iter().map(|slot| Arc::clone(&slot.peer)).collect()
     }
@@ -191,15 +216,17 @@ impl Group {
     /// What it looks like at `now_ms` of the monotonic clock.
     pub fn snapshot(&self, now_ms: u64) -> GroupStatus {
         let set = self.set();
-        let status =
-            |slot: &Slot, backup: bool, down: bool| PeerStatus::of(self, slot, (backup, down), now_ms);
         let mut peers: Vec<(usize, PeerStatus)> = vec![];
-        peers.extend(set.primary.slots.iter().map(|slot| (slot.server, status(slot, false, false))));
-        peers.extend(set.backup.slots.iter().map(|slot| (slot.server, status(slot, true, false))));
-        peers.extend(set.down.iter().map(|slot| {
-            let backup = self.spec().servers[slot.server].backup;
-            (slot.server, status(slot, backup, true))
-        }));
+        let mut add = |slots: &[Slot], is_backup: Option<bool>, out: Option<PeerState>| {
+            peers.extend(slots.iter().map(|slot| {
+                let is_backup = is_backup.unwrap_or(self.spec().servers[slot.server].backup);
+                (slot.server, PeerStatus::of(self, slot, is_backup, out, now_ms))
+            }));
+        };
+        add(&set.primary.slots, Some(false), None);
+        add(&set.backup.slots, Some(true), None);
+        add(&set.draining, None, Some(PeerState::Drain));
+        add(&set.down, None, Some(PeerState::Down));
         peers.sort_by_key(|(server, _)| *server);
         let unresolved = self.names().iter().filter(|name| !name.is_resolved());
         GroupStatus {
@@ -214,15 +241,16 @@ impl Group {
 }
 
 impl PeerStatus {
-    fn of(group: &Group, slot: &Slot, (backup, down): (bool, bool), now: u64) -> PeerStatus {
+    /// `out` is how the config takes it out, if it does.
+    fn of(group: &Group, slot: &Slot, backup: bool, out: Option<PeerState>, now: u64) -> PeerStatus {
         let peer = &slot.peer;
         let ejected_for = peer.ejected_for(now);
         let by_latency = group.spec().balance == Balance::PeakEwma;
         let latency = peer.latency(now).filter(|_| by_latency);
-        let state = match (down, ejected_for, peer.gate(now)) {
-            (true, ..) => PeerState::Down,
+        let state = match (out, ejected_for, peer.gate(now)) {
+            (Some(PeerState::Down), ..) => PeerState::Down,
             _ if slot.is_unhealthy() => PeerState::Unhealthy,
-            (_, None, _) | (_, _, Gate::Open) => PeerState::Up,
+            (out, None, _) | (out, _, Gate::Open) => out.unwrap_or(PeerState::Up),
             (_, Some(left), _) if left.is_zero() => PeerState::Trial,
             _ => PeerState::Ejected,
         };
@@ -235,6 +263,7 @@ impl PeerStatus {
             in_flight: peer.in_flight(),
             leases: peer.leases(),
             connect_errors: ConnectErrors::of(peer),
+            answer_errors: AnswerErrors::of(peer),
             ejections: peer.ejections(),
             ejected_for_ms: ejected_for.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             connect_time_ms: peer.connect_time().map(|time| time.as_secs_f64() * 1000.0),

@@ -139,4 +139,5 @@ pub(crate) fn drain() {
             }
         }
     });
+    wmproxy_upstream::idle::close_all();
 }

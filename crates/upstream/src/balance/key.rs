@@ -110,7 +110,7 @@ impl FromStr for HashKey {
 }
 
 /// Whether a text is a token (RFC 9110 section 5.6.2), as the names of headers and cookies are.
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(fits)
 }

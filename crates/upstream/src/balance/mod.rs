@@ -16,6 +16,7 @@ mod round_robin;
 
 use hash::Ring;
 pub use key::HashKey;
+pub(crate) use key::is_token;
 
 use maglev::Table;
 use round_robin::RoundRobin;

@@ -64,7 +64,7 @@ async fn the_next_peer_is_tried_and_the_failed_one_ejected() {
         assert_eq!(dial_it(&group).await.unwrap().lease.address(), &alive.into());
     }
     let peers = group.peers();
-    assert_eq!(peers[0].connect_errors(FailKind::Refused), 1, "ejected after the first");
+    assert_eq!(peers[0].failures(FailKind::Refused), 1, "ejected after the first");
     assert_eq!((peers[0].ejections(), peers[1].ejections()), (1, 0));
 }
 
@@ -76,7 +76,7 @@ async fn retries_end_and_the_last_failure_is_told() {
         let error = dial_it(&group).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::ConnectFailed);
         assert_eq!(error.peer().unwrap().address(), &addresses[tried - 1].into());
-        let failed = group.peers().iter().map(|p| p.connect_errors(FailKind::Refused)).sum::<u64>();
+        let failed = group.peers().iter().map(|p| p.failures(FailKind::Refused)).sum::<u64>();
         assert_eq!(failed, tried as u64);
         assert!(error.to_string().starts_with("can't connect to 127.0.0.1:"), "{error}");
     }
@@ -100,7 +100,7 @@ async fn a_peer_that_does_not_answer_times_out() {
     let group = group(&[addr], |spec| spec.connect_timeout = Duration::from_millis(30));
     let error = dial_it(&group).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::ConnectTimeout);
-    assert_eq!(group.peers()[0].connect_errors(FailKind::Timeout), 1);
+    assert_eq!(group.peers()[0].failures(FailKind::Timeout), 1);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_unix_socket_that_is_gone_is_a_refusal() {
     let target = "unix:/nonexistent/wmproxy.sock".parse().unwrap();
     let group = Registry::new().build(GroupSpec::inline("g", vec![target]));
     assert_eq!(dial_it(&group).await.unwrap_err().outcome(), Outcome::ConnectFailed);
-    assert_eq!(group.peers()[0].connect_errors(FailKind::Refused), 1);
+    assert_eq!(group.peers()[0].failures(FailKind::Refused), 1);
 }
 
 #[test]

@@ -140,9 +140,8 @@ impl Rounds {
             return;
         }
         // Servers that are down by the config are not used, whatever a check would say.
-        let slots = || set.primary.slots.iter().chain(&set.backup.slots);
         let mut old = std::mem::take(&mut self.members);
-        for slot in slots() {
+        for slot in set.live() {
             let address = slot.peer.address().clone();
             let target = Target::new(&self.means.spec, &address, &group.spec().servers[slot.server].target);
             let known = old.remove(&address).filter(|known| Arc::ptr_eq(&known.peer, &slot.peer));

@@ -22,6 +22,8 @@ pub struct ServerOptions {
     pub backup: bool,
     /// Not used at all.
     pub down: bool,
+    /// Used only for clients that stay with it.
+    pub drain: bool,
     /// Whether it was written as an address alone, so that problems point at what is there.
     bare: bool,
 }
@@ -29,7 +31,16 @@ pub struct ServerOptions {
 impl ServerOptions {
     /// A server with the defaults, as an address alone gives it.
     pub fn new(address: AddressSpec) -> ServerOptions {
-        ServerOptions { address, weight: 1, max_connections: 0, backup: false, down: false, bare: true }
+        let (weight, max_connections) = (1, 0);
+        ServerOptions {
+            address,
+            weight,
+            max_connections,
+            backup: false,
+            down: false,
+            drain: false,
+            bare: true,
+        }
     }
 
     /// Where in the group a field of the server with index `i` was written.
@@ -58,6 +69,10 @@ struct Table {
     /// Takes the server out: it gets no new connections. Default `false`.
     #[serde(default)]
     down: bool,
+    /// Takes the server out by and by: it gets only clients that were with it before, by the cookie of `sticky`, and
+    /// finishes what it has. Default `false`.
+    #[serde(default)]
+    drain: bool,
 }
 
 fn one() -> u32 {
@@ -66,8 +81,8 @@ fn one() -> u32 {
 
 impl From<Table> for ServerOptions {
     fn from(table: Table) -> Self {
-        let Table { address, weight, max_connections, backup, down } = table;
-        ServerOptions { address, weight, max_connections, backup, down, bare: false }
+        let Table { address, weight, max_connections, backup, down, drain } = table;
+        ServerOptions { address, weight, max_connections, backup, down, drain, bare: false }
     }
 }
 
@@ -76,8 +91,8 @@ impl Serialize for ServerOptions {
         if self.bare {
             return self.address.serialize(serializer);
         }
-        let ServerOptions { address, weight, max_connections, backup, down, bare: _ } = self.clone();
-        Table { address, weight, max_connections, backup, down }.serialize(serializer)
+        let ServerOptions { address, weight, max_connections, backup, down, drain, bare: _ } = self.clone();
+        Table { address, weight, max_connections, backup, down, drain }.serialize(serializer)
     }
 }
 

@@ -17,7 +17,7 @@ fn an_ejection_doubles_while_trials_fail_and_a_success_forgets_it() {
         now += seconds * 1000;
         assert_eq!(peer.gate(now), Gate::Trial);
     }
-    assert_eq!((peer.ejections(), peer.connect_errors(FailKind::Refused)), (7, 7));
+    assert_eq!((peer.ejections(), peer.failures(FailKind::Refused)), (7, 7));
     peer.succeeded(now, None, now + 1);
     assert_eq!((peer.gate(now + 1), peer.ejected_for(now + 1)), (Gate::Open, None));
     peer.failed(now + 2, FailKind::Timeout, now + 3, &POLICY);
@@ -51,7 +51,7 @@ fn max_fails_of_zero_never_ejects() {
         peer.failed(now, FailKind::Refused, now, &policy);
     }
     assert_eq!((peer.ejections(), peer.gate(100)), (0, Gate::Open));
-    assert_eq!(peer.connect_errors(FailKind::Refused), 100);
+    assert_eq!(peer.failures(FailKind::Refused), 100);
 }
 
 #[test]

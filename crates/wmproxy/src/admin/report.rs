@@ -55,10 +55,8 @@ pub(super) fn render(status: &Status) -> String {
     }
     if status.upstreams.iter().any(|upstream| !upstream.peers.is_empty()) {
         out.push('\n');
-        let mut table = Table::new(
-            &["UPSTREAM", "PEER", "STATE", "IN FLIGHT", "TOTAL", "CONNECT ERRORS", "EJECTIONS"],
-            3,
-        );
+        let mut table =
+            Table::new(&["UPSTREAM", "PEER", "STATE", "IN FLIGHT", "TOTAL", "FAILURES", "EJECTIONS"], 3);
         for upstream in &status.upstreams {
             table.rows.extend(upstream.peers.iter().map(|peer| peer_row(&upstream.name, peer)));
         }
@@ -126,7 +124,7 @@ fn peer_row(upstream: &str, peer: &PeerStatus) -> Vec<String> {
         peer_state(peer),
         peer.in_flight.to_string(),
         peer.leases.to_string(),
-        peer.connect_errors.values().sum::<u64>().to_string(),
+        peer.connect_errors.values().chain(peer.answer_errors.values()).sum::<u64>().to_string(),
         peer.ejections.to_string(),
     ]
 }
@@ -212,6 +210,7 @@ mod tests {
             in_flight: 2,
             leases: 12,
             connect_errors: [("refused".to_owned(), 1)].into(),
+            answer_errors: [].into(),
             ejections: 0,
             ejected_for_ms: 0,
             connect_time_ms: None,
@@ -242,6 +241,7 @@ mod tests {
                 balance: "round_robin".into(),
                 peers: vec![PeerStatus { share_percent: 37, ..up }, ejected],
                 queued: 3,
+                connections: None,
                 unresolved: vec!["app.internal".into()],
             }],
         };
@@ -254,9 +254,9 @@ mod tests {
              \x20 web       tcp://127.0.0.1:80       2     12345  2.0k    5\n\
              \x20 redis     tcp://[::1]:6379         2         1  2.0k    5\n\
              \n\
-             \x20 UPSTREAM  PEER         STATE                        IN FLIGHT  TOTAL  CONNECT ERRORS  EJECTIONS\n\
-             \x20 web       10.0.0.5:80  up at 37 %                           2     12               1          0\n\
-             \x20 web       10.0.0.6:80  ejected for 1m 20s (backup)          2     12               1          1\n\
+             \x20 UPSTREAM  PEER         STATE                        IN FLIGHT  TOTAL  FAILURES  EJECTIONS\n\
+             \x20 web       10.0.0.5:80  up at 37 %                           2     12         1          0\n\
+             \x20 web       10.0.0.6:80  ejected for 1m 20s (backup)          2     12         1          1\n\
              \n\
              web: 3 connections wait for a peer\n\
              \n\

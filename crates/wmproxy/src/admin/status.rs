@@ -9,7 +9,7 @@ use wmproxy_net::record::ListenerMetrics;
 use wmproxy_upstream::GroupStatus;
 
 use crate::observe::clock::rfc3339;
-use crate::observe::metrics::{connect_errors, state_word};
+use crate::observe::metrics::{answer_errors, connect_errors, state_word};
 use crate::observe::snapshot::Snapshot;
 
 /// A running process.
@@ -56,15 +56,31 @@ pub(crate) struct UpstreamStatus {
     /// Connections that wait for a peer that has room.
     #[serde(default)]
     pub(crate) queued: usize,
+    /// Of groups whose connections are used for request after request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<ConnectionsStatus>,
     /// Host names of the group that have never been resolved.
     pub(crate) unresolved: Vec<String>,
+}
+
+/// The connections of an upstream group that are used for request after request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConnectionsStatus {
+    /// That no request uses now.
+    pub(crate) idle: usize,
+    /// Requests that got one that was idle.
+    pub(crate) reused: u64,
+    pub(crate) opened: u64,
+    /// Idle ones that the peer had closed before they were wanted.
+    pub(crate) stale: u64,
 }
 
 /// A peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PeerStatus {
     pub(crate) address: String,
-    /// `up`, `ejected`, `trial` (one connection decides whether it is up again), `unhealthy` or `down`.
+    /// `up`, `ejected`, `trial` (one connection decides whether it is up again), `unhealthy`, `draining` (only for clients
+    /// that stay with it) or `down`.
     pub(crate) state: String,
     pub(crate) backup: bool,
     pub(crate) weight: u32,
@@ -75,6 +91,9 @@ pub(crate) struct PeerStatus {
     pub(crate) leases: u64,
     /// By kind.
     pub(crate) connect_errors: BTreeMap<String, u64>,
+    /// Requests that it did not answer as it should, by kind.
+    #[serde(default)]
+    pub(crate) answer_errors: BTreeMap<String, u64>,
     pub(crate) ejections: u64,
     /// 0 when it is not ejected.
     pub(crate) ejected_for_ms: u64,
@@ -194,6 +213,7 @@ fn upstream(group: &GroupStatus) -> UpstreamStatus {
         in_flight: peer.in_flight,
         leases: peer.leases,
         connect_errors: connect_errors(peer).map(|(kind, n)| (kind.to_owned(), n)).into(),
+        answer_errors: answer_errors(peer).map(|(kind, n)| (kind.to_owned(), n)).into(),
         ejections: peer.ejections,
         ejected_for_ms: peer.ejected_for_ms,
         connect_time_ms: peer.connect_time_ms,
@@ -206,6 +226,12 @@ fn upstream(group: &GroupStatus) -> UpstreamStatus {
         balance: group.balance.into(),
         peers: peers.collect(),
         queued: group.queued,
+        connections: group.connections.map(|c| ConnectionsStatus {
+            idle: c.idle,
+            reused: c.reused,
+            opened: c.opened,
+            stale: c.stale,
+        }),
         unresolved: group.unresolved.clone(),
     }
 }

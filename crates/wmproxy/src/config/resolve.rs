@@ -184,6 +184,10 @@ impl<'a> Planner<'a> {
             match options.spec(name) {
                 Ok(mut spec) => {
                     self.peer_tls(&options.tls, &mut spec, &path.key("tls"));
+                    if let (Some(sticky), Some(spec)) = (&options.sticky, &mut spec.sticky) {
+                        let (secret, file) = (sticky.secret.as_ref(), sticky.secret_file.as_deref());
+                        spec.secret = self.secret(&path.key("sticky"), "secret", secret, file);
+                    }
                     self.groups.insert(spec.name.clone(), spec);
                 }
                 Err(problems) => {

@@ -76,6 +76,7 @@ impl Planner<'_> {
                 if let Some(group) = self.groups.get(&group).cloned() {
                     self.check_way(stream, &group, path);
                     self.check_header(listens, &group, place);
+                    self.check_request(&group, place);
                 }
             }
         }
@@ -89,6 +90,21 @@ impl Planner<'_> {
             let message = format!("`{}` wants PROXY headers of v1, and {udp} is udp", group.name);
             let found = self.error(path, message);
             self.push(found.hint("with send_proxy_protocol = \"v2\" it can have both"));
+        }
+    }
+
+    /// A stream has no requests that anything could be read from.
+    fn check_request(&mut self, group: &GroupSpec, path: &Path) {
+        let key = group.balance.hash_key().filter(|key| key.is_of_request());
+        if let Some(key) = key {
+            let message = format!("`{}` goes by `{key}` of HTTP requests, and this is a stream", group.name);
+            let found = self.error(path, message).warning();
+            self.push(found.hint("its clients go by their addresses here"));
+        }
+        if group.sticky.is_some() {
+            let message = format!("`{}` has `sticky`, and a stream has no cookies", group.name);
+            let found = self.error(path, message).warning();
+            self.push(found.hint("with balance = \"hash\" a client's address keeps it with its server"));
         }
     }
 

@@ -21,8 +21,8 @@ use wmproxy_runtime::counter::{Counter, Log2Histogram};
 
 use super::process::ProcessStats;
 use super::snapshot::Snapshot;
-pub(crate) use peers::{connect_errors, state_word};
-use peers::{encode_health, encode_peers};
+pub(crate) use peers::{answer_errors, connect_errors, state_word};
+use peers::{encode_connections, encode_health, encode_peers};
 
 /// What `GET /metrics` answers as its content type.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -94,6 +94,7 @@ impl Collector for Scrape {
         encode_endings(out, &listeners)?;
         encode_datagrams(out, &listeners)?;
         encode_peers(out, &self.snapshot)?;
+        encode_connections(out, &self.snapshot)?;
         encode_health(out, &self.snapshot)?;
         encode_certificates(out, &self.snapshot)?;
         self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process, self.snapshot.started))

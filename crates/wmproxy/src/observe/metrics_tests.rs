@@ -146,6 +146,13 @@ fn counters_of_listeners_process_and_peers_are_there() {
     assert_eq!(scrape.get("wmproxy_peer_check_duration_seconds", &peer), 0.0015);
     let refused = [&peer[..], &[("kind", "refused")]].concat();
     assert_eq!(scrape.get("wmproxy_peer_connect_errors_total", &refused), 4.0);
+    let status = [&peer[..], &[("kind", "status")]].concat();
+    assert_eq!(scrape.get("wmproxy_peer_answer_errors_total", &status), 5.0);
+    let of_group = |name| scrape.get(name, &[("group", "web")]);
+    assert_eq!(of_group("wmproxy_upstream_idle_connections"), 3.0);
+    assert_eq!(of_group("wmproxy_upstream_connections_reused_total"), 40.0);
+    assert_eq!(of_group("wmproxy_upstream_connections_opened_total"), 6.0);
+    assert_eq!(of_group("wmproxy_upstream_connections_stale_total"), 1.0);
 
     assert_eq!(scrape.get("wmproxy_reloads_total", &[("result", "failed")]), 1.0);
     assert_eq!(scrape.get("wmproxy_log_lines_dropped_total", &[]), 7.0);

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use wmproxy_upstream::health::Health;
-use wmproxy_upstream::status::{ConnectErrors, HealthStatus, LastCheckStatus, PeerState};
+use wmproxy_upstream::status::{
+    AnswerErrors, ConnectErrors, ConnectionsStatus, HealthStatus, LastCheckStatus, PeerState,
+};
 use wmproxy_upstream::{GroupStatus, PeerStatus};
 
 /// A folder, removed with everything in it when the test is over.
@@ -39,6 +41,7 @@ pub(crate) fn group(name: &str, peers: &[&str]) -> GroupStatus {
         in_flight: 2,
         leases: 9,
         connect_errors: ConnectErrors { refused: 4, ..ConnectErrors::default() },
+        answer_errors: AnswerErrors { status: 5, ..AnswerErrors::default() },
         ejections: 1,
         ejected_for_ms: 1500,
         connect_time_ms: Some(0.25),
@@ -58,7 +61,7 @@ pub(crate) fn group(name: &str, peers: &[&str]) -> GroupStatus {
         balance: "round_robin",
         peers: peers.iter().map(peer).collect(),
         queued: 0,
-        connections: None,
+        connections: Some(ConnectionsStatus { idle: 3, reused: 40, opened: 6, stale: 1 }),
         unresolved: vec!["app.internal".into()],
     }
 }

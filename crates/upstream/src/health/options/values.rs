@@ -33,7 +33,7 @@ impl Pattern {
     }
 }
 
-/// The statuses of HTTP that pass.
+/// Statuses of HTTP: those that pass a check, or those that are failures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statuses(Vec<RangeInclusive<u16>>);
 
@@ -45,7 +45,7 @@ impl Default for Statuses {
 }
 
 impl Statuses {
-    pub(in crate::health) fn contains(&self, status: u16) -> bool {
+    pub(crate) fn contains(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
     }
 }

@@ -7,14 +7,20 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use wmproxy_upstream::PeerStatus;
 use wmproxy_upstream::health::Health;
-use wmproxy_upstream::status::PeerState;
+use wmproxy_upstream::status::{ConnectionsStatus, PeerState};
 
 use super::{count, family, gauge};
 use crate::observe::snapshot::Snapshot;
 
 /// The states that a peer can be in.
-const PEER_STATES: [PeerState; 5] =
-    [PeerState::Up, PeerState::Ejected, PeerState::Trial, PeerState::Unhealthy, PeerState::Down];
+const PEER_STATES: [PeerState; 6] = [
+    PeerState::Up,
+    PeerState::Ejected,
+    PeerState::Trial,
+    PeerState::Unhealthy,
+    PeerState::Drain,
+    PeerState::Down,
+];
 
 /// Every peer once, with its group's name: two servers of a group may resolve to one address and then share
 /// one state.
@@ -95,7 +101,44 @@ pub(super) fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot)
                     .try_for_each(|(kind, n)| count(m, &(labels(group, peer), [("kind", *kind)]), *n))
             })
         },
+    )?;
+    family(
+        out,
+        ("wmproxy_peer_answer_errors", "Requests that a peer did not answer as it should, by kind"),
+        MetricType::Counter,
+        |m| {
+            all.iter().try_for_each(|(group, peer)| {
+                answer_errors(peer)
+                    .iter()
+                    .try_for_each(|(kind, n)| count(m, &(labels(group, peer), [("kind", *kind)]), *n))
+            })
+        },
     )
+}
+
+/// Of groups whose connections are used for request after request.
+pub(super) fn encode_connections(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    // An older generation's group of the same name counts in the same place.
+    let groups: BTreeMap<&str, ConnectionsStatus> =
+        snapshot.groups.iter().filter_map(|g| Some((g.name.as_str(), g.connections?))).collect();
+    family(
+        out,
+        ("wmproxy_upstream_idle_connections", "Connections to a group's peers that no request uses"),
+        MetricType::Gauge,
+        |m| groups.iter().try_for_each(|(group, c)| gauge(m, &[("group", *group)], c.idle as u64)),
+    )?;
+    type Read = fn(&ConnectionsStatus) -> u64;
+    let counters: [(&str, &str, Read); 3] = [
+        ("wmproxy_upstream_connections_reused", "Requests that got a connection that was idle", |c| c.reused),
+        ("wmproxy_upstream_connections_opened", "Connections made for requests", |c| c.opened),
+        ("wmproxy_upstream_connections_stale", "Idle connections that the peer had closed", |c| c.stale),
+    ];
+    for (name, help, read) in counters {
+        family(out, (name, help), MetricType::Counter, |m| {
+            groups.iter().try_for_each(|(group, c)| count(m, &[("group", *group)], read(c)))
+        })?;
+    }
+    Ok(())
 }
 
 /// Of peers whose health is checked.
@@ -153,6 +196,7 @@ pub(crate) fn state_word(state: PeerState) -> &'static str {
         PeerState::Ejected => "ejected",
         PeerState::Trial => "trial",
         PeerState::Unhealthy => "unhealthy",
+        PeerState::Drain => "draining",
         PeerState::Down => "down",
     }
 }
@@ -168,4 +212,10 @@ pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 6] {
         ("tls", errors.tls),
         ("other", errors.other),
     ]
+}
+
+/// How often a peer did not answer a request as it should, by kind.
+pub(crate) fn answer_errors(peer: &PeerStatus) -> [(&'static str, u64); 3] {
+    let errors = &peer.answer_errors;
+    [("status", errors.status), ("timeout", errors.timeout), ("broken", errors.broken)]
 }
