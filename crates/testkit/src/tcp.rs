@@ -22,6 +22,11 @@ pub enum Addr {
 }
 
 impl Addr {
+    /// A port of 127.0.0.1.
+    pub fn local(port: u16) -> Self {
+        Addr::Inet(([127, 0, 0, 1], port).into())
+    }
+
     /// The IP address and the port.
     ///
     /// # Panics

@@ -106,6 +106,7 @@ fn huffman_status(bits: u32) -> Option<u16> {
 #[derive(Debug)]
 pub struct Raw<S = Conn> {
     stream: S,
+    failed: bool,
 }
 
 impl Raw {
@@ -136,7 +137,7 @@ impl Raw {
 impl<S: Read + Write> Raw<S> {
     /// Speaks over a connection that is there.
     pub fn over(stream: S) -> Self {
-        Raw { stream }
+        Raw { stream, failed: false }
     }
 
     /// Sends the preface with these settings, reads the server's and acknowledges them.
@@ -151,18 +152,12 @@ impl<S: Read + Write> Raw<S> {
         self.send(Kind::SETTINGS, Frame::END_STREAM, 0, &[]);
     }
 
-    /// Sends any bytes. The other side may have had enough and closed: the frames that came tell.
+    /// Sends any bytes. The other side may have had enough and closed: the frames that came tell, and from the first
+    /// failure on nothing is sent.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        let _ = self.try_send_bytes(bytes);
-    }
-
-    /// Sends any bytes.
-    ///
-    /// # Errors
-    /// As the connection says.
-    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)?;
-        self.stream.flush()
+        if !self.failed {
+            self.failed = self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_err();
+        }
     }
 
     /// Sends a frame; see [`Raw::send_bytes`].

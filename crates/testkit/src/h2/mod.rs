@@ -3,5 +3,7 @@
 mod client;
 mod frames;
 
+pub use bytes::Bytes;
 pub use client::{Client, Response, download, request, upload};
 pub use frames::{Frame, Kind, Raw, encode, request_fields};
+pub use http::HeaderMap;

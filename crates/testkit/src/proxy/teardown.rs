@@ -15,7 +15,8 @@ impl Proxy {
         self.teardown();
     }
 
-    /// Waits until no connection or flow is open and neither a task nor a descriptor is left over.
+    /// Waits until no connection or flow is open and neither a task nor a descriptor is left over. Idle connections to
+    /// peers may stay, as many as the metrics tell of.
     ///
     /// # Panics
     /// When that does not come about.
@@ -27,7 +28,8 @@ impl Proxy {
         let workers = self.status()["workers"].as_u64().unwrap() as usize;
         let clean = holds_within(PATIENCE, || {
             let now = self.fds();
-            now.sockets <= baseline.sockets
+            let idle = self.metrics().sum("wmproxy_upstream_idle_connections", &[]) as usize;
+            now.sockets <= baseline.sockets + idle
                 && now.others <= baseline.others
                 && now.pipes <= baseline.pipes + workers * POOLED_PIPES
         });
