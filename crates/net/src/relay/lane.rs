@@ -17,10 +17,10 @@ use crate::tls;
 const SCRATCH: usize = 64 * 1024;
 
 /// Reads of one direction before the other tasks of the worker get their turn.
-const ROUNDS: usize = 16;
+pub(super) const ROUNDS: usize = 16;
 
 /// Bytes of one direction before that: two full pipes. It takes about a millisecond, as do 16 reads that are copied.
-const TURN: u64 = 2 * 1024 * 1024;
+pub(super) const TURN: u64 = 2 * 1024 * 1024;
 
 /// A read of this size is a sign of bulk. Measured with questions and answers of one size over loopback, CPU of splicing
 /// against copying: 0.93 at 8 KiB, 0.95 at 32 and 64 KiB, each within the noise of a tenth; with bulk under a half. So it is
@@ -78,7 +78,7 @@ impl Break {
 }
 
 /// A failed end, and what the system said.
-type Failure = (Broken, io::Error);
+pub(super) type Failure = (Broken, io::Error);
 
 /// One direction.
 #[derive(Debug)]
@@ -94,13 +94,13 @@ pub(super) struct Lane {
 /// What one turn of a lane moved. A byte counts when the destination has taken it, so that what was read and found nobody
 /// to take it is not told as passed on.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Moved {
+pub struct Moved {
     /// Bytes that were passed on.
-    pub(super) bytes: u64,
+    pub bytes: u64,
     /// Those of them that went through a pipe.
-    pub(super) spliced: u64,
+    pub spliced: u64,
     /// Whether anything moved at all, were it only what is kept now.
-    pub(super) any: bool,
+    pub any: bool,
 }
 
 impl Moved {
@@ -166,13 +166,23 @@ impl Lane {
         Lane { kept: Kept::default(), state: State::default(), pace: Pace::default(), splice, brake }
     }
 
+    /// A lane that splices from the start: what is to come is known to be bulk.
+    pub(super) fn bulk(splice: Splice) -> Lane {
+        Lane { pace: Pace::Splicing(0), ..Lane::new(splice, None) }
+    }
+
+    /// Whether something was read that the destination has not taken.
+    pub(super) fn has_kept(&self) -> bool {
+        !matches!(self.kept, Kept::Nothing)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
     /// Whether the source is not being read from, so that its reset would go unnoticed.
     pub(super) fn is_deaf(&self) -> bool {
-        self.state != State::Open || !matches!(self.kept, Kept::Nothing) || self.is_braked()
+        self.state != State::Open || self.has_kept() || self.is_braked()
     }
 
     /// Whether there is something to read that its rate does not let pass yet.
@@ -222,9 +232,8 @@ impl Lane {
         to: &Stream,
         moved: &mut Moved,
     ) -> Poll<Result<(), Failure>> {
-        if !matches!(self.kept, Kept::Nothing) {
+        if self.has_kept() {
             ready!(self.write_kept(cx, to, moved))?;
-            moved.any = true;
             return Poll::Ready(Ok(()));
         }
         match self.state {
@@ -250,29 +259,45 @@ impl Lane {
             None => usize::MAX,
             Some(brake) => ready!(brake.poll_allowance(cx, from)).map_err(|error| (Broken::Source, error))?,
         };
-        let read = match self.pace {
-            Pace::Splicing(_) if self.splice == Splice::Auto && from.can_splice() && to.can_splice() => {
-                self.splice(cx, from, to, most, moved)
-            }
-            _ => self.copy(cx, from, to, most, moved),
-        };
+        let read = self.move_once(cx, from, to, most, moved);
         if let Some(brake) = &mut self.brake {
             brake.used(match &read {
                 Poll::Ready(Ok(n)) => *n,
                 _ => 0,
             });
         }
-        match ready!(read)? {
-            0 => self.state = State::Ending,
-            n => {
-                moved.any = true;
-                self.pace = self.pace.after(n);
-            }
+        if ready!(read)? == 0 {
+            self.state = State::Ending;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn write_kept(
+    /// Reads so many bytes at the most and passes them on, through a pipe where they come in bulk. Answers how many were
+    /// read, of which some may be kept; 0 is the end of the source.
+    pub(super) fn move_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        most: usize,
+        moved: &mut Moved,
+    ) -> Poll<Result<usize, Failure>> {
+        let read = match self.pace {
+            Pace::Splicing(_) if self.splice == Splice::Auto && from.can_splice() && to.can_splice() => {
+                self.splice(cx, from, to, most, moved)
+            }
+            _ => self.copy(cx, from, to, most, moved),
+        };
+        let n = ready!(read)?;
+        if n > 0 {
+            moved.any = true;
+            self.pace = self.pace.after(n);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes what is kept, as far as the destination takes it.
+    pub(super) fn write_kept(
         &mut self,
         cx: &mut Context<'_>,
         to: &Stream,
@@ -292,6 +317,7 @@ impl Lane {
                 pipe.is_empty()
             }
         };
+        moved.any = true;
         if done {
             self.keep(Kept::Nothing);
         }

@@ -6,6 +6,7 @@
 //! on as such (half-close), a reset as a reset.
 
 mod brake;
+mod carry;
 mod lane;
 mod splice;
 
@@ -25,6 +26,8 @@ use crate::stream::{ResetOnDrop, Stream};
 use lane::{Break, Broken, Lane, Side};
 
 pub use brake::Brake;
+pub use carry::{Carry, CarryError};
+pub use lane::Moved;
 pub use splice::pipes_open;
 
 /// How bytes are moved.
