@@ -125,9 +125,14 @@ impl fmt::Display for BridgeUrl {
     }
 }
 
+/// Without the query, which often holds what lets one in.
 impl Serialize for BridgeUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let path = self
+            .path
+            .split_once('?')
+            .map_or_else(|| self.path.to_string(), |(path, _)| format!("{path}?***"));
+        serializer.collect_str(&BridgeUrl { path: path.into(), ..self.clone() })
     }
 }
 

@@ -83,6 +83,7 @@ impl Planner<'_> {
         }
         self.check_sockets(stream, path);
         self.check_bridge(stream, path);
+        self.check_empty(stream, path);
         if stream.per_client_burst == Some(0) {
             self.problem(&path.key("per_client_burst"), "nobody could come; the least is 1");
         }
@@ -106,6 +107,41 @@ impl Planner<'_> {
             let found = self.error(&path.key("udp"), "no address of `listen` is udp, so this has no effect");
             self.push(found.warning().hint("a udp address is written \"udp://:53\""));
         }
+    }
+
+    /// Lists and tables that are there and say nothing: most likely something is missing in them.
+    fn check_empty(&mut self, stream: &StreamOptions, path: &Path) {
+        let allow = path.key("allow");
+        if stream.allow.0.is_empty() && self.is_said(&allow) {
+            let found = self.error(&allow, "`allow` is empty, and an empty list would let everybody come");
+            self.push(
+                found.hint("leave it out to let everybody come, or write deny = [\"0.0.0.0/0\", \"::/0\"]"),
+            );
+        }
+        let empty = [
+            ("sni", stream.sni.is_empty()),
+            ("alpn", stream.alpn.is_empty()),
+            ("accept_proxy_protocol", stream.accept_proxy_protocol.0.is_empty()),
+            ("deny", stream.deny.0.is_empty()),
+            ("rate_limit", stream.rate_limit.is_off()),
+            ("listener_rate_limit", stream.listener_rate_limit.is_off()),
+            ("bridge_host", stream.bridge_host.0.is_empty()),
+            ("bridge_origin", stream.bridge_origin.0.is_empty()),
+            ("bridge_subprotocol", stream.bridge_subprotocol.0.is_empty()),
+            ("bridge_headers", stream.bridge_headers.is_empty()),
+        ];
+        for key in empty.into_iter().filter_map(|(key, is_empty)| is_empty.then_some(key)) {
+            if self.is_said(&path.key(key)) {
+                let found = self
+                    .error(&path.key(key), format!("`{key}` is empty, which is as good as leaving it out"));
+                self.push(found.warning());
+            }
+        }
+    }
+
+    /// Whether an option is written there, and was not found to be wrong already.
+    fn is_said(&self, path: &Path) -> bool {
+        self.node(path).is_some() && !self.is_damaged(path) && !self.was_dropped(path)
     }
 
     fn stream_access_log(

@@ -103,6 +103,8 @@ enum Value<'a> {
     /// Of our own words, or digits and dots: nothing to escape.
     Safe(&'a dyn fmt::Display),
     Text(&'a dyn fmt::Display),
+    /// Of a client's making, and with blanks if it likes.
+    Word(&'a dyn fmt::Display),
 }
 
 impl Var {
@@ -144,9 +146,9 @@ impl Var {
             Var::Via => f(preface.via.as_ref().map_or(Value::None, |via| Value::Safe(via))),
             Var::Destination => f(preface.destination.as_ref().map_or(Value::None, |to| Value::Safe(to))),
             Var::Sni => f(preface.sni.as_ref().map_or(Value::None, |name| Value::Text(name))),
-            Var::Alpn => f(preface.alpn.as_ref().map_or(Value::None, |names| Value::Text(names))),
+            Var::Alpn => f(preface.alpn.as_ref().map_or(Value::None, |names| Value::Word(names))),
             Var::ProxyTlvs if !preface.proxy_tlvs.is_empty() => {
-                f(Value::Text(&Tlvs::new(&preface.proxy_tlvs)))
+                f(Value::Word(&Tlvs::new(&preface.proxy_tlvs)))
             }
             _ => f(Value::None),
         }
@@ -172,6 +174,7 @@ fn push_plain(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
         Value::Time(at) => clock::push_rfc3339(line, at),
         Value::Safe(text) => push(line, format_args!("{text}")),
         Value::Text(text) => push_escaped(line, Context::Plain, text),
+        Value::Word(text) => push_escaped(line, Context::Word, text),
     });
 }
 
@@ -190,7 +193,7 @@ fn push_json_value(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
             push(line, format_args!("{text}"));
             line.push(b'"');
         }
-        Value::Text(text) => push_json(line, text),
+        Value::Text(text) | Value::Word(text) => push_json(line, text),
     });
 }
 

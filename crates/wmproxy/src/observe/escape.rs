@@ -9,6 +9,8 @@ use std::io;
 pub(super) enum Context {
     /// In a line for people: control characters are escaped.
     Plain,
+    /// In such a line as one word of it, with quotes around it or not: blanks, quotes and backslashes are escaped too.
+    Word,
     /// In quotes in such a line: quotes and backslashes are escaped too.
     Quoted,
     /// In quotes in JSON (RFC 8259 section 7).
@@ -31,7 +33,8 @@ impl Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         // Nearly every text needs no escape, and that is quickly seen from its bytes.
-        if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        let blank = if self.context == Context::Word { b'!' } else { b' ' };
+        if text.bytes().all(|b| (blank..=b'~').contains(&b) && b != b'"' && b != b'\\') {
             self.out.extend_from_slice(text.as_bytes());
             return Ok(());
         }
@@ -49,7 +52,8 @@ impl Context {
     fn escapes(self, c: char) -> bool {
         match c {
             '"' | '\\' => self != Context::Plain,
-            ' '..='~' => false,
+            ' ' => self == Context::Word,
+            '!'..='~' => false,
             // The line separators, and the marks that turn the direction of writing around.
             '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
             c => c.is_control(),
@@ -127,6 +131,8 @@ mod tests {
             escaped(Context::Plain, "a\nb\r\x1b[2J\u{202e}\u{9b}ü\"\\"),
             "a\\nb\\r\\u{1b}[2J\\u{202e}\\u{9b}ü\"\\"
         );
+        assert_eq!(escaped(Context::Word, "h2 \"x\\\n"), "h2\\u{20}\\\"x\\\\\\n");
+        assert_eq!(escaped(Context::Word, "http/1.1"), "http/1.1");
         assert_eq!(escaped(Context::Quoted, "say \"x\\\""), "say \\\"x\\\\\\\"");
     }
 
