@@ -172,20 +172,40 @@ fn connections_share_what_their_listener_may_pass() {
 }
 
 #[test]
-fn a_limit_that_a_reload_takes_away_holds_nobody_up() {
+fn a_limit_that_a_reload_takes_away_or_raises_holds_nobody_up() {
+    for up in [None, Some(rate(1 << 30))] {
+        let gate = Gate::new(0, 0);
+        gate.set(&Limits { up: Some(rate(64 << 10)), ..Limits::default() });
+        let (terms, other) = (limited(&gate, None), gate.clone());
+        let (outcome, ..) = play(terms, move |mut client, mut peer| {
+            client.write_all(&[1; 20_000]).unwrap();
+            peer.read_exact(&mut [0; 10_000]).unwrap();
+            other.set(&Limits { up, ..Limits::default() });
+            // This would take minutes at the old rate.
+            let writer = std::thread::spawn(move || pour(&client, 1, 32 << 20));
+            assert_eq!(io::copy(&mut peer, &mut io::sink()).unwrap(), (32 << 20) + 10_000);
+            writer.join().unwrap();
+        });
+        assert_eq!(outcome, Outcome::Done);
+    }
+}
+
+#[test]
+fn who_waits_for_a_piece_at_a_slow_rate_has_it_at_once_when_that_is_raised() {
     let gate = Gate::new(0, 0);
-    gate.set(&Limits { up: Some(rate(64 << 10)), ..Limits::default() });
+    gate.set(&Limits { up: Some(rate(1)), ..Limits::default() });
     let (terms, other) = (limited(&gate, None), gate.clone());
-    let (outcome, ..) = play(terms, move |mut client, mut peer| {
-        client.write_all(&[1; 20_000]).unwrap();
-        peer.read_exact(&mut [0; 10_000]).unwrap();
-        other.set(&Limits::default());
-        // This would take minutes at the old rate.
-        let writer = std::thread::spawn(move || pour(&client, 1, 32 << 20));
-        assert_eq!(io::copy(&mut peer, &mut io::sink()).unwrap(), (32 << 20) + 10_000);
-        writer.join().unwrap();
+    let (outcome, metrics, ()) = play(terms, move |mut client, mut peer| {
+        client.write_all(&[1; 10_000]).unwrap();
+        peer.read_exact(&mut [0]).unwrap();
+        // The rest of it would come in hours, and its next byte in longer than the far ends wait.
+        other.set(&Limits { up: Some(rate(1 << 30)), ..Limits::default() });
+        peer.read_exact(&mut [0; 9_999]).unwrap();
+        drop(client);
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     });
     assert_eq!(outcome, Outcome::Done);
+    assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), 10_000);
 }
 
 /// Relays from a client to a peer that answers at the end, on the terms. In the midst of it the way to the peer is cut,

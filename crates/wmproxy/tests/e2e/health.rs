@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 use wmproxy_testkit::backend::drain;
 use wmproxy_testkit::tcp::free_port;
-use wmproxy_testkit::{Addr, Backend, Conn, Proxy, UdpBackend, UdpClient, eventually};
+use wmproxy_testkit::{Addr, Authority, Backend, Conn, Proxy, TlsBackend, UdpBackend, UdpClient, eventually};
 
 use crate::{ACCESS_LOG, group, setup, start, tcp, udp};
 
@@ -199,6 +199,47 @@ fn a_page_says_whether_a_server_is_well() {
     eventually("the other reason", || peer(&proxy, &address)["health"]["last"]["reason"] == reason);
     proxy.reload_with(&health("expect_status = \"200,204\""));
     wait_health(&proxy, &address, "up");
+}
+
+#[test]
+fn a_server_behind_tls_is_checked_by_tls() {
+    let authority = Authority::new();
+    let pair = authority.issue("peer", &["peer.test"]);
+    // One answers whatever comes, in TLS; the other in the clear.
+    let (secured, plain) = (TlsBackend::echo(&pair), Backend::echo());
+    let servers = [secured.addr().to_string(), plain.addr().to_string()];
+    let tls = format!("tls = {{ ca = \"{}\", server_name = \"peer.test\" }}", authority.ca().display());
+    let health = "[upstream.g.health]\ninterval = \"300ms\"\nsend = \"ping\"\nexpect = \"ping\"\n";
+    let config = |tls: &str| format!("{}{}", group("g", &servers, &format!("{tls}\n{health}")), tcp("g", ""));
+    let proxy = setup(&config(&tls)).expect_warn(DOWN).start();
+    wait_health(&proxy, &servers[0], "up");
+    wait_health(&proxy, &servers[1], "down");
+    Conn::connect(&proxy.tcp("t")).echo(b"hello");
+    // Who can't prove to be the server is not well either.
+    proxy.expect_warn("certificate is not accepted");
+    proxy.reload_with(&config(&tls.replace("peer.test", "other.test")));
+    wait_health(&proxy, &servers[0], "down");
+}
+
+#[test]
+fn a_page_behind_tls_says_whether_a_server_is_well() {
+    let authority = Authority::new();
+    let pair = authority.issue("peer", &["peer.test"]);
+    let backend = Backend::http("all is well");
+    let inner = start(&tcp(backend.addr(), &format!("tls = {}", pair.toml())));
+    let address = inner.tcp("t").to_string();
+    let tls = format!("tls = {{ ca = \"{}\", server_name = \"peer.test\" }}", authority.ca().display());
+    let health =
+        "[upstream.g.health]\ntype = \"http\"\ninterval = \"300ms\"\nfall = 1\nexpect_body = \"is well\"\n";
+    let config = |tls: &str| {
+        format!("{}{}", group("g", std::slice::from_ref(&address), &format!("{tls}\n{health}")), tcp("g", ""))
+    };
+    let proxy = setup(&config(&tls)).expect_warn(DOWN).start();
+    wait_health(&proxy, &address, "up");
+    // In the clear it gets an alert for an answer.
+    inner.expect_warn("");
+    proxy.reload_with(&config(""));
+    wait_health(&proxy, &address, "down");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where connections come from, which options sockets have, and what happens when the system refuses them. What takes
 //! rights is in `interop/netns.rs`.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wmproxy_testkit::exec::run_in;
@@ -148,6 +149,22 @@ fn an_address_is_widened_and_narrowed_by_one_reload_with_clients_coming_all_the_
         assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));
     });
     assert!(Conn::try_connect(&Addr::Inet(([127, 0, 0, 2], port).into())).is_err());
+}
+
+#[test]
+fn a_unix_socket_stays_the_same_whatever_is_said_of_multipath_tcp() {
+    let (backend, dir) = (Backend::echo(), TempDir::new());
+    let path = dir.join("listen.sock");
+    let config = |more: &str| stream("t", &format!("unix:{}", path.display()), backend.addr(), more);
+    let proxy = start(&config(""));
+    let inode = || std::fs::metadata(&path).unwrap().ino();
+    let before = inode();
+    proxy.expect_warn("this has no effect");
+    for more in ["mptcp = true", ""] {
+        proxy.reload_with(&config(more));
+        assert_eq!(inode(), before);
+        Conn::connect(&proxy.tcp("t")).echo(b"hello");
+    }
 }
 
 #[test]
