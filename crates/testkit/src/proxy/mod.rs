@@ -99,7 +99,7 @@ impl Setup {
         let Setup { binary, config, dir, args, nofile, expected, env } = self;
         let path = dir.write(CONFIG, &place(&config, dir.path()));
         let admin = Addr::Unix(dir.join("admin.sock"));
-        let mut command = limited(&binary, nofile);
+        let mut command = mortal(&binary, nofile);
         command.args(["run", "-c"]).arg(path).arg("--admin").arg(admin.to_string()).args(args).envs(env);
         command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -120,16 +120,16 @@ impl Setup {
     }
 }
 
-/// The binary, under a limit of descriptors where one is asked for. `prlimit` becomes the binary, so the pid stays.
-fn limited(binary: &Path, nofile: Option<u64>) -> Command {
-    match nofile {
-        None => Command::new(binary),
-        Some(limit) => {
-            let mut command = Command::new("prlimit");
-            command.arg(format!("--nofile={limit}:{limit}")).arg("--").arg(binary);
-            command
-        }
+/// The binary, which dies with the thread that starts it, and so with a killed test run, too; under a limit of descriptors
+/// where one is asked for. `setpriv` and `prlimit` become the binary, so the pid stays.
+fn mortal(binary: &Path, nofile: Option<u64>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    if let Some(limit) = nofile {
+        command.arg("prlimit").arg(format!("--nofile={limit}:{limit}")).arg("--");
     }
+    command.arg(binary);
+    command
 }
 
 fn place(config: &str, dir: &Path) -> String {
