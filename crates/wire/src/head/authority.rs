@@ -7,6 +7,8 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::is_host_name;
+
 /// The longest host: a name in DNS (RFC 1035 section 2.3.4), and the dot at its end.
 const HOST_MAX: usize = 254;
 
@@ -78,32 +80,19 @@ fn parse_port(text: &[u8]) -> Result<Option<u16>, BadAuthority> {
 /// Reads a host that is no IPv6 address.
 fn parse_host(text: &[u8]) -> Result<Host<'_>, BadAuthority> {
     let name = text.strip_suffix(b".").unwrap_or(text);
-    if name.is_empty() || text.len() > HOST_MAX {
+    if text.len() > HOST_MAX || !is_host_name(name) {
         return Err(BadAuthority);
     }
-    // The label under way: its length, and whether it is digits alone.
-    let (mut len, mut digits) = (0, true);
-    for &byte in name {
-        match byte {
-            b'.' if len == 0 => return Err(BadAuthority),
-            b'.' => (len, digits) = (0, true),
-            b'0'..=b'9' => len += 1,
-            b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => {
-                len += 1;
-                digits = false;
-            }
-            _ => return Err(BadAuthority),
-        }
+    if !name.last().is_some_and(u8::is_ascii_digit) {
+        return Ok(Host::Name(name));
     }
-    match (len, digits) {
-        (0, _) => Err(BadAuthority),
-        (_, false) => Ok(Host::Name(name)),
-        // No name ends in digits: `127.1` and `0177.0.0.1` are addresses to some programs, and not the same one to all.
-        (_, true) => {
-            let address = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-            address.map(Host::V4).ok_or(BadAuthority)
-        }
+    let last = name.rsplit(|&byte| byte == b'.').next().unwrap_or(name);
+    if !last.iter().all(u8::is_ascii_digit) {
+        return Ok(Host::Name(name));
     }
+    // No name ends in digits: `127.1` and `0177.0.0.1` are addresses to some programs, and not the same one to all.
+    let address = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    address.map(Host::V4).ok_or(BadAuthority)
 }
 
 impl Host<'_> {

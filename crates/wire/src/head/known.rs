@@ -89,8 +89,14 @@ const BUCKET: usize = 4;
 /// Longer than the longest name.
 const LENGTHS: usize = 24;
 
+/// A name as three numbers, in lower case: two names of one length are the same if these are.
+type Key = [u64; 3];
+
 /// Names by length and first letter: one look finds the few that it can be.
 static TABLE: [[[Known; BUCKET]; 26]; LENGTHS] = table();
+
+/// By the number of each.
+static KEYS: [Key; Known::ALL.len()] = keys();
 
 const fn table() -> [[[Known; BUCKET]; 26]; LENGTHS] {
     let mut table = [[[Known::Other; BUCKET]; 26]; LENGTHS];
@@ -109,8 +115,45 @@ const fn table() -> [[[Known; BUCKET]; 26]; LENGTHS] {
     table
 }
 
+const fn keys() -> [Key; Known::ALL.len()] {
+    let mut keys = [[0; 3]; Known::ALL.len()];
+    let mut index = 0;
+    while index < keys.len() {
+        keys[index] = key(Known::ALL[index].as_str().as_bytes());
+        index += 1;
+    }
+    keys
+}
+
+/// Its first bytes, its last ones, and those between, which overlap where it is short. This is half of what a loop over the
+/// bytes costs, and each field of each message pays it.
+///
+/// A set 0x20 makes one of upper and lower case. It makes one of `-` and CR as well, but no CR is in a token.
+#[inline]
+const fn key(name: &[u8]) -> Key {
+    const fn eight(name: &[u8], at: usize) -> u64 {
+        match name.split_at(at).1.first_chunk() {
+            Some(bytes) => u64::from_le_bytes(*bytes) | 0x2020_2020_2020_2020,
+            None => 0,
+        }
+    }
+    const fn four(name: &[u8], at: usize) -> u64 {
+        match name.split_at(at).1.first_chunk() {
+            Some(bytes) => (u32::from_le_bytes(*bytes) | 0x2020_2020) as u64,
+            None => 0,
+        }
+    }
+    match name.len() {
+        0 => [0; 3],
+        len @ 16.. => [eight(name, 0), eight(name, 8), eight(name, len - 8)],
+        len @ 8.. => [eight(name, 0), 0, eight(name, len - 8)],
+        len @ 4.. => [four(name, 0), 0, four(name, len - 4)],
+        len => [(name[0] | 0x20) as u64, (name[len / 2] | 0x20) as u64, (name[len - 1] | 0x20) as u64],
+    }
+}
+
 impl Known {
-    /// Which field a name is, in whatever case.
+    /// Which field a name is, in whatever case. The name is a [token](super::is_token).
     #[inline]
     pub fn of(name: &[u8]) -> Known {
         let Some(first) = name.first().map(|byte| byte.to_ascii_lowercase().wrapping_sub(b'a')) else {
@@ -119,9 +162,16 @@ impl Known {
         if name.len() >= LENGTHS || first >= 26 {
             return Known::Other;
         }
-        let bucket = &TABLE[name.len()][usize::from(first)];
-        let is_it = |known: &&Known| known.as_str().as_bytes().eq_ignore_ascii_case(name);
-        bucket.iter().take_while(|known| **known != Known::Other).find(is_it).copied().unwrap_or(Known::Other)
+        let key = key(name);
+        for known in TABLE[name.len()][usize::from(first)] {
+            if known == Known::Other {
+                break;
+            }
+            if KEYS[known as usize] == key {
+                return known;
+            }
+        }
+        Known::Other
     }
 }
 
@@ -192,5 +242,13 @@ mod tests {
             assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
         assert_eq!(Known::of(&[b'a'; 300]), Known::Other);
+        // Every byte counts.
+        for known in Known::ALL {
+            for at in 0..known.as_str().len() {
+                let mut name = known.as_str().as_bytes().to_vec();
+                name[at] ^= 1;
+                assert_eq!(Known::of(&name), Known::Other, "{}", name.escape_ascii());
+            }
+        }
     }
 }

@@ -23,7 +23,7 @@ pub mod path;
 mod request;
 mod response;
 
-pub(crate) use chars::{first_control, is_target_byte, is_tchar};
+pub(crate) use chars::{first_control, is_host_name, is_target_byte, is_tchar};
 pub use chars::{is_token, is_value};
 pub use date::{DATE_LEN, date, parse_date};
 pub use fields::{Field, Fields, Span};
