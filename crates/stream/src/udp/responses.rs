@@ -39,17 +39,8 @@ impl Inner {
 
     /// Sends a batch of answers to the client. False when the flow has ended.
     fn pass_back(&self, mut batch: Batch<'_>, id: FlowId, client: SocketAddr, local: Option<IpAddr>) -> bool {
-        let mut messages: [Option<Message>; BATCH] = [None; BATCH];
-        let mut total = 0;
-        for (index, slot) in messages.iter_mut().enumerate().take(batch.len()) {
-            let message = batch.take(index);
-            if message.truncated {
-                self.count_drop(UdpDrop::Malformed, message.count() as u64);
-                continue;
-            }
-            total += message.count();
-            *slot = Some(message);
-        }
+        let messages = self.whole_messages(&mut batch);
+        let total: usize = messages.iter().flatten().map(Message::count).sum();
         let metrics = self.listener.borrow().metrics.clone();
         metrics.blocks.local().udp_batch_from_peer.record(total as u64);
         let mut table = self.table.borrow_mut();
@@ -82,17 +73,7 @@ impl Inner {
             }
         }
         let sent = train.finish();
-        if sent.dropped > 0 {
-            self.count_drop(UdpDrop::ClientFull, sent.dropped as u64);
-        }
-        if sent.error.is_some() {
-            // The client's address can't be reached. The flow ends by its timeout if that stays so.
-            let unsent = may - sent.settled();
-            self.count_drop(UdpDrop::Unreachable, unsent as u64);
-        }
-        if sent.unfit > 0 {
-            self.count_drop(UdpDrop::Unfit, sent.unfit as u64);
-        }
+        self.count_unsent(&sent, may);
         match responses.ended {
             Some(mut ended) => {
                 drop(table);
@@ -113,6 +94,35 @@ impl Inner {
                 }
                 None => false,
             },
+        }
+    }
+
+    /// The messages of a batch that came whole.
+    fn whole_messages(&self, batch: &mut Batch<'_>) -> [Option<Message>; BATCH] {
+        let mut messages: [Option<Message>; BATCH] = [None; BATCH];
+        for (index, slot) in messages.iter_mut().enumerate().take(batch.len()) {
+            let message = batch.take(index);
+            if message.truncated {
+                self.count_drop(UdpDrop::Malformed, message.count() as u64);
+            } else {
+                *slot = Some(message);
+            }
+        }
+        messages
+    }
+
+    /// Counts what did not go to a client of the `may` datagrams that were to.
+    fn count_unsent(&self, sent: &Sent, may: usize) {
+        // With an error the client's address can't be reached. The flow ends by its timeout if that stays so.
+        let unreachable = if sent.error.is_some() { may - sent.settled() } else { 0 };
+        for (why, datagrams) in [
+            (UdpDrop::ClientFull, sent.dropped),
+            (UdpDrop::Unreachable, unreachable),
+            (UdpDrop::Unfit, sent.unfit),
+        ] {
+            if datagrams > 0 {
+                self.count_drop(why, datagrams as u64);
+            }
         }
     }
 }

@@ -188,9 +188,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn columns_line_up() {
-        let listener = |name: &str, address: &str, accepted| ListenerStatus {
+    fn listener(name: &str, address: &str, accepted: u64) -> ListenerStatus {
+        ListenerStatus {
             name: name.into(),
             protocol: "tcp".into(),
             address: address.into(),
@@ -200,8 +199,11 @@ mod tests {
             bytes_out: 5,
             datagrams_in: None,
             datagrams_out: None,
-        };
-        let up = PeerStatus {
+        }
+    }
+
+    fn peer() -> PeerStatus {
+        PeerStatus {
             address: "10.0.0.5:80".into(),
             state: "up".into(),
             backup: false,
@@ -217,14 +219,18 @@ mod tests {
             latency_ms: None,
             share_percent: 100,
             health: None,
-        };
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
         let ejected = PeerStatus {
             address: "10.0.0.6:80".into(),
             state: "ejected".into(),
             backup: true,
             ejections: 1,
             ejected_for_ms: 79_001,
-            ..up.clone()
+            ..peer()
         };
         let status = Status {
             version: "1.2.3".into(),
@@ -239,7 +245,7 @@ mod tests {
             upstreams: vec![UpstreamStatus {
                 name: "web".into(),
                 balance: "round_robin".into(),
-                peers: vec![PeerStatus { share_percent: 37, ..up }, ejected],
+                peers: vec![PeerStatus { share_percent: 37, ..peer() }, ejected],
                 queued: 3,
                 connections: None,
                 unresolved: vec!["app.internal".into()],

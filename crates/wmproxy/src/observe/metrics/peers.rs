@@ -32,8 +32,17 @@ fn peers(snapshot: &Snapshot) -> Vec<(&str, &PeerStatus)> {
 
 pub(super) fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
     let all = peers(snapshot);
-    let labels =
-        |group: &str, peer: &PeerStatus| [("group", group.to_owned()), ("peer", peer.address.clone())];
+    encode_queues(out, snapshot)?;
+    encode_states(out, &all)?;
+    encode_counters(out, &all)
+}
+
+/// Who a metric is of.
+fn labels(group: &str, peer: &PeerStatus) -> [(&'static str, String); 2] {
+    [("group", group.to_owned()), ("peer", peer.address.clone())]
+}
+
+fn encode_queues(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
     family(
         out,
         ("wmproxy_upstream_queued", "Connections that wait for a peer of a group that has room"),
@@ -44,7 +53,11 @@ pub(super) fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot)
             snapshot.groups.iter().for_each(|g| *queued.entry(&g.name).or_default() += g.queued as u64);
             queued.iter().try_for_each(|(group, n)| gauge(m, &[("group", *group)], *n))
         },
-    )?;
+    )
+}
+
+/// What peers are at the moment.
+fn encode_states(out: &mut DescriptorEncoder<'_>, all: &[(&str, &PeerStatus)]) -> fmt::Result {
     family(
         out,
         ("wmproxy_peer_in_flight", "Connections and UDP flows that a peer has"),
@@ -79,7 +92,11 @@ pub(super) fn encode_peers(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot)
                 m.encode_family(&labels(group, peer))?.encode_gauge(&(f64::from(peer.share_percent) / 100.0))
             })
         },
-    )?;
+    )
+}
+
+/// What has come of peers since they were first known.
+fn encode_counters(out: &mut DescriptorEncoder<'_>, all: &[(&str, &PeerStatus)]) -> fmt::Result {
     type Read = fn(&PeerStatus) -> u64;
     let counters: [(&str, &str, Read); 2] = [
         ("wmproxy_peer_leases", "Connections and UDP flows given to a peer", |p| p.leases),
