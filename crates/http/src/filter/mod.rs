@@ -9,6 +9,7 @@
 //! another body in the place of the response's; [`Filters::on_response`] has the rules for its fields, and compresses.
 
 pub mod auth;
+pub(crate) mod compress;
 pub mod headers;
 pub mod limit;
 pub mod rewrite;
@@ -28,8 +29,9 @@ use wmproxy_wire::head::{Known, Request, Response};
 use wmproxy_wire::units::ByteRate;
 
 use crate::facts::{ConnFacts, Facts, Scene};
-use crate::options::{ErrorPage, FilterSpec, PageStatus, RewriteSpec};
+use crate::options::{Encoding, ErrorPage, FilterSpec, PageStatus, RewriteSpec};
 use auth::{AuthError, BasicAuth, Check};
+use compress::{Compress, Encoder};
 use headers::Rules;
 use limit::requests::{Admission, RequestLimit};
 use limit::running::{Place, RunningLimit};
@@ -46,6 +48,7 @@ pub struct Filters {
     response_rules: Option<Rules>,
     /// Whether `Authorization` is for us and not for peers.
     keeps_authorization: bool,
+    compress: Option<Compress>,
     rate: Option<ByteRate>,
     error_pages: Box<[(PageStatus, ErrorPage)]>,
 }
@@ -77,6 +80,8 @@ pub struct Pass {
     gate: usize,
     waiting: Option<Box<Waiting>>,
     place: Option<Place>,
+    /// How the client takes the response best, of what the route offers.
+    coding: Option<Encoding>,
 }
 
 /// What a request waits for before a gate.
@@ -145,6 +150,7 @@ impl Filters {
             request_rules: Rules::new(&spec.request_headers),
             response_rules: Rules::new(&spec.response_headers),
             keeps_authorization: spec.basic_auth.as_ref().is_some_and(|auth| !auth.forward),
+            compress: Compress::new(&spec.compress),
             rate: spec.rate_limit,
             error_pages: spec.error_pages.iter().map(|(status, page)| (*status, page.clone())).collect(),
         })
@@ -159,6 +165,10 @@ impl Filters {
                 return Poll::Ready(Verdict::Refuse);
             }
             pass.gate += 1;
+        }
+        if let Some(compress) = &self.compress {
+            // Asked for now, for the rules may take the field out so that a peer sends its responses plain.
+            pass.coding = compress.negotiate(turn.request);
         }
         Poll::Ready(Verdict::Pass)
     }
@@ -202,12 +212,19 @@ impl Filters {
         of(true).or_else(|| of(false)).map(|(_, page)| page)
     }
 
-    /// Changes the head of a final response.
+    /// Changes the head of a final response, whoever made it. `length` is that of its body, if it is known. Gives what its
+    /// body has to pass through, if it is to be compressed; its length is not known then, and the head does not say it.
     #[inline]
-    pub fn on_response(&self, turn: &mut Turn<'_>) {
+    pub(crate) fn on_response(
+        &self,
+        pass: &Pass,
+        turn: &mut Turn<'_>,
+        length: Option<u64>,
+    ) -> Option<Encoder> {
         if let Some(rules) = &self.response_rules {
             rules.apply_to_response(turn.conn, turn.request, turn.response, turn.facts);
         }
+        self.compress.as_ref()?.encoder(pass.coding, turn.request, turn.response, length)
     }
 
     /// How fast the bytes of a response may go.

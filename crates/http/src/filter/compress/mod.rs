@@ -1,0 +1,77 @@
+//! Compressing responses on the fly (RFC 9110 section 12.5.3).
+//!
+//! What lives here: which [coding](negotiate) a client takes best, which responses are [worth](worth) it and how their heads
+//! change, the [coders](coder) and the [encoder](Encoder) that sits between a peer and a client. What must not: how a
+//! body is framed.
+//!
+//! A secret and something that a client chose, compressed in one body, can be guessed from its length (BREACH). So nothing is
+//! compressed unless the route says so.
+
+mod coder;
+mod encoder;
+mod negotiate;
+mod worth;
+
+#[cfg(test)]
+mod tests;
+
+use wmproxy_wire::head::{Method, Request, Response};
+
+use crate::options::Encoding;
+pub(crate) use encoder::Encoder;
+
+/// Less is one packet anyhow, and grows by the frame around it.
+const SMALLEST: u64 = 1024;
+
+/// Which responses of a route are compressed, and how.
+#[derive(Debug)]
+pub(crate) struct Compress {
+    /// The best first.
+    codings: Box<[Encoding]>,
+}
+
+impl Compress {
+    /// With these, the best first; none without any.
+    pub(crate) fn new(codings: &[Encoding]) -> Option<Compress> {
+        (!codings.is_empty()).then(|| Compress { codings: codings.into() })
+    }
+
+    /// The coding that a client takes best, if any.
+    pub(crate) fn negotiate(&self, request: &Request) -> Option<Encoding> {
+        negotiate::best(&self.codings, &request.fields)
+    }
+
+    /// Decides whether a response is compressed for who takes `coding` best, and changes its head if so. `length` is that
+    /// of its body, if it is known. The answer to a HEAD gets the head that the one to a GET would have.
+    pub(crate) fn encoder(
+        &self,
+        coding: Option<Encoding>,
+        request: &Request,
+        response: &mut Response,
+        length: Option<u64>,
+    ) -> Option<Encoder> {
+        if !worth::may_change(request, response) || !worth::gains(response) {
+            return None;
+        }
+        let is_head = request.method == Method::Head;
+        if length.is_some_and(|length| length < SMALLEST && !(is_head && length == 0)) {
+            return None;
+        }
+        worth::vary(response);
+        let coding = coding?;
+        let encoder = if is_head { None } else { Some(Encoder::new(coding, length)?) };
+        worth::encode_head(coding.token(), response);
+        encoder
+    }
+}
+
+impl Encoding {
+    /// As in `Accept-Encoding` and `Content-Encoding`.
+    pub(crate) fn token(self) -> &'static str {
+        match self {
+            Encoding::Zstd => "zstd",
+            Encoding::Br => "br",
+            Encoding::Gzip => "gzip",
+        }
+    }
+}
