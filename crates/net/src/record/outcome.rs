@@ -96,6 +96,8 @@ outcomes! {
     PeerTls = "peer_tls", Upstream;
     /// What the client sent is no request of HTTP, or one that is refused whatever it asks for.
     BadRequest = "bad_request", Client;
+    /// The client made more work on an HTTP/2 connection than anybody needs: resets, pings, settings.
+    Flood = "flood", Client;
     /// The client did not ask properly for a WebSocket, or for another host or path than the listener's.
     BadUpgrade = "bad_upgrade", Client;
     /// The peer did not answer the request for a WebSocket by granting it.
