@@ -9,7 +9,8 @@
 //! How traffic passes through: the configuration is read with [`units`]; a UDP worker asks
 //! [`flow`] for each batch of datagrams which flow it belongs to and whether it may pass, a limit [`bucket`]
 //! and [`arrivals`]. What a connection says first is read with [`proxy_protocol`], [`client_hello`] and
-//! [`quic_initial`]. The sockets stay with the caller throughout.
+//! [`quic_initial`]. A message of HTTP is a [`head`], which [`http1`] reads and writes together with the borders of its body;
+//! what the connection becomes after an upgrade may be [`websocket`]. The sockets stay with the caller throughout.
 
 #![forbid(unsafe_code)]
 

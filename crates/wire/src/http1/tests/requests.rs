@@ -33,6 +33,18 @@ fn only_the_head_is_used() {
 }
 
 #[test]
+fn a_request_of_the_same_size_needs_no_more_memory() {
+    let mut into = Request::new();
+    let text = b"GET http://a?b HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n";
+    assert!(read_request(text, &LIMITS, &mut into).is_ok());
+    let capacity = into.fields.capacity();
+    assert_eq!(read_request(&text[..40], &LIMITS, &mut into), Ok(None));
+    assert!(into.fields.is_empty() && into.authority().is_none());
+    assert!(read_request(text, &LIMITS, &mut into).is_ok());
+    assert_eq!(into.fields.capacity(), capacity);
+}
+
+#[test]
 fn a_malformed_request_line_is_refused() {
     use RequestError::{Field, Line, Target, Version};
     let table: &[(&str, RequestError)] = &[
