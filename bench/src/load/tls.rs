@@ -24,12 +24,16 @@ use crate::scenario::Kind;
 pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A client that takes up no earlier session, so that every handshake is a whole one. It offers X25519 alone, which
-/// every proxy has: the hybrid that rustls prefers is more work than the others could do.
+/// every proxy has: the hybrid that rustls prefers is more work than the others could do. So with the cipher, which all of
+/// them would choose by themselves.
 pub(super) fn config(args: &LoadArgs, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(identity::files(&args.dir).0)?)?;
-    let provider =
-        CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519], ..aws_lc_rs::default_provider() };
+    let provider = CryptoProvider {
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384],
+        ..aws_lc_rs::default_provider()
+    };
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
