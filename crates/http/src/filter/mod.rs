@@ -12,8 +12,10 @@ pub mod auth;
 pub(crate) mod compress;
 pub mod headers;
 pub mod limit;
+pub(crate) mod mirror;
 pub mod rewrite;
 mod tables;
+pub(crate) mod tries;
 
 #[cfg(test)]
 mod tests;
@@ -29,14 +31,17 @@ use wmproxy_wire::head::{Known, Request, Response};
 use wmproxy_wire::units::ByteRate;
 
 use crate::facts::{ConnFacts, Facts, Scene};
-use crate::options::{Encoding, ErrorPage, FilterSpec, PageStatus, RewriteSpec};
+use crate::options::{Encoding, ErrorPage, FilterSpec, PageStatus, RouteSpec};
+use crate::vars::TemplateError;
 use auth::{AuthError, BasicAuth, Check};
 use compress::{Compress, Encoder};
 use headers::Rules;
 use limit::requests::{Admission, RequestLimit};
 use limit::running::{Place, RunningLimit};
+use mirror::Mirror;
 use rewrite::{BadPath, Rewrite, RewriteError};
 pub use tables::Tables;
+use tries::Tries;
 
 /// The filters of a route.
 #[derive(Debug, Default)]
@@ -51,6 +56,10 @@ pub struct Filters {
     compress: Option<Compress>,
     rate: Option<ByteRate>,
     error_pages: Box<[(PageStatus, ErrorPage)]>,
+    /// What is asked for one after the other.
+    pub(crate) tries: Option<Tries>,
+    /// Makes copies, where they go somewhere.
+    pub(crate) mirror: Option<Mirror>,
 }
 
 /// What decides whether a request passes.
@@ -71,6 +80,9 @@ pub enum FilterError {
     /// Something is wrong with `basic_auth`.
     #[error("basic_auth: {0}")]
     Auth(#[from] AuthError),
+    /// Something is wrong with `try`.
+    #[error("try: {0}")]
+    Try(#[from] TemplateError),
 }
 
 /// How far a request has come through its filters, and what they hold for it until it is dropped.
@@ -118,41 +130,19 @@ impl Filters {
     ///
     /// # Errors
     /// A rewrite that does not compile, or a file of users that can't be read.
-    pub fn new(
-        spec: &FilterSpec,
-        rewrite: &RewriteSpec,
-        owner: &str,
-        tables: &Tables,
-    ) -> Result<Filters, FilterError> {
-        let mut gates = Vec::new();
-        if !spec.acl.is_open() {
-            gates.push(Gate::Acl(spec.acl.clone()));
-        }
-        let requests = spec.limit_requests.as_ref().and_then(|limit| Some((limit, limit.rate?)));
-        let requests = requests
-            .map(|(limit, rate)| RequestLimit::new(limit, rate, tables.requests(owner, rate)))
-            .map(|limit| (limit.needs_user(), Gate::Requests(limit)));
-        let running = spec.limit_connections.as_ref().and_then(|limit| Some((limit, limit.max?)));
-        let running = running
-            .map(|(limit, max)| RunningLimit::new(limit, max, tables.running(owner)))
-            .map(|limit| (limit.needs_user(), Gate::Running(limit)));
-        let (after, before): (Vec<_>, Vec<_>) =
-            requests.into_iter().chain(running).partition(|(needs_user, _)| *needs_user);
-        gates.extend(before.into_iter().map(|(_, gate)| gate));
-        if let Some(auth) = &spec.basic_auth {
-            let store = tables.users(&auth.users_file).map_err(AuthError::from)?;
-            gates.push(Gate::Auth(BasicAuth::new(store, &auth.realm)?));
-        }
-        gates.extend(after.into_iter().map(|(_, gate)| gate));
+    pub fn new(route: &RouteSpec, owner: &str, tables: &Tables) -> Result<Filters, FilterError> {
+        let spec = &route.filters;
         Ok(Filters {
-            gates: gates.into(),
-            rewrite: Rewrite::new(rewrite)?.map(Box::new),
+            gates: gates(spec, owner, tables)?,
+            rewrite: Rewrite::new(&route.rewrite)?.map(Box::new),
             request_rules: Rules::new(&spec.request_headers),
             response_rules: Rules::new(&spec.response_headers),
             keeps_authorization: spec.basic_auth.as_ref().is_some_and(|auth| !auth.forward),
             compress: Compress::new(&spec.compress),
             rate: spec.rate_limit,
             error_pages: spec.error_pages.iter().map(|(status, page)| (*status, page.clone())).collect(),
+            tries: Tries::new(&route.try_paths)?,
+            mirror: spec.mirror.as_ref().map(|_| Mirror::default()),
         })
     }
 
@@ -231,6 +221,31 @@ impl Filters {
     pub fn rate(&self) -> Option<ByteRate> {
         self.rate
     }
+}
+
+/// What decides whether a request passes, in order.
+fn gates(spec: &FilterSpec, owner: &str, tables: &Tables) -> Result<Box<[Gate]>, FilterError> {
+    let mut gates = Vec::new();
+    if !spec.acl.is_open() {
+        gates.push(Gate::Acl(spec.acl.clone()));
+    }
+    let requests = spec.limit_requests.as_ref().and_then(|limit| Some((limit, limit.rate?)));
+    let requests = requests
+        .map(|(limit, rate)| RequestLimit::new(limit, rate, tables.requests(owner, rate)))
+        .map(|limit| (limit.needs_user(), Gate::Requests(limit)));
+    let running = spec.limit_connections.as_ref().and_then(|limit| Some((limit, limit.max?)));
+    let running = running
+        .map(|(limit, max)| RunningLimit::new(limit, max, tables.running(owner)))
+        .map(|limit| (limit.needs_user(), Gate::Running(limit)));
+    let (after, before): (Vec<_>, Vec<_>) =
+        requests.into_iter().chain(running).partition(|(needs_user, _)| *needs_user);
+    gates.extend(before.into_iter().map(|(_, gate)| gate));
+    if let Some(auth) = &spec.basic_auth {
+        let store = tables.users(&auth.users_file).map_err(AuthError::from)?;
+        gates.push(Gate::Auth(BasicAuth::new(store, &auth.realm)?));
+    }
+    gates.extend(after.into_iter().map(|(_, gate)| gate));
+    Ok(gates.into())
 }
 
 impl Gate {
