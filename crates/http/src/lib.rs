@@ -18,6 +18,7 @@ pub mod vars;
 mod desk;
 mod exchange;
 mod h1;
+mod h2;
 mod live;
 mod reply;
 mod route;

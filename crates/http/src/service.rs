@@ -17,12 +17,12 @@ use wmproxy_wire::http1::{HeadLimits, Length};
 
 use crate::exchange::{End, Exchange};
 use crate::facts::{ConnFacts, Facts, Scene};
-use crate::h1;
 use crate::live;
 use crate::options::HttpSpec;
 use crate::reply::{self, Failure};
 use crate::route::{BuildError, Endpoint, Route};
 use crate::router::{Router, Sought};
+use crate::{h1, h2};
 
 /// Serves the connections of a listener as its options say.
 pub struct HttpService {
@@ -109,9 +109,27 @@ impl HttpService {
                 Err(outcome) => return record.close(outcome),
             };
             let record = RefCell::new(record);
-            let outcome = h1::serve(self, &stream, &record, &facts).await;
+            let outcome = match self.speaks_h1(&record) {
+                true => h1::serve(Arc::clone(&self), &stream, &record, &facts).await,
+                false => None,
+            };
+            let outcome = match outcome {
+                Some(outcome) => outcome,
+                // Boxed, for it is large, and the others don't pay for it.
+                None => Box::pin(h2::serve(self, stream, &record, &facts)).await,
+            };
             record.borrow_mut().close(outcome);
             drop(permit);
+        }
+    }
+
+    /// Whether a connection begins with HTTP/1, as far as is known before its first byte.
+    fn speaks_h1(&self, record: &RefCell<Record>) -> bool {
+        let record = record.borrow();
+        let agreed = record.preface.as_ref().and_then(|preface| preface.alpn.as_deref());
+        match agreed {
+            Some(protocol) => protocol != "h2",
+            None => self.spec.h1,
         }
     }
 

@@ -56,7 +56,7 @@ pub(crate) async fn run(
     if ex.send_interim().await.is_err() {
         return Ok(End::Cut(Outcome::ClientReset));
     }
-    let Front::H1(client, wire) = &mut ex.front;
+    let Front::H1(client, wire) = &mut ex.front else { return Err(Failure::Status(501)) };
     client.unread(wire.take_ahead());
     let spec = ex.service.spec();
     let terms = Terms { splice: spec.splice, ..Terms::new(spec.timeouts.upgrade.get()) };

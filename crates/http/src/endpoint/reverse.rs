@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::sockopt::PeerSocket;
-use wmproxy_net::stream::Stream;
+use wmproxy_net::tls::ConnectorSpec;
 use wmproxy_runtime::clock;
 use wmproxy_upstream::balance::HashKey;
-use wmproxy_upstream::{Attempt, FailKind, Group, Lease, LeaseKey, Peer};
-use wmproxy_wire::head::{Known, Response, cookie, query_param};
+use wmproxy_upstream::{Attempt, Connected, FailKind, Group, Lease, LeaseKey, Peer};
+use wmproxy_wire::head::{Known, Response, Scheme, cookie, query_param};
 use wmproxy_wire::http1;
 
 use super::onward;
-use crate::exchange::{Answer, Cut, End, Exchange, Front, NoResponse, Patience, Trouble};
+use crate::exchange::{Answer, Cut, End, Exchange, Line, NoResponse, Patience, Trouble};
+use crate::h2;
 use crate::options::ReverseSpec;
 use crate::reply::Failure;
 use crate::upgrade;
@@ -27,11 +28,13 @@ pub struct Reverse {
     own: PeerSocket,
     /// Whether a connection may serve one client after the other.
     keeps_idle: bool,
+    /// Whether HTTP/2 is spoken; with TLS, where the peer wants it, too.
+    is_h2: bool,
 }
 
 /// A connection to a peer, and the right to use it.
 struct Link {
-    stream: Stream,
+    line: Line,
     lease: Lease,
     /// Whether it served a request before.
     is_reused: bool,
@@ -56,7 +59,9 @@ impl Reverse {
         let own = group.spec().socket.with(listener.socket.tcp, listener.source);
         // Other options of TCP change nothing that another client could see; another source would.
         let keeps_idle = group.keeps_idle() && own.source == group.spec().socket.source;
-        Reverse { spec, group, own, keeps_idle }
+        let offers_h2 = |tls: &ConnectorSpec| tls.alpn.iter().any(|protocol| protocol == "h2");
+        let is_h2 = group.spec().tls.as_ref().map_or(spec.h2, offers_h2);
+        Reverse { spec, group, own, keeps_idle, is_h2 }
     }
 
     /// Asks a peer, and passes its response on.
@@ -77,7 +82,7 @@ impl Reverse {
                 onward::set_host(ex.request, link.lease.address().to_string().as_bytes());
             }
             let asked = Instant::now();
-            match ex.ask(&link.stream, patience).await {
+            match ex.ask(&mut link.line, patience).await {
                 Ok(answer) => {
                     let time = asked.elapsed();
                     ex.facts.upstream_time = Some(time);
@@ -101,20 +106,19 @@ impl Reverse {
 
     /// A connection to a peer: an idle one, or a new one.
     async fn reach(&self, ex: &Exchange<'_, '_>, tries: &mut Tries) -> Result<Link, Failure> {
-        let Front::H1(client, _) = &ex.front;
         while tries.left > 0 {
-            let leased = self.group.lease_in_turn(&tries.key, &tries.tried, Some(client)).await;
+            let leased = self.group.lease_in_turn(&tries.key, &tries.tried, ex.front.stream()).await;
             // That there is no other peer says less than how the one before failed.
             let mut lease = leased.map_err(|reason| tries.last.unwrap_or(reason.into()))?;
             if !tries.only_fresh
                 && let Some(stream) = self.keeps_idle.then(|| self.group.take_idle(&lease)).flatten()
             {
-                return Ok(Link { stream, lease, is_reused: true });
+                return Ok(Link { line: Line::H1(stream), lease, is_reused: true });
             }
             tries.left -= 1;
             // Boxed, for what it needs is gone when the connection is there.
             match Box::pin(self.connect(ex, &mut lease)).await {
-                Ok(stream) => return Ok(Link { stream, lease, is_reused: false }),
+                Ok(line) => return Ok(Link { line, lease, is_reused: false }),
                 Err((failure, leaves_others)) => {
                     tries.tried.push(Arc::clone(lease.peer()));
                     tries.last = Some(failure);
@@ -127,7 +131,40 @@ impl Reverse {
         Err(tries.last.unwrap_or(Failure::Status(502)))
     }
 
-    async fn connect(&self, ex: &Exchange<'_, '_>, lease: &mut Lease) -> Result<Stream, (Failure, bool)> {
+    /// A way to the leased peer that is new to us: a connection, or where HTTP/2 is spoken, a stream of one that may be there.
+    async fn connect(&self, ex: &Exchange<'_, '_>, lease: &mut Lease) -> Result<Line, (Failure, bool)> {
+        let making = match self.shared(lease).await? {
+            Some(h2::Found::Stream(stream)) => return Ok(Line::H2(Box::new(stream))),
+            Some(h2::Found::Nothing(making)) => Some(making),
+            None => None,
+        };
+        let connected = self.dial(ex, lease).await?;
+        let is_h2 = connected.tls.is_none() || connected.alpn() == Some(b"h2");
+        let Some(making) = making.filter(|_| is_h2) else { return Ok(Line::H1(connected.stream)) };
+        let scheme = if connected.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let begun = making.begin(connected.stream, scheme, self.group.spec().keepalive.idle_timeout).await;
+        begun.map(|stream| Line::H2(Box::new(stream))).map_err(|error| {
+            tracing::debug!(listener = %ex.conn.listener, %error, "no HTTP/2 with a peer");
+            lease.failed(FailKind::Reset, clock::now().0);
+            (Failure::Status(502), true)
+        })
+    }
+
+    /// Where HTTP/2 is spoken: a stream of a connection, or the right to make one.
+    async fn shared(&self, lease: &Lease) -> Result<Option<h2::Found>, (Failure, bool)> {
+        if !self.is_h2 {
+            return Ok(None);
+        }
+        if !self.keeps_idle {
+            return Ok(Some(h2::Found::Nothing(h2::Making::alone())));
+        }
+        let found = h2::find(self.group.idle_key(lease.peer()), lease.idle_epoch());
+        // Whoever makes one that others wait for has as long.
+        let found = tokio::time::timeout(self.group.spec().connect_timeout, found).await;
+        found.map(Some).map_err(|_| (Failure::Status(504), true))
+    }
+
+    async fn dial(&self, ex: &Exchange<'_, '_>, lease: &mut Lease) -> Result<Connected, (Failure, bool)> {
         let introduction = (self.group.spec().send_proxy_protocol)
             .map(|version| Introduction::new(version, &ex.record.borrow()));
         let attempt = self.group.attempt();
@@ -140,8 +177,7 @@ impl Reverse {
                 ..attempt
             },
         };
-        let connected = self.group.connect(lease, attempt).await;
-        connected.map(|connected| connected.stream).map_err(|error| {
+        self.group.connect(lease, attempt).await.map_err(|error| {
             tracing::debug!(listener = %ex.conn.listener, %error, "no peer for a request");
             (Failure::from(&error), error.leaves_others())
         })
@@ -158,13 +194,15 @@ impl Reverse {
     ) -> Result<End, Failure> {
         if ex.response.status == 101 {
             let Some(wanted) = wanted else { return Err(Failure::Status(502)) };
-            return Box::pin(upgrade::run(ex, &link.stream, answer, wanted)).await;
+            // In HTTP/2 there is no such status.
+            let Line::H1(stream) = &link.line else { return Err(Failure::Status(502)) };
+            return Box::pin(upgrade::run(ex, stream, answer, wanted)).await;
         }
         let goes_on = http1::is_persistent(ex.response.version, &ex.response.fields);
         let limit = idle_limit(ex.response);
         onward::strip(&mut ex.response.fields);
         ex.begin(answer.length);
-        match ex.pass(&link.stream, answer, patience).await {
+        match ex.pass(&mut link.line, answer, patience).await {
             Ok(()) => {}
             Err(cut) => {
                 tracing::debug!(listener = %ex.conn.listener, ?cut, "a response is cut off");
@@ -176,8 +214,13 @@ impl Reverse {
                 return Ok(End::Cut(cut.outcome()));
             }
         }
-        if goes_on && self.keeps_idle && ex.up.is_done() && ex.back.is_clear() {
-            self.group.put_idle(&link.lease, link.stream, limit);
+        if let Line::H1(stream) = link.line
+            && goes_on
+            && self.keeps_idle
+            && ex.up.is_done()
+            && ex.back.is_clear()
+        {
+            self.group.put_idle(&link.lease, stream, limit);
         }
         Ok(End::Done)
     }

@@ -16,7 +16,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use wmproxy_net::record::{Outcome, Record};
-use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock::Ticks;
 use wmproxy_wire::head::{Method, Request, Response, Version};
 use wmproxy_wire::http1::Length;
@@ -27,7 +26,7 @@ use crate::reply::Failure;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
-pub(crate) use sides::{Back, Broken, Front, NoResponse, Piece, Sink, Source};
+pub(crate) use sides::{Broken, Front, Line, NoResponse, Piece, Sink, Source};
 pub(crate) use way::{Break, Waits, Way};
 
 /// Interim responses to one request. More are no information, but a way to keep somebody busy.
@@ -111,18 +110,18 @@ impl Exchange<'_, '_> {
         Scene { conn: self.conn, request: self.request, response, facts: self.facts }
     }
 
-    /// Sends the request to a peer by HTTP/1, its body while it comes, and reads the head of the response. Interim ones are
+    /// Sends the request to a peer, its body while it comes, and reads the head of the response. Interim ones are
     /// passed on to who understands them.
-    pub(crate) async fn ask(&mut self, peer: &Stream, patience: Patience) -> Result<Answer, Trouble> {
+    pub(crate) async fn ask(&mut self, line: &mut Line, patience: Patience) -> Result<Answer, Trouble> {
         self.back.reset();
-        self.up.begin();
-        Back::H1(peer, self.back).begin(self.request, self.body);
+        self.up.begin(self.service.spec().splice);
+        line.back(self.back).begin(self.request, self.body);
         for _ in 0..INTERIMS {
-            let answer = poll_fn(|cx| self.poll_answer(cx, peer, patience)).await?;
+            let answer = poll_fn(|cx| self.poll_answer(cx, line, patience)).await?;
             if !self.response.is_interim() || self.response.status == 101 {
                 return Ok(answer);
             }
-            Back::H1(peer, self.back).keep(answer.scratch.at(&answer.place));
+            line.back(self.back).keep(answer.scratch.at(&answer.place));
             if self.request.version > Version::Http10 {
                 crate::endpoint::onward::strip(&mut self.response.fields);
                 self.front.interim(self.response);
@@ -134,16 +133,16 @@ impl Exchange<'_, '_> {
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &Stream,
+        line: &mut Line,
         patience: Patience,
     ) -> Poll<Result<Answer, Trouble>> {
         let mut scratch = Scratch::take();
-        if let Err(trouble) = self.poll_up(cx, peer, &mut scratch) {
+        if let Err(trouble) = self.poll_up(cx, line, &mut scratch) {
             return Poll::Ready(Err(trouble));
         }
         // An interim response that is not taken at once holds nothing up.
         let _ = self.front.poll_flush(cx).map_err(|_| Trouble::ClientGone)?;
-        let mut back = Back::H1(peer, self.back);
+        let mut back = line.back(self.back);
         if let Poll::Ready(found) = back.poll_response(cx, &mut scratch, self.response, self.request) {
             let found = found.map(|(place, length)| Answer { scratch, place, length });
             return Poll::Ready(found.map_err(Trouble::Peer));
@@ -170,11 +169,16 @@ impl Exchange<'_, '_> {
     }
 
     /// Passes the request's body on, as far as that goes now.
-    fn poll_up(&mut self, cx: &mut Context<'_>, peer: &Stream, scratch: &mut Scratch) -> Result<(), Trouble> {
+    fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        line: &mut Line,
+        scratch: &mut Scratch,
+    ) -> Result<(), Trouble> {
         if self.up.is_over() {
             return Ok(());
         }
-        match self.up.poll(cx, &mut self.front, &mut Back::H1(peer, self.back), scratch) {
+        match self.up.poll(cx, &mut self.front, &mut line.back(self.back), scratch) {
             Poll::Ready(Err(Break::Source(broken))) => return Err(Trouble::Client(broken)),
             // It may have answered before it stopped to listen.
             Poll::Ready(Err(Break::Sink(_))) => self.up.abandon(),
@@ -204,21 +208,21 @@ impl Exchange<'_, '_> {
     /// Passes a peer's response on, and what is left of the request.
     pub(crate) async fn pass(
         &mut self,
-        peer: &Stream,
+        line: &mut Line,
         answer: Answer,
         patience: Patience,
     ) -> Result<(), Cut> {
-        self.down.begin();
+        self.down.begin(self.service.spec().splice);
         let mut first = Some(answer);
         poll_fn(|cx| {
             if let Some(Answer { mut scratch, place, .. }) = first.take() {
-                let piece = Back::H1(peer, self.back).first_piece(&mut scratch, place, self.down.trailers());
+                let piece = line.back(self.back).first_piece(&mut scratch, place, self.down.trailers());
                 let piece = piece.map_err(Cut::Peer)?;
                 if piece.is_last || !piece.place.is_empty() {
                     self.down.pass(cx, &mut self.front, &mut scratch, piece)?;
                 }
             }
-            self.poll_bodies(cx, peer, patience)
+            self.poll_bodies(cx, line, patience)
         })
         .await
     }
@@ -226,17 +230,17 @@ impl Exchange<'_, '_> {
     fn poll_bodies(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &Stream,
+        line: &mut Line,
         patience: Patience,
     ) -> Poll<Result<(), Cut>> {
         let mut scratch = Scratch::take();
-        if let Err(trouble) = self.poll_up(cx, peer, &mut scratch) {
+        if let Err(trouble) = self.poll_up(cx, line, &mut scratch) {
             // The response goes on: the client may have stopped because of it. What it goes on with is not believed.
             tracing::debug!(?trouble, "a request breaks off during its response");
             self.up.abandon();
             self.is_persistent = false;
         }
-        let mut back = Back::H1(peer, self.back);
+        let mut back = line.back(self.back);
         let down = self.down.poll(cx, &mut back, &mut self.front, &mut scratch);
         self.count();
         if let Poll::Ready(done) = down {
@@ -262,7 +266,10 @@ impl Exchange<'_, '_> {
     pub(crate) fn count(&mut self) {
         let (inward, outward) = self.front.take_counts();
         if inward + outward > 0 {
-            self.record.borrow_mut().add_bytes(inward, outward);
+            let spliced = std::mem::take(&mut self.up.spliced) + std::mem::take(&mut self.down.spliced);
+            let mut record = self.record.borrow_mut();
+            record.add_bytes(inward, outward);
+            record.add_spliced(spliced);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use wmproxy_net::relay::Splice;
 use wmproxy_wire::head::{Fields, Known, Method};
 use wmproxy_wire::http1::Length;
 
@@ -38,7 +39,7 @@ impl Exchange<'_, '_> {
         }
         let is_bare = has_none || self.request.method == Method::Head;
         self.begin(if is_bare { Length::None } else { Length::Known(body.len() as u64) });
-        self.down.begin();
+        self.down.begin(Splice::Off);
         let mut source = Ready(if is_bare { b"" } else { body });
         poll_fn(|cx| {
             let mut scratch = Scratch::take();

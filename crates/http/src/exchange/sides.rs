@@ -9,6 +9,7 @@ use wmproxy_wire::head::{Fields, Request, Response, Version};
 use wmproxy_wire::http1::{self, ChunkError, Length};
 
 use crate::h1::Wire;
+use crate::h2::{ClientStream, PeerStream};
 use crate::scratch::Scratch;
 
 /// A piece of a body, at a place of the worker's buffer.
@@ -53,6 +54,20 @@ pub(crate) trait Source {
         most: usize,
         trailers: &mut Fields,
     ) -> Poll<Result<Piece, Broken>>;
+
+    /// How much of the body is still to come, if that is known, it comes as it is from a plain socket, and nothing of it is
+    /// here yet.
+    fn bulk(&self) -> Option<u64> {
+        None
+    }
+
+    /// The socket that it comes from then.
+    fn socket(&self) -> Option<&Stream> {
+        None
+    }
+
+    /// So many bytes of the body were read from that socket.
+    fn took(&mut self, _bytes: u64) {}
 }
 
 /// Where a body goes.
@@ -71,6 +86,15 @@ pub(crate) trait Sink {
 
     /// Ready when all that it took is on its way.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
+
+    /// How much of the body is still to go, if that is known, it goes as it is to a plain socket, and nothing is before it.
+    fn bulk(&self) -> Option<u64>;
+
+    /// The socket that it goes to then.
+    fn socket(&self) -> Option<&Stream>;
+
+    /// So many bytes of the body were written to that socket.
+    fn gave(&mut self, bytes: u64);
 }
 
 /// The client's side: where a request comes from, and its response goes to.
@@ -78,13 +102,24 @@ pub(crate) trait Sink {
 pub(crate) enum Front<'a> {
     /// HTTP/1.
     H1(&'a Stream, &'a mut Wire),
+    /// HTTP/2.
+    H2(&'a mut ClientStream),
 }
 
 impl Front<'_> {
+    /// The client's connection, where it is this request's alone.
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        match self {
+            Front::H1(stream, _) => Some(stream),
+            Front::H2(_) => None,
+        }
+    }
+
     /// Begins an interim response.
     pub(crate) fn interim(&mut self, response: &Response) {
         match self {
             Front::H1(_, wire) => wire.begin(Length::None, |out| http1::write_response(response, out)),
+            Front::H2(stream) => stream.interim(response),
         }
     }
 
@@ -102,6 +137,7 @@ impl Front<'_> {
                 crate::h1::frame_response(version, response, body, is_persistent);
                 wire.begin(body, |out| http1::write_response(response, out));
             }
+            Front::H2(stream) => stream.begin(response, body),
         }
     }
 
@@ -109,13 +145,15 @@ impl Front<'_> {
     pub(crate) fn has_come(&self) -> bool {
         match self {
             Front::H1(_, wire) => wire.has_come(),
+            Front::H2(stream) => stream.has_come(),
         }
     }
 
     /// Whether the client has certainly gone: it waits for no answer any more.
-    pub(crate) fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
             Front::H1(stream, _) => stream.is_reset(cx),
+            Front::H2(stream) => stream.is_gone(cx),
         }
     }
 
@@ -123,6 +161,7 @@ impl Front<'_> {
     pub(crate) fn take_counts(&mut self) -> (u64, u64) {
         match self {
             Front::H1(_, wire) => (std::mem::take(&mut wire.received), std::mem::take(&mut wire.delivered)),
+            Front::H2(stream) => stream.take_counts(),
         }
     }
 }
@@ -137,6 +176,28 @@ impl Source for Front<'_> {
     ) -> Poll<Result<Piece, Broken>> {
         match self {
             Front::H1(stream, wire) => wire.poll_piece(cx, stream, scratch, most, trailers),
+            Front::H2(stream) => stream.poll_piece(cx, scratch, most, trailers),
+        }
+    }
+
+    fn bulk(&self) -> Option<u64> {
+        match self {
+            Front::H1(stream, wire) => wire.bulk_in(stream),
+            Front::H2(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&Stream> {
+        match self {
+            Front::H1(stream, _) => Some(stream),
+            Front::H2(_) => None,
+        }
+    }
+
+    fn took(&mut self, bytes: u64) {
+        match self {
+            Front::H1(_, wire) => wire.took(bytes),
+            Front::H2(_) => {}
         }
     }
 }
@@ -145,6 +206,7 @@ impl Sink for Front<'_> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         match self {
             Front::H1(stream, wire) => wire.poll_ready(cx, stream).map_ok(|()| usize::MAX),
+            Front::H2(stream) => stream.poll_ready(cx),
         }
     }
 
@@ -157,12 +219,55 @@ impl Sink for Front<'_> {
     ) -> Result<(), Broken> {
         match self {
             Front::H1(stream, wire) => wire.send(cx, stream, scratch, piece, trailers),
+            Front::H2(stream) => stream.send(scratch, piece, trailers),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         match self {
             Front::H1(stream, wire) => wire.poll_flush(cx, stream),
+            // The connection sends it in its turn.
+            Front::H2(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn bulk(&self) -> Option<u64> {
+        match self {
+            Front::H1(stream, wire) => wire.bulk_out(stream),
+            Front::H2(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&Stream> {
+        match self {
+            Front::H1(stream, _) => Some(stream),
+            Front::H2(_) => None,
+        }
+    }
+
+    fn gave(&mut self, bytes: u64) {
+        match self {
+            Front::H1(_, wire) => wire.gave(bytes),
+            Front::H2(_) => {}
+        }
+    }
+}
+
+/// What a peer is talked to through.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// A connection of its own, which speaks HTTP/1.
+    H1(Stream),
+    /// A stream of a connection that speaks HTTP/2. Boxed, for it is the rarer one and large.
+    H2(Box<PeerStream>),
+}
+
+impl Line {
+    /// The peer's side of an exchange over it, with buffers for HTTP/1.
+    pub(crate) fn back<'a>(&'a mut self, wire: &'a mut Wire) -> Back<'a> {
+        match self {
+            Line::H1(stream) => Back::H1(stream, wire),
+            Line::H2(stream) => Back::H2(stream),
         }
     }
 }
@@ -172,6 +277,8 @@ impl Sink for Front<'_> {
 pub(crate) enum Back<'a> {
     /// HTTP/1.
     H1(&'a Stream, &'a mut Wire),
+    /// HTTP/2.
+    H2(&'a mut PeerStream),
 }
 
 /// Why no response came.
@@ -193,6 +300,7 @@ impl Back<'_> {
     pub(crate) fn begin(&mut self, request: &Request, body: Length) {
         match self {
             Back::H1(_, wire) => wire.begin(body, |out| http1::write_request(request, out)),
+            Back::H2(stream) => stream.begin(request, body),
         }
     }
 
@@ -213,6 +321,10 @@ impl Back<'_> {
                 wire.expect(length);
                 Poll::Ready(Ok((place, length)))
             }
+            Back::H2(stream) => {
+                let length = ready!(stream.poll_response(cx, response))?;
+                Poll::Ready(Ok((scratch.read(0), length)))
+            }
         }
     }
 
@@ -225,6 +337,7 @@ impl Back<'_> {
     ) -> Result<Piece, Broken> {
         match self {
             Back::H1(_, wire) => wire.piece(scratch, place, trailers),
+            Back::H2(_) => Ok(Piece { place, is_last: false }),
         }
     }
 
@@ -232,6 +345,8 @@ impl Back<'_> {
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         match self {
             Back::H1(_, wire) => wire.keep(bytes),
+            // Nothing comes with a head.
+            Back::H2(_) => {}
         }
     }
 }
@@ -246,6 +361,28 @@ impl Source for Back<'_> {
     ) -> Poll<Result<Piece, Broken>> {
         match self {
             Back::H1(stream, wire) => wire.poll_piece(cx, stream, scratch, most, trailers),
+            Back::H2(stream) => stream.poll_piece(cx, scratch, most, trailers),
+        }
+    }
+
+    fn bulk(&self) -> Option<u64> {
+        match self {
+            Back::H1(stream, wire) => wire.bulk_in(stream),
+            Back::H2(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&Stream> {
+        match self {
+            Back::H1(stream, _) => Some(stream),
+            Back::H2(_) => None,
+        }
+    }
+
+    fn took(&mut self, bytes: u64) {
+        match self {
+            Back::H1(_, wire) => wire.took(bytes),
+            Back::H2(_) => {}
         }
     }
 }
@@ -254,6 +391,7 @@ impl Sink for Back<'_> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         match self {
             Back::H1(stream, wire) => wire.poll_ready(cx, stream).map_ok(|()| usize::MAX),
+            Back::H2(stream) => stream.poll_ready(cx),
         }
     }
 
@@ -266,12 +404,35 @@ impl Sink for Back<'_> {
     ) -> Result<(), Broken> {
         match self {
             Back::H1(stream, wire) => wire.send(cx, stream, scratch, piece, trailers),
+            Back::H2(stream) => stream.send(scratch, piece, trailers),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         match self {
             Back::H1(stream, wire) => wire.poll_flush(cx, stream),
+            Back::H2(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn bulk(&self) -> Option<u64> {
+        match self {
+            Back::H1(stream, wire) => wire.bulk_out(stream),
+            Back::H2(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&Stream> {
+        match self {
+            Back::H1(stream, _) => Some(stream),
+            Back::H2(_) => None,
+        }
+    }
+
+    fn gave(&mut self, bytes: u64) {
+        match self {
+            Back::H1(_, wire) => wire.gave(bytes),
+            Back::H2(_) => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
+use wmproxy_net::relay::{Carry, CarryError, Splice};
 use wmproxy_runtime::clock::{self, Ticks};
 use wmproxy_wire::head::Fields;
 
@@ -11,6 +12,10 @@ use crate::scratch::Scratch;
 /// Pieces of one direction before the other tasks of the worker get their turn: about a millisecond of copying, as in
 /// the relay.
 const ROUNDS: usize = 16;
+
+/// A body of which so much is still to come, as it is, from one plain socket to another, is passed on by the kernel. Below
+/// that the pipe's own calls cost as much as the copying that they save; see the relay.
+const BULK: u64 = 256 * 1024;
 
 /// Which end of a way stopped.
 #[derive(Debug)]
@@ -40,7 +45,12 @@ pub(crate) struct Way {
     pub(crate) last: Ticks,
     /// So many bytes of the body have come.
     pub(crate) moved: u64,
+    /// Bytes that the kernel passed on, since they were last asked for.
+    pub(crate) spliced: u64,
     trailers: Fields,
+    splice: Splice,
+    /// What is passed on in bulk.
+    carry: Option<Carry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +64,24 @@ enum State {
 
 impl Default for Way {
     fn default() -> Way {
-        Way { state: State::Done, waits: Waits::Source, last: Ticks(0), moved: 0, trailers: Fields::new() }
+        Way {
+            state: State::Done,
+            waits: Waits::Source,
+            last: Ticks(0),
+            moved: 0,
+            spliced: 0,
+            trailers: Fields::new(),
+            splice: Splice::Off,
+            carry: None,
+        }
     }
 }
 
 impl Way {
-    /// Begins with another message.
-    pub(crate) fn begin(&mut self) {
+    /// Begins with another message, which goes through pipes if it is worth it and `splice` allows it.
+    pub(crate) fn begin(&mut self, splice: Splice) {
+        self.splice = splice;
+        self.carry = None;
         self.state = State::Open;
         self.waits = Waits::Source;
         self.last = clock::now();
@@ -81,6 +102,7 @@ impl Way {
     /// Nothing moves here any more.
     pub(crate) fn abandon(&mut self) {
         self.state = State::Abandoned;
+        self.carry = None;
     }
 
     /// Where trailers are read to.
@@ -123,6 +145,9 @@ impl Way {
                 }
                 State::Done | State::Abandoned => return Poll::Ready(Ok(())),
             }
+            if self.carry.is_some() || self.begin_carry(from, to) {
+                return self.poll_carry(cx, from, to);
+            }
             self.waits = Waits::Sink;
             let most = ready!(to.poll_ready(cx)).map_err(Break::Sink)?;
             self.waits = Waits::Source;
@@ -137,5 +162,45 @@ impl Way {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the rest of the body can go in bulk, as it does then.
+    fn begin_carry(&mut self, from: &impl Source, to: &impl Sink) -> bool {
+        let (Some(coming), Some(going)) = (from.bulk(), to.bulk()) else { return false };
+        let is_bulk = self.splice == Splice::Auto && coming >= BULK && coming == going;
+        if is_bulk {
+            self.carry = Some(Carry::new(coming, self.splice));
+        }
+        is_bulk
+    }
+
+    fn poll_carry(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+    ) -> Poll<Result<(), Break>> {
+        let (Some(carry), Some(source), Some(sink)) = (&mut self.carry, from.socket(), to.socket()) else {
+            return Poll::Ready(Err(Break::Source(Broken::Cut)));
+        };
+        let left = carry.left();
+        let (done, moved) = carry.poll(cx, source, sink);
+        self.waits = if carry.waits_for_room() { Waits::Sink } else { Waits::Source };
+        let came = left - carry.left();
+        from.took(came);
+        to.gave(moved.bytes);
+        self.moved += came;
+        self.spliced += moved.spliced;
+        if moved.any {
+            self.last = clock::now();
+        }
+        ready!(done).map_err(|error| match error {
+            CarryError::Source(error) => Break::Source(Broken::Failed(error)),
+            CarryError::Cut => Break::Source(Broken::Cut),
+            CarryError::Destination(error) => Break::Sink(Broken::Failed(error)),
+        })?;
+        self.carry = None;
+        self.state = State::Done;
+        Poll::Ready(Ok(()))
     }
 }

@@ -32,25 +32,28 @@ pub(crate) use wire::{NoHead, Wire};
 /// one response, and go out in many requests.
 const RESPONSE: HeadLimits = HeadLimits { bytes: 64 * 1024, target: 0, fields: 200 };
 
-/// Serves a client that speaks HTTP/1 until its connection ends, and says how it ended.
+/// Serves a client that speaks HTTP/1 until its connection ends, and says how it ended. None if it speaks HTTP/2: what it
+/// said is unread then.
 pub(crate) async fn serve(
     service: Arc<HttpService>,
     stream: &Stream,
     record: &RefCell<Record>,
     conn: &ConnFacts,
-) -> Outcome {
+) -> Option<Outcome> {
     let sleep = tokio::time::sleep(std::time::Duration::ZERO);
     tokio::pin!(sleep);
     let _live = live::enter().await;
     // Whoever is cut off in the middle of a response must not take it for the whole.
     let unfinished = ResetOnDrop::new(stream);
     let mut client = Client { service, stream, record, conn, timer: Timer::new(sleep), requests: 0 };
-    let outcome = client.run().await;
-    if !matches!(outcome, Close::Cut(_)) {
+    let close = client.run().await;
+    if !matches!(close, Close::Cut(_)) {
         unfinished.disarm();
     }
-    let (Close::Cut(outcome) | Close::Ended(outcome)) = outcome;
-    outcome
+    match close {
+        Close::Cut(outcome) | Close::Ended(outcome) => Some(outcome),
+        Close::Http2 => None,
+    }
 }
 
 /// A connection of a client.
@@ -70,6 +73,8 @@ enum Close {
     Ended(Outcome),
     /// By a reset.
     Cut(Outcome),
+    /// It does not: it is one of HTTP/2, with prior knowledge (RFC 9113 section 3.3).
+    Http2,
 }
 
 /// What comes instead of a request.
@@ -116,6 +121,9 @@ impl<'a> Client<'a> {
         if let Some(desk) = desk {
             desk.facts.begin(conn);
         }
+        let may_be_h2 = self.requests == 0 && service.spec().h2;
+        // As much of it as is there, for what is no request in HTTP/1 can be nothing else.
+        let is_h2 = |came: &[u8]| http1::is_h2_preface(came) != Some(false);
         poll_fn(|cx| {
             let mut scratch = Scratch::take();
             let found = loop {
@@ -123,6 +131,13 @@ impl<'a> Client<'a> {
                     match stream.poll_read(cx, scratch.room()) {
                         Poll::Ready(Ok(0)) => {
                             return Poll::Ready(Err(NoRequest::Close(Close::Ended(Outcome::Done))));
+                        }
+                        Poll::Ready(Ok(n))
+                            if may_be_h2
+                                && http1::is_h2_preface(scratch.at(&scratch.read(n))) == Some(true) =>
+                        {
+                            stream.unread(scratch.at(&scratch.read(n)).to_vec());
+                            return Poll::Ready(Err(NoRequest::Close(Close::Http2)));
                         }
                         Poll::Ready(Ok(n)) => {
                             let desk = desk.insert(Desk::take());
@@ -159,6 +174,10 @@ impl<'a> Client<'a> {
                 Ok(behind) => {
                     desk.front.keep(scratch.at(&behind));
                     Ok(())
+                }
+                Err(NoHead::Bad(_)) if may_be_h2 && desk.front.begins_with(is_h2) => {
+                    stream.unread(desk.front.take_ahead());
+                    Err(NoRequest::Close(Close::Http2))
                 }
                 Err(NoHead::Bad(error)) => {
                     tracing::debug!(listener = %conn.listener, %error, "a request is refused");

@@ -115,6 +115,11 @@ impl Wire {
         self.at < self.ahead.len()
     }
 
+    /// Whether something came that belongs to no message yet, and is what `is_it` looks for.
+    pub(crate) fn begins_with(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
+        self.has_ahead() && is_it(&self.ahead[self.at..])
+    }
+
     /// Takes what came that belongs to no message yet.
     pub(crate) fn take_ahead(&mut self) -> Vec<u8> {
         let mut ahead = std::mem::take(&mut self.ahead);
@@ -357,6 +362,44 @@ impl Wire {
                     }
                     return Ok((Piece { place: data, is_last: true }, rest.start + used..place.end));
                 }
+            }
+        }
+    }
+
+    /// How much of the body is still to come, if the stream's next bytes are it, as they are.
+    pub(crate) fn bulk_in(&self, stream: &Stream) -> Option<u64> {
+        match self.incoming {
+            Incoming::Known(left) if !self.has_ahead() && stream.can_splice() => Some(left),
+            _ => None,
+        }
+    }
+
+    /// So many bytes of the body were read from the stream by somebody else.
+    pub(crate) fn took(&mut self, bytes: u64) {
+        self.received += bytes;
+        if let Incoming::Known(left) = &mut self.incoming {
+            *left -= bytes;
+            if *left == 0 {
+                self.incoming = Incoming::Nothing;
+            }
+        }
+    }
+
+    /// How much of the body is still to go, if the stream may get it as it is.
+    pub(crate) fn bulk_out(&self, stream: &Stream) -> Option<u64> {
+        match self.outgoing {
+            Length::Known(left) if self.pending.is_empty() && stream.can_splice() => Some(left),
+            _ => None,
+        }
+    }
+
+    /// So many bytes of the body were written to the stream by somebody else.
+    pub(crate) fn gave(&mut self, bytes: u64) {
+        self.delivered += bytes;
+        if let Length::Known(left) = &mut self.outgoing {
+            *left -= bytes;
+            if *left == 0 {
+                self.outgoing = Length::None;
             }
         }
     }

@@ -49,7 +49,8 @@ fn of_worker(house: &House) -> u64 {
 
 #[test]
 fn a_request_on_connections_that_are_there_allocates_nothing() {
-    let origin = Origin::says("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello");
+    let origin =
+        Origin::says("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello");
     let house = House::before(&[origin.addr().inet()]);
     // A line of it is memory of the test's.
     house.log.is_off.store(true, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod allocations;
+mod h2;
 mod house;
 mod requests;
 

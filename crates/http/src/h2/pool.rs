@@ -1,0 +1,253 @@
+//! Connections to peers that speak HTTP/2: each is shared by the requests of its worker.
+//!
+//! A request takes the first connection that has room for one more stream, and makes a new one where none has. Whoever
+//! comes while one is being made waits for that one, so a burst after a quiet time does not open one for each. A
+//! connection without requests is closed after the group's `idle_timeout`, and one to a peer that was ejected, found down
+//! or taken out gets no new ones.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use tokio::sync::Notify;
+use wmproxy_net::stream::Stream;
+use wmproxy_runtime::clock;
+use wmproxy_runtime::scope::Scope;
+use wmproxy_upstream::IdleKey;
+use wmproxy_wire::head::Scheme;
+
+use super::body::PIECE;
+use super::io::Io;
+use super::peer::PeerStream;
+use crate::timer::Timer;
+
+/// How much of a response may be on its way before its client takes it; see the same for requests.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same for all responses of a connection together. Wider than for one, or a client that does not read would stop
+/// those of the others.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The largest head of a response; as for HTTP/1.
+const HEAD: u32 = 64 * 1024;
+
+/// Streams of one connection before the next is opened, where the peer would take more: beyond that one slow reader of the
+/// connection's window is felt by too many.
+const STREAMS: usize = 100;
+
+thread_local! {
+    static POOL: RefCell<HashMap<IdleKey, Rc<Slot>>> = RefCell::default();
+    /// The tasks that drive connections. Nobody waits for their end: it is the end of their last request.
+    static DRIVERS: Scope = Scope::new();
+}
+
+/// The connections that may stand in for each other.
+#[derive(Debug, Default)]
+struct Slot {
+    shared: RefCell<Vec<Shared>>,
+    /// Told when a connection that was being made is there, or is not to be.
+    made: Notify,
+    is_making: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connection: SendRequest<Bytes>,
+    active: Active,
+    scheme: Scheme,
+    /// The peer's [epoch](wmproxy_upstream::Peer::idle_epoch) when it was made.
+    epoch: u64,
+    number: u64,
+}
+
+/// How many streams of a connection are in use.
+#[derive(Debug, Default)]
+struct Active(Rc<Cell<usize>>);
+
+impl Active {
+    fn get(&self) -> usize {
+        self.0.get()
+    }
+
+    fn enter(&self) -> Entered {
+        self.0.set(self.0.get() + 1);
+        Entered(self.0.clone())
+    }
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Entered(Rc<Cell<usize>>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The right to make a connection; the others wait until it is used or dropped.
+#[derive(Debug)]
+pub(crate) struct Making {
+    /// None where nobody waits.
+    key: Option<IdleKey>,
+    slot: Rc<Slot>,
+    epoch: u64,
+}
+
+/// Either a stream, or the right to make a connection for one.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A stream of a connection that is there.
+    Stream(PeerStream),
+    /// None has room.
+    Nothing(Making),
+}
+
+/// Looks for a connection with room for a request. To be called on a worker.
+pub(crate) async fn find(key: IdleKey, epoch: u64) -> Found {
+    let slot = POOL.with_borrow_mut(|pool| pool.entry(key).or_default().clone());
+    loop {
+        if let Some(stream) = slot.take(epoch) {
+            return Found::Stream(stream);
+        }
+        let made = slot.made.notified();
+        if !slot.is_making.replace(true) {
+            return Found::Nothing(Making { key: Some(key), slot: slot.clone(), epoch });
+        }
+        made.await;
+    }
+}
+
+impl Slot {
+    /// A stream of the first connection that has room. Those that take no more requests are forgotten.
+    fn take(&self, epoch: u64) -> Option<PeerStream> {
+        let mut shared = self.shared.borrow_mut();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut at = 0;
+        while let Some(Shared { connection, scheme, epoch: own, active, .. }) = shared.get_mut(at) {
+            let is_usable = *own == epoch && !matches!(connection.poll_ready(&mut cx), Poll::Ready(Err(_)));
+            if !is_usable {
+                // Its requests go on; it ends with the last of them.
+                shared.swap_remove(at);
+                continue;
+            }
+            let most = connection.current_max_send_streams().min(STREAMS);
+            if active.get() < most {
+                return Some(PeerStream::new(connection.clone(), *scheme, active.enter()));
+            }
+            at += 1;
+        }
+        None
+    }
+}
+
+impl Making {
+    /// The right to make a connection that nobody else is to use.
+    pub(crate) fn alone() -> Making {
+        Making { key: None, slot: Rc::default(), epoch: 0 }
+    }
+
+    /// Begins HTTP/2 on a new connection, and gives its first stream.
+    ///
+    /// # Errors
+    /// It ended before it had begun.
+    pub(crate) async fn begin(
+        self,
+        stream: Stream,
+        scheme: Scheme,
+        idle_timeout: Duration,
+    ) -> Result<PeerStream, h2::Error> {
+        let (connection, driven) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD)
+            .max_send_buffer_size(2 * PIECE)
+            .handshake(Io::new(stream, None))
+            .await?;
+        let number = clock::precise();
+        let active = Active::default();
+        let entered = active.enter();
+        let shared = Shared { connection: connection.clone(), active, scheme, epoch: self.epoch, number };
+        if self.key.is_some() {
+            self.slot.shared.borrow_mut().push(shared);
+        }
+        let (slot, key) = (self.slot.clone(), self.key);
+        DRIVERS.with(|drivers| {
+            drivers.spawn(async move {
+                drive(driven, &slot, number, idle_timeout).await;
+                if let Some(key) = key {
+                    slot.forget(key, number);
+                }
+            });
+        });
+        Ok(PeerStream::new(connection.ready().await?, scheme, entered))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.slot.is_making.set(false);
+        self.slot.made.notify_waiters();
+    }
+}
+
+impl Slot {
+    fn forget(self: &Rc<Self>, key: IdleKey, number: u64) {
+        self.shared.borrow_mut().retain(|shared| shared.number != number);
+        let is_empty = self.shared.borrow().is_empty() && !self.is_making.get();
+        // At the end of the thread the pool may be gone first.
+        let _ = POOL.try_with(|pool| {
+            if is_empty
+                && let Ok(mut pool) = pool.try_borrow_mut()
+                // Nobody is about to look into it: there are this handle and the pool's.
+                && pool.get(&key).is_some_and(|slot| Rc::ptr_eq(slot, self) && Rc::strong_count(slot) <= 2)
+            {
+                pool.remove(&key);
+            }
+        });
+    }
+
+    fn active(&self, number: u64) -> Option<usize> {
+        let shared = self.shared.borrow();
+        let own = shared.iter().find(|shared| shared.number == number)?;
+        Some(own.active.get())
+    }
+}
+
+/// Lets a connection do its work until it ends, which it does by itself when nobody has a handle of it.
+async fn drive(mut driven: Connection<Io, Bytes>, slot: &Slot, number: u64, idle_timeout: Duration) {
+    let sleep = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(sleep);
+    let mut timer = Timer::new(sleep);
+    let mut busy = clock::now();
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = std::pin::Pin::new(&mut driven).poll(cx) {
+                return Poll::Ready(ended);
+            }
+            // With requests under way it looks again only after another while.
+            if slot.active(number) != Some(0) {
+                busy = clock::now();
+            }
+            ready!(timer.poll_until(cx, busy + idle_timeout));
+            if slot.active(number) == Some(0) {
+                slot.shared.borrow_mut().retain(|shared| shared.number != number);
+            }
+            busy = clock::now();
+        }
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "an HTTP/2 connection to a peer ends");
+    }
+}
+
+/// Lets go of all connections of the calling worker: each ends with the last of its requests.
+pub(crate) fn close_all() {
+    POOL.with_borrow(|pool| pool.values().for_each(|slot| slot.shared.borrow_mut().clear()));
+}
