@@ -4,6 +4,7 @@
 //! fail any more do the workers change over. Sockets, peer states and open connections belong to the process and pass
 //! from one generation to the next.
 
+mod build;
 pub(crate) mod sockets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,18 +16,17 @@ use wmproxy_net::addr::{AddressSpec, Protocol};
 use wmproxy_net::limit::{Gate, Limits};
 use wmproxy_net::listen::{Bound, Listener};
 use wmproxy_net::privileges::{Identity, Rights};
-use wmproxy_net::record::{AccessLog, ListenerMetrics};
+use wmproxy_net::record::ListenerMetrics;
 use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_net::tls::{Renewal, Store};
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::worker::Workers;
-use wmproxy_stream::route::Routes;
 use wmproxy_upstream::{Group, GroupSpec, Registry, Resolver, keep_checked, keep_resolved, resolve_all};
 
-use crate::config::plan::{AccessLogPlan, ModePlan, Plan};
+use crate::config::plan::Plan;
 use crate::modes::{self, Job, Mode, Scopes};
-use crate::observe::access::AccessFile;
 use crate::observe::sinks::Sinks;
+use build::Modes;
 use sockets::Tried;
 
 /// How long names may take before the generation starts without them. A peer without an address is left out until its
@@ -172,9 +172,7 @@ impl House {
             Ok((name.clone(), self.peers.build_with(spec.clone(), [connector, for_checks])))
         };
         let groups: BTreeMap<_, _> = plan.groups.iter().map(build).collect::<anyhow::Result<_>>()?;
-        // A range of ports has one table, which may be large.
-        let mut routed = HashMap::new();
-        let mut logs = HashMap::new();
+        let mut modes = Modes::new(self, &groups, &mut certificates);
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
         let mut sockets = Vec::new();
@@ -182,45 +180,19 @@ impl House {
         let going = sockets::going(old, &heirs);
         let mut tried = Tried::default();
         for (index, wanted) in plan.listeners.iter().enumerate() {
-            let ModePlan::Stream(spec) = &wanted.mode;
-            let routes =
-                routed.entry(Arc::as_ptr(&spec.routes)).or_insert_with(|| led_to(&spec.routes, &groups));
-            let routes = routes.as_ref().map_err(|name| anyhow!("no upstream named `{name}`"))?.clone();
-            let log = match &wanted.access_log {
-                Some(log) => Some(self.open_log(log, &mut logs)?),
-                None => None,
-            };
-            for group in routes.destinations() {
-                tried.peer_socket(&group.spec().socket.with(spec.socket.tcp, spec.source), group.name())?;
-            }
-            let tls = spec.tls.as_ref().map(|tls| self.tls.acceptor(tls, &mut certificates)).transpose()?;
-            let mode = Mode::new(&wanted.mode, wanted.protocol, routes, tls, log);
+            let mode = modes.build(wanted, &mut tried)?;
             let (active, running) = match heirs.remove(&index) {
                 Some(parts) => (self.inherit(wanted, &parts), true),
                 None => (self.bind(wanted, &going)?, false),
             };
-            tried.listen_socket(&spec.socket, wanted, &active)?;
+            tried.listen_socket(wanted.mode.socket(), wanted, &active)?;
             listeners.push((active, mode, running));
-            sockets.push(spec.socket.clone());
-            limits.push(spec.limits());
+            sockets.push(wanted.mode.socket().clone());
+            limits.push(wanted.mode.limits());
         }
         let resolver = Arc::new(Resolver::new(&plan.resolver));
         resolve(&groups, &resolver).await;
         Ok(Prepared { groups, listeners, limits, sockets, resolver, certificates, warnings: tried.warnings })
-    }
-
-    fn open_log(
-        &self,
-        plan: &AccessLogPlan,
-        open: &mut HashMap<String, Arc<dyn AccessLog>>,
-    ) -> anyhow::Result<Arc<dyn AccessLog>> {
-        let key = format!("{plan:?}");
-        if let Some(log) = open.get(&key) {
-            return Ok(log.clone());
-        }
-        let log: Arc<dyn AccessLog> = Arc::new(AccessFile::open(&self.sinks, plan)?);
-        open.insert(key, log.clone());
-        Ok(log)
     }
 
     /// Lets a prepared generation take over from `old`.
@@ -381,17 +353,6 @@ impl House {
         drop(generation);
         self.workers.on_each(|_| modes::drain).await;
     }
-}
-
-/// The groups that a table leads to.
-///
-/// # Errors
-/// The name of one that there is not.
-fn led_to(
-    routes: &Routes<Arc<str>>,
-    groups: &BTreeMap<Arc<str>, Arc<Group>>,
-) -> Result<Arc<Routes<Arc<Group>>>, Arc<str>> {
-    routes.try_map(|name| groups.get(name).cloned().ok_or_else(|| name.clone())).map(Arc::new)
 }
 
 /// Asks for the addresses of all names at once. What does not come in time is asked for again later.

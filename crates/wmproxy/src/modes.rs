@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use wmproxy_http::HttpService;
 use wmproxy_net::accept::{Accepting, Service};
 use wmproxy_net::addr::Protocol;
 use wmproxy_net::listen::Listener;
 use wmproxy_net::record::AccessLog;
 use wmproxy_net::tls::Acceptor;
 use wmproxy_runtime::scope::Scope;
+use wmproxy_stream::options::StreamSpec;
 use wmproxy_stream::route::Routes;
 use wmproxy_stream::tcp::TcpService;
 use wmproxy_stream::udp::{UdpListener, UdpService};
 use wmproxy_upstream::Group;
-
-use crate::config::plan::ModePlan;
 
 /// What is served on a listener: a mode with everything that it needs, the same on every worker.
 #[derive(Clone)]
@@ -28,19 +28,23 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// Puts a mode together.
-    pub(crate) fn new(
-        plan: &ModePlan,
+    /// A layer-4 proxy.
+    pub(crate) fn stream(
+        spec: &StreamSpec,
         protocol: Protocol,
         routes: Arc<Routes<Arc<Group>>>,
         tls: Option<Arc<Acceptor>>,
         log: Option<Arc<dyn AccessLog>>,
     ) -> Mode {
-        let ModePlan::Stream(spec) = plan;
         match protocol {
             Protocol::Tcp => Mode::Tcp(Service { serve: TcpService::new(spec.clone(), routes, tls), log }),
             Protocol::Udp => Mode::Udp(Box::new(UdpService { spec: spec.clone(), routes, log })),
         }
+    }
+
+    /// An HTTP server. It writes its requests down itself, instead of its connections.
+    pub(crate) fn http(service: Arc<HttpService>) -> Mode {
+        Mode::Tcp(Service { serve: service, log: None })
     }
 }
 

@@ -6,7 +6,7 @@ use regex::bytes::{Captures, Regex, RegexBuilder};
 use wmproxy_wire::head::Request;
 
 use crate::facts::{ConnFacts, Facts, Scene};
-use crate::options::{REGEX_SIZE, RewriteSpec};
+use crate::options::{REGEX_SIZE, RewriteSpec, regex_reason};
 use crate::vars::{Piece, Template, TemplateError, Var, with_scratch};
 
 /// What is done to a path, in this order.
@@ -62,7 +62,7 @@ impl Rewrite {
         let replace = match &spec.rewrite {
             Some((regex, with)) => {
                 let compiled = RegexBuilder::new(regex).size_limit(REGEX_SIZE).build();
-                let regex = compiled.map_err(|error| RewriteError::Regex(error.to_string()))?;
+                let regex = compiled.map_err(|error| RewriteError::Regex(regex_reason(&error)))?;
                 let with = Replacement::parse(with, regex.captures_len() - 1)?;
                 Some((regex, with))
             }

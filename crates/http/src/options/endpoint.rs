@@ -47,7 +47,7 @@ pub struct ReverseProxyTable {
 }
 
 /// Where a client is sent to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Redirect")]
 pub struct RedirectOptions {
@@ -56,20 +56,16 @@ pub struct RedirectOptions {
     #[schemars(required)]
     pub to: Option<Template>,
     /// The status: 301, 302, 303, 307 or 308. With 307 and 308 clients keep method and body; 301 and 308 are for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = 308))]
-    pub status: Option<u16>,
+    pub status: u16,
 }
 
 /// A response that is written in the config.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Respond")]
 pub struct RespondOptions {
     /// The status, from 200 to 599.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = 200))]
-    pub status: Option<u16>,
+    pub status: u16,
     /// The body, with variables, as `"hello {client_ip}\n"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = ""))]
@@ -91,6 +87,19 @@ impl Default for ReverseProxyTable {
             buffer: false,
             h2: false,
         }
+    }
+}
+
+impl Default for RedirectOptions {
+    fn default() -> Self {
+        // The one that keeps the method; it is for ever, as most redirects are meant.
+        RedirectOptions { to: None, status: 308 }
+    }
+}
+
+impl Default for RespondOptions {
+    fn default() -> Self {
+        RespondOptions { status: 200, body: None, content_type: None }
     }
 }
 

@@ -25,5 +25,5 @@ pub use spec::{
     AuthSpec, EndpointSpec, ErrorPage, FilterSpec, HttpSpec, MatchSpec, ReverseSpec, RewriteSpec, RouteSpec,
 };
 pub use target::{TargetUrl, UrlError, UrlScheme};
-pub(crate) use value::REGEX_SIZE;
 pub use value::{BodyLimit, HostPattern, MethodName, PathPattern, TryStep, ValuePattern};
+pub(crate) use value::{REGEX_SIZE, regex_reason};

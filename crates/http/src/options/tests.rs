@@ -20,9 +20,10 @@ fn patterns_read_and_print_themselves() {
     ] {
         assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), printed);
     }
-    for text in ["", "api", "=api", "~(", "/a?b", "/a#b"] {
+    for text in ["", "api", "=api", "~(", "/a?b", "/a#b", "/a b", "/ä", "//a", "/a/../b", "/%zz"] {
         assert!(text.parse::<PathPattern>().is_err(), "{text}");
     }
+    assert!("/%61".parse::<PathPattern>().unwrap_err().contains("write \"/a\""));
     assert!("~(".parse::<PathPattern>().unwrap_err().contains("unclosed group"));
     assert_eq!("get".parse::<MethodName>().unwrap_err(), "methods are written in capitals: \"GET\"");
     assert!("PROPFIND".parse::<MethodName>().is_ok() && "A B".parse::<MethodName>().is_err());

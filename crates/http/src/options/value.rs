@@ -149,11 +149,15 @@ impl FromStr for PathPattern {
 /// The most memory that a compiled regular expression may take: a hundred times what usual ones do.
 pub(crate) const REGEX_SIZE: usize = 1 << 20;
 
-/// What is wrong with a regular expression, in one line: the place in it is lost, the reason is last.
-pub(crate) fn regex_error(error: &regex::Error) -> String {
+/// What is wrong with a regular expression, in one line: the last one says it, those before show the place.
+pub(crate) fn regex_reason(error: &regex::Error) -> String {
     let text = error.to_string();
     let reason = text.lines().last().unwrap_or_default().trim();
-    format!("no regular expression: {}", reason.strip_prefix("error: ").unwrap_or(reason))
+    reason.strip_prefix("error: ").unwrap_or(reason).to_owned()
+}
+
+fn regex_error(error: &regex::Error) -> String {
+    format!("no regular expression: {}", regex_reason(error))
 }
 
 /// A path of the config in the form that paths of requests are brought to.
@@ -164,7 +168,14 @@ pub(crate) fn written_path(path: &str) -> Result<String, String> {
     if path.contains(['?', '#']) {
         return Err("a path has no query; `query` says what that has to be".to_owned());
     }
-    Ok(path.to_owned())
+    let mut normal = Vec::new();
+    wmproxy_wire::head::path::normalise(path.as_bytes(), &mut normal)
+        .map_err(|_| "this path would be refused in a request".to_owned())?;
+    match String::from_utf8(normal) {
+        Ok(normal) if normal == path => Ok(normal),
+        Ok(normal) => Err(format!("requests are compared in their normal form; write \"{normal}\"")),
+        Err(_) => Err("expected a path in ASCII, with the rest percent-encoded".to_owned()),
+    }
 }
 
 const FORMS: &str = "`=/` to be exact, or with `~` to be a regular expression";

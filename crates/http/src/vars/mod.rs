@@ -17,8 +17,8 @@ use std::fmt;
 use wmproxy_wire::head::{Known, is_token};
 
 pub use request_id::RequestId;
-pub(crate) use template::{Piece, with_scratch};
-pub use template::{Template, TemplateError};
+pub(crate) use template::with_scratch;
+pub use template::{Piece, Template, TemplateError};
 pub use value::Value;
 
 /// A thing known of a request or its response.

@@ -20,7 +20,7 @@ pub struct Template {
 
 /// A part of a [`Template`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// As it is.
     Text(Box<str>),
     /// What a request fills in.
@@ -133,7 +133,7 @@ impl Template {
     }
 
     /// Its parts.
-    pub(crate) fn pieces(&self) -> &[Piece] {
+    pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 

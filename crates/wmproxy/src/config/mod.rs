@@ -7,14 +7,17 @@
 //! at, and what only follows from a dropped value is not reported. What must not live here is anything that
 //! acts on a plan; nothing is bound, resolved or started. Of the machine only files and the environment count.
 
+mod access_log;
 mod bridge;
 mod de;
 mod expand;
+mod http;
 mod include;
 mod json;
 mod listen;
 mod loops;
 mod mask;
+mod names;
 pub(crate) mod options;
 pub(crate) mod plan;
 pub(crate) mod problem;

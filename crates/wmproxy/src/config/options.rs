@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
+use wmproxy_http::options::HttpOptions;
 use wmproxy_net::addr::AddressSpec;
 use wmproxy_net::options::{AccessLogOptions, OneOrMany, Toggle};
 use wmproxy_stream::options::StreamOptions;
@@ -42,7 +43,8 @@ pub(crate) struct Options {
     pub(crate) include: OneOrMany<String>,
     /// The program's own log.
     pub(crate) log: LogOptions,
-    /// The access log: a line for each connection and flow that ended. There is none without this table.
+    /// The access log: a line for each connection and flow, and each HTTP request, that ended. There is none without
+    /// this table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) access_log: Option<AccessLogOptions>,
     /// The endpoint that `reload`, `stop`, `status` and scrapers of metrics talk to; `false` turns it off.
@@ -53,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) upstream: BTreeMap<String, GroupOptions>,
     /// Layer-4 proxies.
     pub(crate) stream: Vec<StreamOptions>,
+    /// HTTP servers.
+    pub(crate) http: Vec<HttpOptions>,
 }
 
 /// A number of worker threads.
@@ -125,6 +129,7 @@ impl Default for Options {
             resolver: ResolverOptions::default(),
             upstream: BTreeMap::new(),
             stream: Vec::new(),
+            http: Vec::new(),
         }
     }
 }

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wmproxy_http::options::HttpSpec;
 use wmproxy_net::addr::{AddressSpec, Host, Protocol};
+use wmproxy_net::limit::Limits;
+use wmproxy_net::sockopt::{ListenSocket, Source};
 use wmproxy_stream::options::StreamSpec;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
@@ -75,7 +78,9 @@ pub(crate) enum LogFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccessFormat {
     Json,
-    /// A template that compiles.
+    /// As Apache has it, which tools read; for HTTP only.
+    Combined,
+    /// A template that compiles for the listener's mode.
     Template(String),
 }
 
@@ -117,5 +122,32 @@ pub(crate) struct ListenerPlan {
 /// What is served on a listener.
 #[derive(Debug, Clone)]
 pub(crate) enum ModePlan {
-    Stream(StreamSpec),
+    Stream(Box<StreamSpec>),
+    Http(Box<HttpSpec>),
+}
+
+impl ModePlan {
+    /// What is set on the listening sockets.
+    pub(crate) fn socket(&self) -> &ListenSocket {
+        match self {
+            ModePlan::Stream(spec) => &spec.socket,
+            ModePlan::Http(spec) => &spec.socket,
+        }
+    }
+
+    /// What the listener's gate keeps to.
+    pub(crate) fn limits(&self) -> Limits {
+        match self {
+            ModePlan::Stream(spec) => spec.limits(),
+            ModePlan::Http(spec) => spec.limits(),
+        }
+    }
+
+    /// The address that peers see, unless their group says another.
+    pub(crate) fn source(&self) -> Option<Source> {
+        match self {
+            ModePlan::Stream(spec) => spec.source,
+            ModePlan::Http(spec) => spec.source,
+        }
+    }
 }

@@ -5,18 +5,16 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use wmproxy_net::addr::{AddressSpec, Protocol};
-use wmproxy_net::options::AccessLogOptions;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
 
 use super::include::read_text;
 use super::listen::Listens;
 use super::options::{AdminOptions, Options, Workers};
-use super::plan::{AccessFormat, AccessLogPlan, AdminPlan, ListenerPlan, LogFile, LogPlan, Plan};
+use super::plan::{AdminPlan, ListenerPlan, LogPlan, Plan};
 use super::problem::Found;
 use super::tree::{Node, Path, Source, Span, Step, Tree, Value};
 use crate::observe::filter;
-use crate::observe::template::{self, TemplateError};
 
 /// Makes a plan, and collects what is wrong on the way. The plan is of use only if nothing is.
 pub(super) struct Planner<'a> {
@@ -34,6 +32,8 @@ pub(super) struct Planner<'a> {
     pub(super) used: BTreeSet<String>,
     pub(super) listens: Listens,
     pub(super) listeners: Vec<ListenerPlan>,
+    /// Templates of access logs that were reported, by where they are written and whether requests are logged.
+    pub(super) bad_templates: BTreeSet<(String, bool)>,
 }
 
 impl<'a> Planner<'a> {
@@ -50,18 +50,18 @@ impl<'a> Planner<'a> {
             used: BTreeSet::new(),
             listens: Listens::default(),
             listeners: Vec::new(),
+            bad_templates: BTreeSet::new(),
         }
     }
 
     pub(super) fn plan(&mut self, options: &Options) -> Plan {
-        let top = Path::default();
         let log = self.log(options);
-        let access_log_path = top.key("access_log");
-        let access_log =
-            options.access_log.as_ref().map(|options| self.access_log(&[(&access_log_path, options)]));
+        self.default_access_log(options);
         let admin = options.admin.on().and_then(|admin| self.admin(admin));
         self.groups(options);
-        self.streams(options, access_log.as_ref());
+        let names = self.names(options);
+        self.streams(options, &names.stream);
+        self.https(options, &names.http);
         self.leftovers(options);
         Plan {
             workers: match options.workers {
@@ -89,41 +89,6 @@ impl<'a> Planner<'a> {
             file => Some(self.file(&path.key("file"), file)),
         };
         LogPlan { level: options.log.level.clone(), format: options.log.format, file }
-    }
-
-    /// An access log of several layers: for each key the first one that says it.
-    pub(super) fn access_log(&mut self, layers: &[(&Path, &AccessLogOptions)]) -> AccessLogPlan {
-        let file = layers.iter().find_map(|(path, options)| Some((path, options.file.as_deref()?)));
-        let file = match file {
-            None | Some((_, "-")) => LogFile::Stdout,
-            Some((path, file)) => LogFile::Path(self.file(&path.key("file"), file)),
-        };
-        let format = layers.iter().find_map(|(path, options)| Some((path, options.format.as_deref()?)));
-        let format = match format {
-            None | Some((_, "json")) => AccessFormat::Json,
-            Some((path, text)) => {
-                self.template(&path.key("format"), text);
-                AccessFormat::Template(text.to_owned())
-            }
-        };
-        AccessLogPlan { file, format }
-    }
-
-    fn template(&mut self, path: &Path, text: &str) {
-        let hint = "write \"json\", or a template like \"{time} {client_addr} {peer} {outcome}\"";
-        let found = match template::compile(text) {
-            Ok(_) => return,
-            Err(_) if text == "combined" => self
-                .error(path, "`combined` is the format of HTTP requests, and a stream has none")
-                .hint(hint),
-            Err(TemplateError::Constant) => self.error(path, "no variable in this template").hint(hint),
-            Err(TemplateError::Unknown(name, Some(near))) => {
-                let found = self.error(path, format!("unknown variable `{{{name}}}`"));
-                found.hint(format!("did you mean `{{{near}}}`?"))
-            }
-            Err(error) => self.error(path, error.to_string()),
-        };
-        self.push(found);
     }
 
     fn admin(&mut self, options: &AdminOptions) -> Option<AdminPlan> {
@@ -243,7 +208,7 @@ impl<'a> Planner<'a> {
         if self.listeners.is_empty() {
             let message = "there is no listener: nothing will be served";
             self.found.push(
-                Found::nowhere(message).warning().hint("add a [[stream]] with `listen` and `upstream`"),
+                Found::nowhere(message).warning().hint("add a [[stream]] or an [[http]] with `listen`"),
             );
         }
     }
@@ -262,6 +227,11 @@ impl<'a> Planner<'a> {
         if file.is_empty() {
             self.problem(path, "this is the name of no file");
         }
+        self.path_of(path, file)
+    }
+
+    /// The same without a look at whether it is one.
+    pub(super) fn path_of(&self, path: &Path, file: &str) -> PathBuf {
         let source = self.span(path).and_then(|span| self.sources.get(span.file));
         source.map_or_else(|| FilePath::new(file).to_owned(), |source| source.dir.join(file))
     }

@@ -13,6 +13,7 @@ use wmproxy_upstream::GroupSpec;
 
 use super::problem::{Found, nearest};
 use super::resolve::Planner;
+use super::socket::SocketKeys;
 use super::stream::nth_port;
 use super::tree::Path;
 use super::{bridge, loops};
@@ -29,7 +30,7 @@ pub(super) struct Destination {
     target: Target,
 }
 
-enum Target {
+pub(super) enum Target {
     /// To an upstream of the config.
     Named(Arc<str>),
     /// To these addresses; each has one port, or as many as every `listen` has.
@@ -74,7 +75,7 @@ impl Planner<'_> {
                 self.check_loop(listens, target, place, path);
                 let group = self.group_of(target, 0);
                 if let Some(group) = self.groups.get(&group).cloned() {
-                    self.check_way(stream, &group, path);
+                    self.check_way(&SocketKeys::from(stream), &group, path);
                     self.check_header(listens, &group, place);
                     self.check_request(&group, place);
                 }
@@ -211,7 +212,7 @@ impl Planner<'_> {
         }
     }
 
-    fn target(&mut self, list: &[String], path: &Path) -> Option<Target> {
+    pub(super) fn target(&mut self, list: &[String], path: &Path) -> Option<Target> {
         if list.is_empty() {
             self.nowhere(path, "this list is empty: nowhere to go");
             return None;
@@ -275,7 +276,13 @@ impl Planner<'_> {
         targets && sources
     }
 
-    fn check_loop(&mut self, listens: &[ListenSpec], target: &Target, place: &Path, stream: &Path) {
+    pub(super) fn check_loop(
+        &mut self,
+        listens: &[ListenSpec],
+        target: &Target,
+        place: &Path,
+        stream: &Path,
+    ) {
         let is_loop = |listen: &ListenSpec| match target {
             Target::Inline(addresses) | Target::Url(_, addresses) => {
                 addresses.iter().any(|address| loops::is_own(listen, address))
@@ -300,7 +307,7 @@ impl Planner<'_> {
     }
 
     /// The group for the listener's port number `index`; an inline one is named after its addresses.
-    fn group_of(&mut self, target: &Target, index: usize) -> Arc<str> {
+    pub(super) fn group_of(&mut self, target: &Target, index: usize) -> Arc<str> {
         let addresses = match target {
             Target::Named(name) => return name.clone(),
             Target::Inline(addresses) | Target::Url(_, addresses) => addresses,

@@ -1,28 +1,31 @@
 //! The plan of `[[stream]]`: a listener for each address and port, and the group that each goes to.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol};
-use wmproxy_net::options::Toggle;
 use wmproxy_net::tls::AcceptorSpec;
 use wmproxy_stream::options::{StreamOptions, UdpOptions};
 use wmproxy_stream::route::Routes;
 
+use super::access_log::LogOf;
 use super::options::Options;
 use super::plan::{AccessLogPlan, ListenerPlan, ModePlan};
 use super::problem::{Found, MANY_PROBLEMS, MAX_PROBLEMS};
 use super::resolve::Planner;
 use super::routes::Destination;
+use super::socket::SocketKeys;
 use super::tree::Path;
 
 /// Every port there is, once. A config that asks for more has a mistaken range.
-const MAX_LISTENERS: usize = 65_536;
+pub(super) const MAX_LISTENERS: usize = 65_536;
+
+/// How `listen` is written.
+const LISTEN: &str = "write listen = \"127.0.0.1:5432\", or \"udp://:53\" for udp";
 
 impl Planner<'_> {
-    pub(super) fn streams(&mut self, options: &Options, access_log: Option<&AccessLogPlan>) {
+    /// Plans the streams, which have these names.
+    pub(super) fn streams(&mut self, options: &Options, names: &[Arc<str>]) {
         let table = Path::default().key("stream");
-        let names = self.names(&options.stream, &table);
         for (index, (stream, name)) in options.stream.iter().zip(names).enumerate() {
             if self.errors() >= MAX_PROBLEMS {
                 self.push(Found::nowhere(MANY_PROBLEMS));
@@ -31,44 +34,12 @@ impl Planner<'_> {
             let path = table.index(index);
             self.check_stream(stream, &path);
             let tls = stream.tls.as_ref().and_then(|tls| self.listener_tls(tls, &path.key("tls")));
-            let access_log = self.stream_access_log(stream, options, &path, access_log);
-            let listens = self.listens_of(stream, &path);
+            let access_log = self.listener_access_log(&stream.access_log, options, &path, LogOf::Connections);
+            let listens = self.listens_of(stream.listen.as_ref(), &path, LISTEN);
             if let Some(table) = self.destinations(stream, &listens, &path) {
-                self.listeners_of(stream, &name, &listens, &table, access_log.as_ref(), tls.as_ref());
+                self.listeners_of(stream, name, &listens, &table, access_log.as_ref(), tls.as_ref());
             }
         }
-    }
-
-    /// The name of each stream: its own, or one made of its first address.
-    fn names(&mut self, streams: &[StreamOptions], table: &Path) -> Vec<Arc<str>> {
-        let mut first: HashMap<&str, Path> = HashMap::new();
-        for (index, stream) in streams.iter().enumerate() {
-            let Some(name) = &stream.name else { continue };
-            let path = table.index(index).key("name");
-            self.check_name(&path, name, false);
-            if let Some(other) = first.get(name.as_str()) {
-                let found = self.error(&path, format!("two streams are named `{name}`"));
-                self.push(found.related(self.span(other), "the other one"));
-            } else {
-                first.insert(name, path);
-            }
-        }
-        let mut taken: HashSet<String> = first.keys().map(|name| (*name).to_owned()).collect();
-        let mut next: HashMap<String, usize> = HashMap::new();
-        let name = |stream: &StreamOptions| match &stream.name {
-            Some(name) => name.as_str().into(),
-            None => {
-                let base = derived_name(stream);
-                let number = next.entry(base.clone()).or_insert(1);
-                let mut name = base.clone();
-                while !taken.insert(name.clone()) {
-                    *number += 1;
-                    name = format!("{base}-{number}");
-                }
-                name.into()
-            }
-        };
-        streams.iter().map(name).collect()
     }
 
     fn check_stream(&mut self, stream: &StreamOptions, path: &Path) {
@@ -81,7 +52,7 @@ impl Planner<'_> {
                 "nobody says anything in no time; the default is \"10s\"",
             );
         }
-        self.check_sockets(stream, path);
+        self.check_sockets(&SocketKeys::from(stream), path);
         self.check_bridge(stream, path);
         self.check_empty(stream, path);
         if stream.per_client_burst == Some(0) {
@@ -140,45 +111,8 @@ impl Planner<'_> {
     }
 
     /// Whether an option is written there, and was not found to be wrong already.
-    fn is_said(&self, path: &Path) -> bool {
+    pub(super) fn is_said(&self, path: &Path) -> bool {
         self.node(path).is_some() && !self.is_damaged(path) && !self.was_dropped(path)
-    }
-
-    fn stream_access_log(
-        &mut self,
-        stream: &StreamOptions,
-        options: &Options,
-        path: &Path,
-        default: Option<&AccessLogPlan>,
-    ) -> Option<AccessLogPlan> {
-        match &stream.access_log {
-            None => default.cloned(),
-            Some(Toggle::Off) => None,
-            Some(Toggle::On(own)) => {
-                let (own_path, default_path) = (path.key("access_log"), Path::default().key("access_log"));
-                let mut layers = vec![(&own_path, own)];
-                layers.extend(options.access_log.as_ref().map(|default| (&default_path, default)));
-                Some(self.access_log(&layers))
-            }
-        }
-    }
-
-    /// The addresses to listen on, none of which anybody else has.
-    fn listens_of(&mut self, stream: &StreamOptions, path: &Path) -> Vec<ListenSpec> {
-        let listen = path.key("listen");
-        let list = stream.listen.as_ref().map_or(&[][..], |list| &list.0);
-        if list.is_empty() && !self.is_damaged(&listen) && !self.was_dropped(&listen) {
-            let what = if stream.listen.is_some() { "empty" } else { "missing" };
-            let found = self.error(&listen, format!("`listen` is {what}: no address to listen on"));
-            self.push(found.hint("write listen = \"127.0.0.1:5432\", or \"udp://:53\" for udp"));
-        }
-        for (index, spec) in list.iter().enumerate() {
-            // A text that is no list has no element to point at.
-            let one = listen.index(index);
-            let place = if self.node(&one).is_some() { &one } else { &listen };
-            self.claim(spec.protocol, &spec.address, place);
-        }
-        list.to_vec()
     }
 
     fn listeners_of(
@@ -208,28 +142,10 @@ impl Planner<'_> {
                     name: name.clone(),
                     protocol: listen.protocol,
                     address: nth_port(&listen.address, index),
-                    mode: ModePlan::Stream(spec),
+                    mode: ModePlan::Stream(Box::new(spec)),
                     access_log: access_log.cloned(),
                 });
             }
-        }
-    }
-}
-
-/// As in `tcp-5432`, `udp-8000-8010` or `unix-app.sock`.
-fn derived_name(stream: &StreamOptions) -> String {
-    match stream.listen.as_ref().and_then(|list| list.0.first()) {
-        None => "stream".to_owned(),
-        Some(ListenSpec { address: AddressSpec::Unix(path), .. }) => {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            format!(
-                "unix-{}",
-                file.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_', "-")
-            )
-        }
-        Some(ListenSpec { protocol, address: AddressSpec::Inet { first_port, last_port, .. } }) => {
-            let range = if first_port == last_port { String::new() } else { format!("-{last_port}") };
-            format!("{protocol}-{first_port}{range}")
         }
     }
 }

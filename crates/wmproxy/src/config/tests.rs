@@ -138,7 +138,7 @@ fn a_plan_has_names_files_and_groups_resolved() {
         .listeners
         .iter()
         .map(|l| {
-            let ModePlan::Stream(spec) = &l.mode;
+            let ModePlan::Stream(spec) = &l.mode else { panic!("an HTTP listener") };
             format!("{} {}://{} -> {}", l.name, l.protocol, l.address, spec.routes.default().unwrap())
         })
         .collect();

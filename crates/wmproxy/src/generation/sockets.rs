@@ -12,10 +12,9 @@ use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Bound, Listener};
 use wmproxy_net::privileges::Rights;
 use wmproxy_net::sockopt::{ListenSocket, PeerSocket, Source};
-use wmproxy_stream::options::StreamSpec;
 
 use super::{Active, Generation, House, Inherited, Key, Lingering, Origin, Part};
-use crate::config::plan::{ListenerPlan, ModePlan, Plan};
+use crate::config::plan::{ListenerPlan, Plan};
 
 impl House {
     /// A listener with the sockets of an old one, whose counters go on if it has the same name.
@@ -38,7 +37,7 @@ impl House {
 
     /// A listener with sockets of its own. Those in `going` are in nobody's way.
     pub(super) fn bind(&self, wanted: &ListenerPlan, going: &[Arc<Listener>]) -> anyhow::Result<Active> {
-        let ModePlan::Stream(StreamSpec { socket, .. }) = &wanted.mode;
+        let socket = wanted.mode.socket();
         let workers = self.workers.count();
         let (protocol, address) = (wanted.protocol, &wanted.address);
         let bound = listen::bind(protocol, address, workers, socket).or_else(|error| {
@@ -62,10 +61,9 @@ impl House {
 }
 
 fn key(wanted: &ListenerPlan) -> Key {
-    let ModePlan::Stream(spec) = &wanted.mode;
     // Elsewhere it means nothing, and must not make another address of the same.
     let may_be_mptcp = wanted.protocol == Protocol::Tcp && matches!(wanted.address, AddressSpec::Inet { .. });
-    let mptcp = spec.socket.mptcp && may_be_mptcp;
+    let mptcp = wanted.mode.socket().mptcp && may_be_mptcp;
     Key { protocol: wanted.protocol, address: wanted.address.clone(), mptcp }
 }
 
@@ -146,19 +144,13 @@ fn name_own(error: io::Error, wanted: &ListenerPlan, going: &[Arc<Listener>]) ->
 /// What the sockets of a configuration need of root's rights once they are bound: for connections to peers, and for
 /// listeners that a reload adds.
 pub(crate) fn rights(plan: &Plan) -> Rights {
-    let listeners = || {
-        plan.listeners.iter().map(|listener| {
-            let ModePlan::Stream(spec) = &listener.mode;
-            spec
-        })
-    };
+    let modes = || plan.listeners.iter().map(|listener| &listener.mode);
     let groups = || plan.groups.values().map(|group| &group.socket);
     let as_client = |source: Option<Source>| source == Some(Source::Client);
     Rights {
-        raw: listeners().any(|spec| spec.socket.transparent || as_client(spec.source))
+        raw: modes().any(|mode| mode.socket().transparent || as_client(mode.source()))
             || groups().any(|socket| as_client(socket.source)),
-        admin: listeners().any(|spec| spec.socket.way.mark != 0)
-            || groups().any(|socket| socket.way.mark != 0),
+        admin: modes().any(|mode| mode.socket().way.mark != 0) || groups().any(|socket| socket.way.mark != 0),
     }
 }
 

@@ -14,7 +14,7 @@ use super::escape::{Context, push, push_digits, push_escaped, push_json, push_nu
 use super::sink::{Sink, Target};
 use super::sinks::Sinks;
 use super::template::{self, Segment, Template, VARS, Var};
-use crate::config::plan::{AccessFormat, AccessLogPlan, LogFile};
+use crate::config::plan::{AccessFormat, AccessLogPlan};
 
 /// How a line is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +45,10 @@ impl AccessFile {
     pub(crate) fn open(sinks: &Sinks, plan: &AccessLogPlan) -> anyhow::Result<Self> {
         let format = match &plan.format {
             AccessFormat::Json => LineFormat::json(),
+            AccessFormat::Combined => anyhow::bail!("`combined` is the format of HTTP requests"),
             AccessFormat::Template(text) => LineFormat::Template(template::compile(text)?),
         };
-        let target = match &plan.file {
-            LogFile::Stdout => Target::Stdout,
-            LogFile::Path(path) => Target::File(path.clone()),
-        };
+        let target = Target::from(&plan.file);
         let sink = sinks.open(&target).with_context(|| format!("can't open the access log {target}"))?;
         Ok(AccessFile { sink, format })
     }
@@ -205,6 +203,7 @@ mod tests {
     use wmproxy_net::record::{Outcome, Preface};
 
     use super::*;
+    use crate::config::plan::LogFile;
     use crate::observe::scratch::Scratch;
     use crate::observe::template::{VARIABLES, compile};
 

@@ -18,13 +18,18 @@ struct Second {
     time: String,
     /// `+01:00`
     offset: String,
+    /// `22/Nov/2026:15:04:05 +0100`
+    common: String,
 }
 
 thread_local! {
     static SECOND: RefCell<Second> = const { RefCell::new(Second {
-        unix: i64::MIN, date: String::new(), time: String::new(), offset: String::new(),
+        unix: i64::MIN, date: String::new(), time: String::new(), offset: String::new(), common: String::new(),
     }) };
 }
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Read once: the file behind it is nothing for a worker to look at.
 static ZONE: OnceLock<TimeZone> = OnceLock::new();
@@ -40,6 +45,11 @@ pub(super) fn push_rfc3339(out: &mut Vec<u8>, at: SystemTime) {
 /// Appends `2026-11-22 15:04:05.123`, for people who sit in the same place.
 pub(super) fn push_readable(out: &mut Vec<u8>, at: SystemTime) {
     with(at, |s, ms| push_second(out, s, b' ', ms));
+}
+
+/// Appends `22/Nov/2026:15:04:05 +0100`, as the common log format of web servers has it.
+pub(super) fn push_common(out: &mut Vec<u8>, at: SystemTime) {
+    with(at, |s, _| out.extend_from_slice(s.common.as_bytes()));
 }
 
 /// `2026-11-22T15:04:05.123+01:00` (RFC 3339).
@@ -74,11 +84,16 @@ fn break_down(unix: i64) -> Second {
     let zoned = jiff::Timestamp::from_second(unix).unwrap_or_default().to_zoned(zone.clone());
     let offset = zoned.offset().seconds();
     let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
+    let (hours, minutes) = (minutes / 60, minutes % 60);
+    let time = format!("{:02}:{:02}:{:02}", zoned.hour(), zoned.minute(), zoned.second());
+    let month = MONTHS[usize::from(zoned.month().unsigned_abs()) - 1];
+    let day = format!("{:02}/{month}/{}", zoned.day(), zoned.year());
     Second {
         unix,
         date: zoned.date().to_string(),
-        time: format!("{:02}:{:02}:{:02}", zoned.hour(), zoned.minute(), zoned.second()),
-        offset: format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60),
+        offset: format!("{sign}{hours:02}:{minutes:02}"),
+        common: format!("{day}:{time} {sign}{hours:02}{minutes:02}"),
+        time,
     }
 }
 
@@ -97,6 +112,11 @@ mod tests {
             let mut readable = Vec::new();
             push_readable(&mut readable, at);
             assert_eq!(String::from_utf8(readable).unwrap(), printed[..23].replace('T', " "));
+            let mut common = Vec::new();
+            push_common(&mut common, at);
+            let common = String::from_utf8(common).unwrap();
+            let parsed = jiff::Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", &common).unwrap();
+            assert_eq!(parsed.as_second(), (millis / 1000) as i64, "{common}");
         }
     }
 }

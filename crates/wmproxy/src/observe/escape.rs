@@ -108,6 +108,20 @@ pub(super) fn push_escaped(out: &mut Vec<u8>, context: Context, text: impl fmt::
     let _ = write!(Escape::new(out, context), "{text}");
 }
 
+/// Appends what may be no text, escaped for where it stands.
+pub(super) fn push_bytes(out: &mut Vec<u8>, context: Context, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        push_escaped(out, context, chunk.valid());
+        for byte in chunk.invalid() {
+            match context {
+                // JSON has no word for a byte, and this says at least that there was one.
+                Context::Json => out.extend_from_slice("\u{fffd}".as_bytes()),
+                Context::Plain | Context::Word | Context::Quoted => push(out, format_args!("\\x{byte:02x}")),
+            }
+        }
+    }
+}
+
 /// Appends a text in quotes, escaped for JSON.
 pub(super) fn push_json(out: &mut Vec<u8>, text: impl fmt::Display) {
     out.push(b'"');
@@ -144,6 +158,17 @@ mod tests {
             push_digits(&mut out, number, 6);
             assert_eq!(String::from_utf8(out).unwrap(), format!("{number}{number:06}"));
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_shown_byte_by_byte() {
+        let of = |context| {
+            let mut out = Vec::new();
+            push_bytes(&mut out, context, b"a\xff\n\xc3\xa9\xc3");
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(of(Context::Plain), "a\\xff\\n\u{e9}\\xc3");
+        assert_eq!(of(Context::Json), "a\u{fffd}\\n\u{e9}\u{fffd}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod line;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod requests;
 pub(crate) mod sink;
 pub(crate) mod sinks;
 pub(crate) mod snapshot;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use wmproxy_runtime::counter::Counter;
 
 use super::writer::{self, Writer};
+use crate::config::plan::LogFile;
 
 /// How many bytes may wait for one writer: some 20,000 lines of an access log, which is a second of a disk
 /// that stalls at 20,000 connections a second.
@@ -36,6 +37,15 @@ pub(crate) enum Target {
     Stdout,
     /// The end of a file, made with mode 0640 if it is not there. Its folder must exist.
     File(PathBuf),
+}
+
+impl From<&LogFile> for Target {
+    fn from(file: &LogFile) -> Target {
+        match file {
+            LogFile::Stdout => Target::Stdout,
+            LogFile::Path(path) => Target::File(path.clone()),
+        }
+    }
 }
 
 impl fmt::Display for Target {
