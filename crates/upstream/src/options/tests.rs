@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 /// Deserializes from JSON, the one format that is at hand here.
@@ -124,6 +126,41 @@ fn both_hashes_take_a_key_and_the_others_none() {
     }
     let unkeyed = options(r#"{ "servers": ["a:1"], "balance": "maglev" }"#).unwrap().spec("g").unwrap();
     assert_eq!(unkeyed.balance, Balance::Maglev(HashKey::ClientIp));
+}
+
+#[test]
+fn idle_connections_are_few_and_short_lived_unless_said_otherwise() {
+    let keepalive = |json: &str| options(json).unwrap().spec("g").map(|spec| spec.keepalive);
+    let default = keepalive(r#"{ "servers": ["a:1"] }"#).unwrap();
+    assert_eq!((default.max_idle, default.idle_timeout), (64, Duration::from_secs(60)));
+    let some = keepalive(r#"{ "servers": ["a:1"], "keepalive": { "max_idle": 3, "idle_timeout": "5s" } }"#);
+    assert_eq!(some.unwrap(), KeepaliveSpec { max_idle: 3, idle_timeout: Duration::from_secs(5) });
+    assert_eq!(
+        problems(r#"{ "servers": ["a:1"], "keepalive": { "idle_timeout": "0s" } }"#),
+        ["keepalive.idle_timeout: must be more than 0; to keep nothing, say max_idle = 0"]
+    );
+}
+
+#[test]
+fn failures_by_status_are_those_that_are_named() {
+    let spec = |json: &str| options(json).unwrap().spec("g").unwrap();
+    let plain = spec(r#"{ "servers": ["a:1"] }"#);
+    assert!(!plain.is_failure(500) && !plain.is_failure(503));
+    let some = spec(r#"{ "servers": ["a:1"], "fail_status": "500,502-504" }"#);
+    assert_eq!(
+        [500, 501, 502, 504, 505].map(|status| some.is_failure(status)),
+        [true, false, true, true, false]
+    );
+}
+
+#[test]
+fn a_url_by_tls_has_to_be_proven() {
+    let target = vec!["10.0.0.1:443".parse().unwrap()];
+    let spec = GroupSpec::inline_by_tls("https://a.example:443", target.clone(), "a.example", &["h2"]);
+    let tls = spec.tls.clone().unwrap();
+    assert_eq!((tls.server_name.as_deref(), tls.insecure_skip_verify), (Some("a.example"), false));
+    assert_eq!(tls.alpn, ["h2"]);
+    assert_eq!(GroupSpec { tls: None, ..spec }, GroupSpec::inline("https://a.example:443", target));
 }
 
 #[test]

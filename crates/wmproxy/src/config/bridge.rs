@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use wmproxy_net::addr::{AddressSpec, Protocol, TargetSpec};
-use wmproxy_net::tls::ConnectorSpec;
 use wmproxy_stream::bridge::options::{BridgeMode, BridgeSpec};
 use wmproxy_stream::bridge::url::BridgeUrl;
 use wmproxy_stream::options::StreamOptions;
@@ -46,13 +45,9 @@ impl Planner<'_> {
             origin if addresses == url.address() => origin.into(),
             origin => format!("{origin} at {addresses}").into(),
         };
-        let spec = || {
-            let tls = ConnectorSpec {
-                server_name: Some(url.host().to_owned()),
-                alpn: vec![HTTP_1_1.to_owned()],
-                ..ConnectorSpec::default()
-            };
-            GroupSpec { tls: url.is_secure().then_some(tls), ..GroupSpec::inline(name.clone(), targets) }
+        let spec = || match url.is_secure() {
+            true => GroupSpec::inline_by_tls(name.clone(), targets, url.host(), &[HTTP_1_1]),
+            false => GroupSpec::inline(name.clone(), targets),
         };
         self.groups.entry(name.clone()).or_insert_with(spec);
         name
