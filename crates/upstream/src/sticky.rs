@@ -59,15 +59,11 @@ impl Group {
         self.set().tokens.peer(value).cloned()
     }
 
-    /// Leases the peer that a client had before, by the value of its cookie; also one that takes no other clients any
-    /// more. None where it can't be leased now: ejected, held for down by its health checks, full or not in use. Then
-    /// [`lease`](Group::lease) finds another, and the client gets a new cookie.
-    pub fn lease_sticky(&self, value: &[u8], now_ms: u64) -> Option<Lease> {
-        // The commonest client has no cookie, or the group asks for none.
-        self.spec().sticky.as_ref()?;
-        let set = self.set();
-        let peer = set.tokens.peer(value)?;
-        self.lease_slot(&set, peer, now_ms)
+    /// Leases the peer that a client had before; also one that takes no other clients any more. None where it can't be
+    /// leased now: ejected, held for down by its health checks, full or not in use. Then [`lease`](Group::lease) finds
+    /// another, and the client gets a new cookie.
+    pub fn lease_sticky(&self, peer: &Arc<Peer>, now_ms: u64) -> Option<Lease> {
+        self.lease_slot(&self.set(), peer, now_ms)
     }
 
     /// The value of the cookie by which a client comes back to `peer`. None in a group without such.
@@ -87,6 +83,10 @@ mod tests {
         registry.build(options.spec("web").unwrap())
     }
 
+    fn lease_by(group: &Group, value: &[u8], now: u64) -> Option<Lease> {
+        group.lease_sticky(&group.sticky_peer(value)?, now)
+    }
+
     const THREE: &str = r#""10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1""#;
 
     fn values(group: &Group) -> Vec<Arc<str>> {
@@ -100,14 +100,14 @@ mod tests {
         assert_eq!(values(&first)[1], values(&second)[1]);
         for (peer, value) in first.peers().iter().zip(values(&first)) {
             for _ in 0..4 {
-                let lease = first.lease_sticky(value.as_bytes(), 0).unwrap();
+                let lease = lease_by(&first, value.as_bytes(), 0).unwrap();
                 assert!(Arc::ptr_eq(lease.peer(), peer));
             }
             assert!(Arc::ptr_eq(&first.sticky_peer(value.as_bytes()).unwrap(), peer));
         }
-        assert!(second.lease_sticky(values(&first)[0].as_bytes(), 0).is_none(), "this one is gone");
+        assert!(lease_by(&second, values(&first)[0].as_bytes(), 0).is_none(), "this one is gone");
         for forged in [&b""[..], b"10.0.0.1:1", b"\xff\xfe", b"AAAAAAAAAAAAAAAA"] {
-            assert!(first.lease_sticky(forged, 0).is_none());
+            assert!(lease_by(&first, forged, 0).is_none());
         }
     }
 
@@ -144,13 +144,13 @@ mod tests {
         let servers = r#"{ "address": "10.0.0.1:1", "drain": true }, "10.0.0.2:1",
              { "address": "10.0.0.3:1", "down": true }"#;
         let after = group(&registry, servers, "");
-        let stuck = after.lease_sticky(value.as_bytes(), 0).unwrap();
+        let stuck = lease_by(&after, value.as_bytes(), 0).unwrap();
         assert_eq!(stuck.address().to_string(), "10.0.0.1:1");
         for _ in 0..5 {
             let lease = after.lease(&LeaseKey::default(), &[], 0).unwrap();
             assert_eq!(lease.address().to_string(), "10.0.0.2:1");
         }
-        assert!(after.lease_sticky(values(&before)[2].as_bytes(), 0).is_none(), "down is down");
+        assert!(lease_by(&after, values(&before)[2].as_bytes(), 0).is_none(), "down is down");
         let states: Vec<_> = after.snapshot(0).peers.iter().map(|peer| peer.state).collect();
         use crate::status::PeerState::{Down, Drain, Up};
         assert_eq!(states, [Drain, Up, Down]);
@@ -162,11 +162,11 @@ mod tests {
     fn a_client_of_a_peer_that_fails_goes_elsewhere() {
         let group = group(&Registry::new(), THREE, "");
         let value = values(&group)[0].clone();
-        let mut lease = group.lease_sticky(value.as_bytes(), 0).unwrap();
+        let mut lease = lease_by(&group, value.as_bytes(), 0).unwrap();
         lease.failed(FailKind::Status, 0);
-        assert!(group.lease_sticky(value.as_bytes(), 1).is_none());
+        assert!(lease_by(&group, value.as_bytes(), 1).is_none());
         // Its ejection is over: the next request is the trial.
-        assert!(group.lease_sticky(value.as_bytes(), 10_000).is_some());
+        assert!(lease_by(&group, value.as_bytes(), 10_000).is_some());
     }
 
     #[test]

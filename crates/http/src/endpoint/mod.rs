@@ -4,5 +4,6 @@ pub(crate) mod onward;
 pub mod redirect;
 pub mod respond;
 pub(crate) mod reverse;
+mod sticky;
 
 pub use respond::EndpointError;

@@ -12,7 +12,7 @@ use wmproxy_upstream::{Attempt, Connected, FailKind, Group, Lease, LeaseKey, Pee
 use wmproxy_wire::head::{Known, Response, Scheme, cookie, query_param};
 use wmproxy_wire::http1;
 
-use super::onward;
+use super::{onward, sticky};
 use crate::exchange::{Answer, Cut, End, Exchange, Line, NoResponse, Patience, Trouble};
 use crate::h2;
 use crate::options::ReverseSpec;
@@ -46,6 +46,8 @@ struct Tries {
     /// So many more peers may be asked.
     left: u32,
     tried: Vec<Arc<Peer>>,
+    /// The peer that the client had before, if it is to stay with that.
+    stuck: Option<Arc<Peer>>,
     /// A connection that was idle turned out to be dead, so the next is a new one.
     only_fresh: bool,
     /// How the last one failed.
@@ -86,7 +88,11 @@ impl Reverse {
                 Ok(answer) => {
                     let time = asked.elapsed();
                     ex.facts.upstream_time = Some(time);
-                    link.lease.answered(time, clock::now().0);
+                    match self.group.spec().is_failure(ex.response.status) {
+                        true => link.lease.failed(FailKind::Status, clock::now().0),
+                        false => link.lease.answered(time, clock::now().0),
+                    }
+                    sticky::remember(&self.group, ex, tries.stuck.as_ref(), link.lease.peer());
                     return self.pass_back(ex, link, answer, patience, wanted.as_deref()).await;
                 }
                 Err(trouble) if tries.goes_on(ex, &mut link, &trouble) => {}
@@ -101,13 +107,24 @@ impl Reverse {
         if let Some(by) = self.group.spec().balance.hash_key() {
             key = with_key(key, by, ex);
         }
-        Tries { key, left: retries.saturating_add(1), tried: Vec::new(), only_fresh: false, last: None }
+        let stuck = sticky::peer_of(&self.group, ex);
+        Tries {
+            key,
+            left: retries.saturating_add(1),
+            tried: Vec::new(),
+            stuck,
+            only_fresh: false,
+            last: None,
+        }
     }
 
     /// A connection to a peer: an idle one, or a new one.
     async fn reach(&self, ex: &Exchange<'_, '_>, tries: &mut Tries) -> Result<Link, Failure> {
         while tries.left > 0 {
-            let leased = self.group.lease_in_turn(&tries.key, &tries.tried, ex.front.stream()).await;
+            let leased = match sticky::lease(&self.group, tries.stuck.as_ref(), &tries.tried) {
+                Some(lease) => Ok(lease),
+                None => self.group.lease_in_turn(&tries.key, &tries.tried, ex.front.stream()).await,
+            };
             // That there is no other peer says less than how the one before failed.
             let mut lease = leased.map_err(|reason| tries.last.unwrap_or(reason.into()))?;
             if !tries.only_fresh
@@ -207,8 +224,8 @@ impl Reverse {
             Err(cut) => {
                 tracing::debug!(listener = %ex.conn.listener, ?cut, "a response is cut off");
                 match cut {
-                    Cut::Peer(_) => link.lease.failed(FailKind::Reset, clock::now().0),
-                    Cut::PeerSlow => link.lease.failed(FailKind::Timeout, clock::now().0),
+                    Cut::Peer(_) => link.lease.failed(FailKind::Broken, clock::now().0),
+                    Cut::PeerSlow => link.lease.failed(FailKind::AnswerTimeout, clock::now().0),
                     Cut::Client(_) | Cut::ClientSlow => {}
                 }
                 return Ok(End::Cut(cut.outcome()));
@@ -231,10 +248,9 @@ impl Tries {
     /// twice does no harm, and the body is still there to be sent again (RFC 9110 section 9.2.2).
     fn goes_on(&mut self, ex: &Exchange<'_, '_>, link: &mut Link, trouble: &Trouble) -> bool {
         let (kind, is_silent) = match trouble {
-            Trouble::Peer(NoResponse::Silent(_)) => (FailKind::Reset, true),
-            Trouble::Peer(NoResponse::Cut(_)) => (FailKind::Reset, false),
-            Trouble::Peer(NoResponse::Bad(_)) => (FailKind::Other, false),
-            Trouble::PeerSlow => (FailKind::Timeout, false),
+            Trouble::Peer(NoResponse::Silent(_)) => (FailKind::Broken, true),
+            Trouble::Peer(NoResponse::Cut(_) | NoResponse::Bad(_)) => (FailKind::Broken, false),
+            Trouble::PeerSlow => (FailKind::AnswerTimeout, false),
             _ => return false,
         };
         tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request failed");
@@ -249,7 +265,7 @@ impl Tries {
         link.lease.failed(kind, clock::now().0);
         self.tried.push(Arc::clone(link.lease.peer()));
         self.last = Some(match kind {
-            FailKind::Timeout => Failure::Status(504),
+            FailKind::AnswerTimeout => Failure::Status(504),
             _ => Failure::Status(502),
         });
         can_again && self.left > 0 && !matches!(trouble, Trouble::Peer(NoResponse::Bad(_)))
