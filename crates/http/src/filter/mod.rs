@@ -202,19 +202,14 @@ impl Filters {
         of(true).or_else(|| of(false)).map(|(_, page)| page)
     }
 
-    /// Changes the head of a final response, whoever made it. `length` is that of its body, if it is known. Gives what its
-    /// body has to pass through, if it is to be compressed; its length is not known then, and the head does not say it.
+    /// Changes the head of a final response, whoever made it; `has_body` is whether one follows. Gives what its body has to
+    /// pass through, if it is to be compressed; the head says no length then.
     #[inline]
-    pub(crate) fn on_response(
-        &self,
-        pass: &Pass,
-        turn: &mut Turn<'_>,
-        length: Option<u64>,
-    ) -> Option<Encoder> {
+    pub(crate) fn on_response(&self, pass: &Pass, turn: &mut Turn<'_>, has_body: bool) -> Option<Encoder> {
         if let Some(rules) = &self.response_rules {
             rules.apply_to_response(turn.conn, turn.request, turn.response, turn.facts);
         }
-        self.compress.as_ref()?.encoder(pass.coding, turn.request, turn.response, length)
+        self.compress.as_ref()?.encoder(pass.coding, turn.request, turn.response, has_body)
     }
 
     /// How fast the bytes of a response may go.

@@ -241,7 +241,7 @@ fn a_response_has_rules_and_is_compressed() {
         filters.change_request(&visit.conn, &mut visit.request, &visit.facts);
         visit.response.set_status(200);
         let Visit { conn, request, facts, response, pass } = &mut visit;
-        let encoder = filters.on_response(pass, &mut Turn { conn, request, facts, response }, None);
+        let encoder = filters.on_response(pass, &mut Turn { conn, request, facts, response }, true);
         assert!(encoder.is_some());
         let lines = format!("{:?}", response.fields);
         assert_eq!(

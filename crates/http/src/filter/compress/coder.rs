@@ -11,21 +11,21 @@ use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective};
 
 use crate::options::Encoding;
 
-/// Of 64 KB of JSON (`measure` in the tests, a build for release): level 1 takes 135 us and leaves 14.6 %, level 3 takes 200 us
-/// and leaves 13.3 %, level 6 takes 560 us and leaves 11.8 %. What is compressed once and sent once is not worth more.
+/// Of 64 KB of HTML, by one core: level 1 takes 77 us and leaves 16.1 %, level 3 takes 118 us and leaves 15.3 %, level 5 takes
+/// 362 us and leaves 14.4 %. What is compressed once and sent once is not worth more.
 const ZSTD_LEVEL: i32 = 3;
 
-/// The window, as a power of two: 128 KB. A web page has little that is alike further apart, and the memory of a coder grows
-/// with it: 0.8 MB, instead of 1.3 MB by default.
+/// The window, as a power of two: 128 KB. A web page has little that is alike further apart, and a coder has 1.7 MB with it
+/// where it has 3.7 MB by default.
 const ZSTD_WINDOW: u32 = 17;
 
-/// The lowest quality that looks for matches well.
+/// Quality 3 takes 420 us and leaves 14.9 %, 4 takes 614 us and leaves 14.3 %, 5 takes 884 us and leaves 13.2 %.
 const BROTLI_QUALITY: u32 = 4;
 
-/// As for zstd.
+/// As for zstd; a larger one changes nothing for pages.
 const BROTLI_WINDOW: u32 = 17;
 
-/// The same output as the usual 6 within some percent, in two thirds of its time.
+/// Level 1 takes 91 us and leaves 20.1 %, 5 takes 370 us and leaves 14.1 %, the usual 6 takes 441 us and leaves 14.0 %.
 const GZIP_LEVEL: u32 = 5;
 
 /// How much is asked for at a time where a coder writes.

@@ -10,11 +10,11 @@ use crate::exchange::{Broken, Piece, Source};
 use crate::options::Encoding;
 use crate::scratch::Scratch;
 
-/// Encoders at a time on a worker. Each has up to a megabyte for as long as its response takes, so who reads slowly from many
-/// connections must not have one for each; further responses go as they are.
-const MOST: usize = 256;
+/// Coders at a time on a worker. Each has up to two megabytes until the body has come whole, so who reads large ones slowly by
+/// many connections must not have one for each; further responses go as they are.
+const MOST: usize = 128;
 
-/// So much of a body is compressed before the way looks around: a worker has other things to do, and brotli takes a
+/// So much of a body is compressed before the way looks around: a worker has other things to do, and brotli takes half a
 /// millisecond for 64 KB.
 const PIECE: usize = 16 << 10;
 
@@ -34,7 +34,7 @@ thread_local! {
 /// events that are minutes apart arrive when they happen, and a body that comes at one go is compressed as one.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    /// None when it has failed.
+    /// None when it has failed, and when the end has come.
     coder: Option<Coder>,
     /// What is to be sent, from `sent` on.
     out: Vec<u8>,
@@ -82,11 +82,28 @@ impl Encoder {
             self.out.shrink_to(KEPT);
         }
         let done = self.coder.as_mut().map(|coder| coder.run(data, aim, &mut self.out));
-        if done != Some(Ok(())) {
-            self.coder = None;
-            return Err(Broken::Cut);
+        let is_well = done == Some(Ok(()));
+        if aim == Aim::Finish || !is_well {
+            // Who reads slowly keeps the bytes waiting, and not the coder.
+            self.release();
         }
-        Ok(())
+        if is_well { Ok(()) } else { Err(Broken::Cut) }
+    }
+
+    fn release(&mut self) {
+        if let Some(coder) = self.coder.take() {
+            RUNNING.set(RUNNING.get() - 1);
+            coder.recycle();
+        }
+    }
+
+    /// A body that is there, compressed.
+    ///
+    /// # Errors
+    /// The coder has failed.
+    pub(crate) fn all(mut self, body: &[u8]) -> Result<Vec<u8>, Broken> {
+        self.feed(body, true)?;
+        Ok(std::mem::take(&mut self.out))
     }
 
     /// What is there to be sent, as a piece of at most `most` bytes.
@@ -144,9 +161,6 @@ impl<S: Source> Source for Through<'_, S> {
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        RUNNING.set(RUNNING.get() - 1);
-        if let Some(coder) = self.coder.take() {
-            coder.recycle();
-        }
+        self.release();
     }
 }

@@ -15,7 +15,7 @@ mod worth;
 #[cfg(test)]
 mod tests;
 
-use wmproxy_wire::head::{Method, Request, Response};
+use wmproxy_wire::head::{Request, Response};
 
 use crate::options::Encoding;
 pub(crate) use encoder::Encoder;
@@ -41,25 +41,25 @@ impl Compress {
         negotiate::best(&self.codings, &request.fields)
     }
 
-    /// Decides whether a response is compressed for who takes `coding` best, and changes its head if so. `length` is that
-    /// of its body, if it is known. The answer to a HEAD gets the head that the one to a GET would have.
+    /// Decides whether a response is compressed for who takes `coding` best, and changes its head if so. Without a body to
+    /// send, as in the answer to a HEAD, that is all there is to do.
     pub(crate) fn encoder(
         &self,
         coding: Option<Encoding>,
         request: &Request,
         response: &mut Response,
-        length: Option<u64>,
+        has_body: bool,
     ) -> Option<Encoder> {
         if !worth::may_change(request, response) || !worth::gains(response) {
             return None;
         }
-        let is_head = request.method == Method::Head;
-        if length.is_some_and(|length| length < SMALLEST && !(is_head && length == 0)) {
+        let length = worth::length(response);
+        if length.is_some_and(|length| length < SMALLEST) {
             return None;
         }
         worth::vary(response);
         let coding = coding?;
-        let encoder = if is_head { None } else { Some(Encoder::new(coding, length)?) };
+        let encoder = if has_body { Some(Encoder::new(coding, length)?) } else { None };
         worth::encode_head(coding.token(), response);
         encoder
     }

@@ -48,6 +48,11 @@ pub(super) fn gains(response: &Response) -> bool {
         || TYPES.iter().any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
 }
 
+/// How long the body is, where the head says it.
+pub(super) fn length(response: &Response) -> Option<u64> {
+    std::str::from_utf8(response.fields.get(Known::ContentLength)?).ok()?.parse().ok()
+}
+
 /// The type without its parameters.
 fn essence(response: &Response) -> Option<&[u8]> {
     let value = response.fields.get(Known::ContentType)?;

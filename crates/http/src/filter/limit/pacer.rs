@@ -54,6 +54,11 @@ impl Pacer {
             (left > 0).then_some((left, at))
         });
     }
+
+    /// Says how much was written without asking, for it was there already. What comes next waits for it.
+    pub fn spent(&mut self, bytes: usize) {
+        self.bucket.reserve(clock::precise(), bytes as u64);
+    }
 }
 
 #[cfg(test)]
