@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wmproxy_net::addr::Address;
+use wmproxy_net::record::Outcome;
 use wmproxy_upstream::Peer;
 use wmproxy_wire::head::{Request, Response, Scheme};
 
@@ -51,6 +52,8 @@ pub struct Facts {
     pub bytes_in: u64,
     /// Bytes of the response's body, as they were sent.
     pub bytes_out: u64,
+    /// How it ended, once it has.
+    pub outcome: Option<Outcome>,
     /// When its first byte came.
     pub began: Instant,
     /// From the request's way to the peer to the head of its response.
@@ -73,6 +76,7 @@ impl Default for Facts {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            outcome: None,
             began: Instant::now(),
             upstream_time: None,
             request_id: OnceCell::new(),

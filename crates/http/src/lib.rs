@@ -13,6 +13,7 @@ pub mod facts;
 pub mod filter;
 pub mod options;
 pub mod router;
+pub mod traffic;
 pub mod vars;
 
 mod desk;

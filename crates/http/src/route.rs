@@ -7,6 +7,7 @@ use crate::endpoint::redirect::Redirect;
 use crate::endpoint::respond::Respond;
 use crate::endpoint::reverse::Reverse;
 use crate::options::{EndpointSpec, HttpSpec, RouteSpec};
+use crate::traffic::{ListenerTraffic, RouteTraffic};
 use wmproxy_upstream::Group;
 
 /// Where a request goes that is for it.
@@ -14,6 +15,7 @@ use wmproxy_upstream::Group;
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) endpoint: Endpoint,
+    pub(crate) traffic: Arc<RouteTraffic>,
 }
 
 /// Who answers.
@@ -45,11 +47,12 @@ pub enum BuildError {
 }
 
 impl Route {
-    /// Puts a route together. `group` finds groups by their names.
+    /// Puts a route together. `group` finds groups by their names, `traffic` counts.
     pub(crate) fn new(
         spec: &RouteSpec,
         listener: &HttpSpec,
         group: &impl Fn(&str) -> Option<Arc<Group>>,
+        traffic: &ListenerTraffic,
     ) -> Result<Route, BuildError> {
         let endpoint = match &spec.endpoint {
             EndpointSpec::Reverse(to) => {
@@ -61,6 +64,6 @@ impl Route {
                 Endpoint::Respond(Respond::new(*status, body.clone(), content_type)?)
             }
         };
-        Ok(Route { name: Arc::clone(&spec.name), endpoint })
+        Ok(Route { name: Arc::clone(&spec.name), endpoint, traffic: traffic.route(&spec.name) })
     }
 }

@@ -22,6 +22,7 @@ use crate::options::HttpSpec;
 use crate::reply::{self, Failure};
 use crate::route::{BuildError, Endpoint, Route};
 use crate::router::{Router, Sought};
+use crate::traffic::{ListenerTraffic, RouteTraffic};
 use crate::{h1, h2};
 
 /// Serves the connections of a listener as its options say.
@@ -31,6 +32,9 @@ pub struct HttpService {
     /// Ends the clients' TLS.
     tls: Option<Arc<Acceptor>>,
     log: Option<Arc<dyn RequestLog>>,
+    traffic: Arc<ListenerTraffic>,
+    /// Of requests without a route.
+    unrouted: Arc<RouteTraffic>,
     limits: HeadLimits,
     /// Who serves the listener now, where that is somebody else: the next request of each connection goes there.
     successor: OnceLock<Arc<HttpService>>,
@@ -45,7 +49,8 @@ pub trait RequestLog: Send + Sync {
 }
 
 impl HttpService {
-    /// A service with `spec`, of which `group` finds the groups by their names. With `tls` it ends the clients' TLS.
+    /// A service with `spec`, of which `group` finds the groups by their names. With `tls` it ends the clients' TLS. Its
+    /// requests are counted in `traffic`.
     ///
     /// # Errors
     /// What in the spec makes no sense; of one that was checked only a group can be missing.
@@ -54,8 +59,9 @@ impl HttpService {
         group: impl Fn(&str) -> Option<Arc<Group>>,
         tls: Option<Arc<Acceptor>>,
         log: Option<Arc<dyn RequestLog>>,
+        traffic: Arc<ListenerTraffic>,
     ) -> Result<Arc<HttpService>, BuildError> {
-        let build = |route| Route::new(route, &spec, &group).map(Arc::new);
+        let build = |route| Route::new(route, &spec, &group, &traffic).map(Arc::new);
         let routes: Vec<_> = spec.routes.iter().map(build).collect::<Result<_, _>>()?;
         let matches = spec.routes.iter().map(|route| route.matches.clone());
         let router = Router::new(matches.zip(routes))?;
@@ -66,7 +72,8 @@ impl HttpService {
             fields: spec.limits.header_count as usize,
         };
         let (successor, retired) = (OnceLock::new(), AtomicBool::new(false));
-        Ok(Arc::new(HttpService { spec, router, tls, log, limits, successor, retired }))
+        let unrouted = traffic.route(&Arc::from(""));
+        Ok(Arc::new(HttpService { spec, router, tls, log, traffic, unrouted, limits, successor, retired }))
     }
 
     pub(crate) fn spec(&self) -> &HttpSpec {
@@ -169,18 +176,25 @@ impl HttpService {
 
     /// Has a request answered, by whoever its route leads to, and writes it down.
     pub(crate) async fn answer(&self, ex: &mut Exchange<'_, '_>) -> End {
-        let end = match self.lead(ex).await {
+        let _running = self.traffic.begin();
+        let route = self.route_of(ex);
+        let led = match &route {
+            Ok(route) => self.lead(ex, route).await,
+            Err(failure) => Err(*failure),
+        };
+        let end = match led {
             Ok(end) => end,
             Err(failure) => self.fail(ex, failure).await,
         };
-        self.write_down(ex);
+        self.write_down(ex, &end, route.ok().map_or(&self.unrouted, |route| &route.traffic));
         end
     }
 
     /// Tells a client that its request is none.
     pub(crate) async fn refuse(&self, ex: &mut Exchange<'_, '_>, status: u16) -> End {
+        let _running = self.traffic.begin();
         let end = self.fail(ex, Failure::Status(status)).await;
-        self.write_down(ex);
+        self.write_down(ex, &end, &self.unrouted);
         end
     }
 
@@ -198,17 +212,25 @@ impl HttpService {
         }
     }
 
-    fn write_down(&self, ex: &mut Exchange<'_, '_>) {
+    fn write_down(&self, ex: &mut Exchange<'_, '_>, end: &End, route: &RouteTraffic) {
         ex.facts.bytes_in += ex.up.moved;
         ex.facts.bytes_out += ex.down.moved;
         ex.count();
+        route.count(ex.facts.status);
+        ex.facts.outcome = Some(match *end {
+            End::Done => {
+                self.traffic.blocks.local().durations.record(ex.facts.began.elapsed());
+                Outcome::Done
+            }
+            End::Cut(outcome) | End::Upgraded(outcome) => outcome,
+        });
         if let Some(log) = &self.log {
             log.write(&ex.scene());
         }
     }
 
-    /// Finds the route, and has its endpoint answer.
-    async fn lead(&self, ex: &mut Exchange<'_, '_>) -> Result<End, Failure> {
+    /// Finds the route of a request.
+    fn route_of(&self, ex: &mut Exchange<'_, '_>) -> Result<&Route, Failure> {
         self.identify(ex.request, ex.facts, ex.conn)?;
         if matches!(ex.body, Length::Known(length) if length > self.spec.limits.body.bytes()) {
             return Err(Failure::Status(413));
@@ -221,6 +243,11 @@ impl HttpService {
         };
         let route = self.router.find(&sought).ok_or(Failure::Status(404))?;
         ex.facts.route = Some(Arc::clone(&route.name));
+        Ok(route)
+    }
+
+    /// Has a route's endpoint answer.
+    async fn lead(&self, ex: &mut Exchange<'_, '_>, route: &Route) -> Result<End, Failure> {
         match &route.endpoint {
             Endpoint::Reverse(reverse) => reverse.answer(ex).await,
             Endpoint::Redirect(redirect) => {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use wmproxy_http::traffic::Traffic;
 use wmproxy_net::addr::{AddressSpec, Protocol};
 use wmproxy_net::limit::{Gate, Limits};
 use wmproxy_net::listen::{Bound, Listener};
@@ -43,6 +44,8 @@ pub(crate) struct House {
     pub(crate) scopes: Scopes,
     pub(crate) sinks: Arc<Sinks>,
     peers: Registry,
+    /// Counters of HTTP requests.
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) tls: Arc<Store>,
     /// Tasks of the control runtime.
     control: Scope,
@@ -123,11 +126,13 @@ pub(crate) struct Prepared {
 impl House {
     /// A house with running workers and nothing else.
     pub(crate) fn new(workers: Workers, sinks: Arc<Sinks>) -> House {
+        let traffic = Arc::new(Traffic::new(workers.count()));
         House {
             workers,
             scopes: Scopes::default(),
             sinks,
             peers: Registry::new(),
+            traffic,
             tls: Arc::new(Store::new()),
             control: Scope::new(),
             next_id: std::cell::Cell::new(1),

@@ -136,9 +136,7 @@ impl Process {
         }
         let generation = house.commit(prepared, Generation::default()).await.map_err(|(error, _)| error)?;
         let token = plan.admin.as_ref().and_then(|admin| admin.token.clone());
-        let workers = house.workers.count();
-        let (scopes, tls) = (house.scopes.clone(), house.tls.clone());
-        let shared = Shared::new(run.source.file().cloned(), workers, scopes, sinks, tls, asks);
+        let shared = Shared::new(run.source.file().cloned(), &house, asks);
         shared.publish(1, token, &generation);
         let mut process = Process {
             run,

@@ -140,6 +140,8 @@ plain! {
     UpstreamTime = "upstream_time",
     /// What names the request: 32 random digits, or what a trusted proxy says in `X-Request-Id`.
     RequestId = "request_id",
+    /// How the request ended, `done` being a whole response; known in the access log only.
+    Outcome = "outcome",
     /// The time of day.
     Time = "time",
 }

@@ -94,6 +94,7 @@ impl Plain {
             Plain::Duration => Value::Seconds(facts.began.elapsed()),
             Plain::UpstreamTime => facts.upstream_time.map_or(Value::None, Value::Seconds),
             Plain::RequestId => Value::Word(facts.request_id.get_or_init(RequestId::random).as_str()),
+            Plain::Outcome => facts.outcome.map_or(Value::None, |outcome| Value::Word(outcome.as_str())),
             Plain::Time => Value::Time(SystemTime::now()),
         }
     }

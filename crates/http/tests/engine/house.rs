@@ -10,6 +10,7 @@ use wmproxy_http::facts::Scene;
 use wmproxy_http::options::{
     EndpointSpec, FilterSpec, HttpOptions, HttpSpec, ReverseProxyTable, ReverseSpec, RouteSpec,
 };
+use wmproxy_http::traffic::ListenerTraffic;
 use wmproxy_http::{HttpService, RequestLog};
 use wmproxy_net::accept::{Accepting, Service};
 use wmproxy_net::addr::{Address, Protocol, TargetSpec};
@@ -125,7 +126,9 @@ impl House {
 
     fn service(&self, spec: HttpSpec) -> Service {
         let group = self.group.clone();
-        let serve = HttpService::new(spec, |_| group.clone(), None, Some(self.log.clone())).unwrap();
+        let traffic = Arc::new(ListenerTraffic::new("t".into(), 1));
+        let log = Some(self.log.clone() as Arc<dyn RequestLog>);
+        let serve = HttpService::new(spec, |_| group.clone(), None, log, traffic).unwrap();
         Service { serve, log: Some(self.log.clone()) }
     }
 

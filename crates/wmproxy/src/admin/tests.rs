@@ -53,6 +53,7 @@ impl Control for Fake {
             log_dropped: 0,
             log_failed: 0,
             listeners: vec![Arc::new(listener)],
+            traffic: vec![],
             groups: vec![group("up", &["10.0.0.5:53"])],
             certificates: BTreeMap::new(),
         }

@@ -4,6 +4,7 @@
 //! names of the config, addresses of its listeners and peers, and words of our own; never what a client sent.
 
 mod peers;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ use super::process::ProcessStats;
 use super::snapshot::Snapshot;
 pub(crate) use peers::{answer_errors, connect_errors, state_word};
 use peers::{encode_connections, encode_health, encode_peers};
+use requests::encode_requests;
 
 /// What `GET /metrics` answers as its content type.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -93,6 +95,7 @@ impl Collector for Scrape {
         encode_listeners(out, &listeners)?;
         encode_endings(out, &listeners)?;
         encode_datagrams(out, &listeners)?;
+        encode_requests(out, &self.snapshot.traffic)?;
         encode_peers(out, &self.snapshot)?;
         encode_connections(out, &self.snapshot)?;
         encode_health(out, &self.snapshot)?;

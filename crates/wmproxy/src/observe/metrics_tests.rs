@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use wmproxy_http::traffic::ListenerTraffic;
 use wmproxy_net::addr::{Address, Protocol};
 use wmproxy_net::record::{ListenerMetrics, Outcome, UdpDrop};
 
@@ -110,6 +111,7 @@ fn snapshot(listeners: Vec<Arc<ListenerMetrics>>) -> Snapshot {
         log_dropped: 7,
         log_failed: 0,
         listeners,
+        traffic: vec![],
         groups: vec![group("web", &["10.0.0.5:80", "10.0.0.5:80"])],
         certificates: [("/etc/a.pem".into(), UNIX_EPOCH + Duration::from_secs(1_800_000_000))].into(),
     }
@@ -160,6 +162,32 @@ fn counters_of_listeners_process_and_peers_are_there() {
     assert_eq!(scrape.get("process_start_time_seconds", &[]), 1.7e9);
     assert_eq!(scrape.get("wmproxy_certificate_not_after_seconds", &[("file", "/etc/a.pem")]), 1.8e9);
     assert!(scrape.get("process_open_fds", &[]) >= 3.0);
+}
+
+#[test]
+fn requests_are_counted_by_route_and_take_their_time() {
+    let site = Arc::new(ListenerTraffic::new("site".into(), 2));
+    let (api, none) = (site.route(&"api".into()), site.route(&"".into()));
+    [200, 204, 101, 0].into_iter().for_each(|status| api.count(status));
+    none.count(404);
+    let block = site.blocks.local();
+    block.begun.add(5);
+    block.ended.add(3);
+    block.durations.record(Duration::from_micros(300));
+    block.durations.record(Duration::from_secs(20));
+    let scrape = Scrape::parse(&text(Snapshot { traffic: vec![site], ..snapshot(vec![]) }));
+    let requests = |route, status| {
+        let labels = [("listener", "site"), ("route", route), ("status", status)];
+        scrape.get("wmproxy_http_requests_total", &labels)
+    };
+    assert_eq!((requests("api", "2xx"), requests("api", "1xx"), requests("api", "none")), (2.0, 1.0, 1.0));
+    assert_eq!((requests("none", "4xx"), requests("none", "2xx")), (1.0, 0.0));
+    let of = |name: &str| scrape.get(&format!("wmproxy_http_request{name}"), &[("listener", "site")]);
+    assert_eq!(of("s_active"), 2.0);
+    assert_eq!((of("_duration_seconds_count"), of("_duration_seconds_sum")), (2.0, 20.0003));
+    let bucket =
+        |le| scrape.get("wmproxy_http_request_duration_seconds_bucket", &[("listener", "site"), ("le", le)]);
+    assert_eq!((bucket("0.00025"), bucket("0.0005"), bucket("10.0"), bucket("+Inf")), (0.0, 1.0, 1.0, 2.0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use wmproxy_http::traffic::ListenerTraffic;
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_upstream::GroupStatus;
 
@@ -36,6 +37,8 @@ pub(crate) struct Snapshot {
     /// The listeners in force and those that still drain. Several may bear the same name and address, of
     /// different generations: they are shown as one.
     pub(crate) listeners: Vec<Arc<ListenerMetrics>>,
+    /// The counters of HTTP requests of those of them that serve HTTP.
+    pub(crate) traffic: Vec<Arc<ListenerTraffic>>,
     /// The upstream groups in force.
     pub(crate) groups: Vec<GroupStatus>,
     /// The certificates of listeners by their files, and when each ends.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use wmproxy_http::traffic::Traffic;
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_net::tls::Store;
 use wmproxy_runtime::clock;
@@ -13,7 +14,7 @@ use wmproxy_upstream::Group;
 use wmproxy_wire::units::Secret;
 
 use crate::admin::{Control, ReloadFailure, Reloaded};
-use crate::generation::Generation;
+use crate::generation::{Generation, House};
 use crate::modes::Scopes;
 use crate::observe::sinks::Sinks;
 use crate::observe::snapshot::Snapshot;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     scopes: Scopes,
     sinks: Arc<Sinks>,
     tls: Arc<Store>,
+    traffic: Arc<Traffic>,
     reloads: mpsc::UnboundedSender<ReloadAsked>,
     stop: watch::Sender<Stop>,
     draining: AtomicBool,
@@ -57,19 +59,17 @@ struct Face {
 impl Shared {
     pub(super) fn new(
         config: Option<PathBuf>,
-        workers: usize,
-        scopes: Scopes,
-        sinks: Arc<Sinks>,
-        tls: Arc<Store>,
+        house: &House,
         reloads: mpsc::UnboundedSender<ReloadAsked>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             started: SystemTime::now(),
             config,
-            workers,
-            scopes,
-            sinks,
-            tls,
+            workers: house.workers.count(),
+            scopes: house.scopes.clone(),
+            sinks: house.sinks.clone(),
+            tls: house.tls.clone(),
+            traffic: house.traffic.clone(),
             reloads,
             stop: watch::Sender::new(Stop::No),
             draining: AtomicBool::new(false),
@@ -128,6 +128,7 @@ impl Control for Shared {
             log_dropped: self.sinks.counters().dropped.get(),
             log_failed: self.sinks.counters().failed.get(),
             listeners: face.listeners,
+            traffic: self.traffic.all(),
             groups: face.groups.iter().map(|group| group.snapshot(now)).collect(),
             certificates: self.tls.certificates(),
         }
