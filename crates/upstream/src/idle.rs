@@ -3,10 +3,10 @@
 //! What lives here: where they lie, who gets which, and when they are closed. What must not: whether a connection may be
 //! used again, which whoever spoke on it knows, and everything about requests.
 //!
-//! A connection lies on the [shelf](shelf) of the worker that used it last, and the next request there takes the newest
+//! A connection lies on the shelf of the worker that used it last, and the next request there takes the newest
 //! one, without a lock and without a call of the kernel. Once a second each worker looks over its shelf: it closes what
 //! is too old, what the peer has closed, and what belongs to a peer that was ejected, found down or taken out; and of
-//! what lay untouched since, all but the newest goes to the [pool](pool) that the workers share. So a worker with little
+//! what lay untouched since, all but the newest goes to the pool that the workers share. So a worker with little
 //! to do does not hold what another could use, and one with much to do shares nothing.
 //!
 //! Connections are told apart by peer and by the *way* in which they were made: the TLS and the socket options of the
