@@ -9,9 +9,10 @@ use clap_complete::Shell;
 use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
 
 use crate::observe::filter;
+use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
 
-/// A fast proxy for TCP and UDP.
+/// A fast proxy for TCP, UDP and HTTP.
 #[derive(Debug, Parser)]
 #[command(
     name = "wmproxy",
@@ -25,6 +26,7 @@ Without a command: runs ./wmproxy.toml if it is there, else a small demonstratio
 Examples:
   wmproxy run -c /etc/wmproxy.toml
   wmproxy stream tcp://:5432=10.0.0.5:5432 udp://:53=1.1.1.1:53,8.8.8.8:53
+  wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000
   wmproxy check -c wmproxy.toml && wmproxy reload
   wmproxy status
 
@@ -109,6 +111,13 @@ Examples:
         #[arg(required = true, value_name = "SPEC")]
         specs: Vec<StreamArg>,
     },
+    /// Serve HTTP in front of other servers without a config
+    #[command(after_help = "\
+Examples:
+  wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000                           one server
+  wmproxy reverse-proxy -f :8080 -t 10.0.0.5:3000 -t 10.0.0.6:3000           two, in turn
+  wmproxy reverse-proxy -f :8443 --self-signed -t https://example.com --change-host")]
+    ReverseProxy(ReverseProxyArgs),
     /// Bridge TCP and WebSocket without a config
     #[command(after_help = "\
 Examples:

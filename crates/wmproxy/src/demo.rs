@@ -4,17 +4,21 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use crate::observe::requests::READABLE as READABLE_REQUEST;
 use crate::observe::template::READABLE;
 
 /// Where the demonstration listens: loopback only, and no port that a common service uses.
 const ADDRESS: &str = "127.0.0.1:8880";
+
+/// Where it serves HTTP: the next port.
+const HTTP_ADDRESS: &str = "127.0.0.1:8881";
 
 /// The page of the HTTP origin.
 const PAGE: &str = "\
 <!doctype html>
 <title>wmproxy</title>
 <h1>wmproxy works</h1>
-<p>This page came from a small origin through a layer-4 listener.</p>
+<p>This page came from a small origin through the proxy.</p>
 ";
 
 /// A client of the demonstration that says nothing is sent away after this.
@@ -54,6 +58,26 @@ name = "demo-udp"
 listen = "udp://{ADDRESS}"
 upstream = "{echo_at}"
 idle_timeout = "10s"
+
+[[http]]
+name = "demo-http"
+listen = "{HTTP_ADDRESS}"
+access_log = {{ format = "{READABLE_REQUEST}" }}
+
+[[http.route]]
+name = "hello"
+path = "/hello"
+respond = {{ body = "hello {{client_ip}}, you asked {{host}} for {{uri}}\n" }}
+
+[[http.route]]
+name = "moved"
+path = "/old"
+redirect = {{ to = "/hello{{uri}}", status = 307 }}
+
+[[http.route]]
+name = "page"
+reverse_proxy = "{page_at}"
+response_headers = {{ set = {{ x-route = "{{route}}" }} }}
 "#
     );
     Ok(Demo { config, banner: banner(page_at, echo_at) })
@@ -67,11 +91,15 @@ wmproxy {version}, the built-in demonstration: there is no ./wmproxy.toml here.
 
   tcp://{ADDRESS}  goes to a small web page at {page}
   udp://{ADDRESS}  goes to an echo at {echo}
+  http://{HTTP_ADDRESS} has routes: /hello answers by itself, /old redirects to it, everything else is the page
 
 Try, in another terminal:
 
   curl http://{ADDRESS}/
   echo hello | nc -u -w1 {host} {port}
+  curl http://{HTTP_ADDRESS}/hello
+  curl -L http://{HTTP_ADDRESS}/old
+  curl -i http://{HTTP_ADDRESS}/
   curl http://{admin}/metrics
 
 What each of them did is told here as it ends. Ctrl-C stops.

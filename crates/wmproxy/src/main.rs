@@ -12,6 +12,7 @@ mod generation;
 mod modes;
 mod observe;
 mod process;
+mod reverse_proxy;
 mod source;
 mod watch;
 mod ws_proxy;
@@ -52,6 +53,10 @@ fn main() -> ExitCode {
         Some(Command::Stream { specs }) => run(Source::Streams(specs), global, false, None),
         Some(Command::WsProxy(args)) => match args.check() {
             Ok(()) => run(Source::WsProxy(Box::new(args)), global, false, None),
+            Err(error) => error.exit(),
+        },
+        Some(Command::ReverseProxy(args)) => match args.check() {
+            Ok(()) => run(Source::ReverseProxy(Box::new(args)), global, false, None),
             Err(error) => error.exit(),
         },
         Some(Command::Check { config, print, json }) => check(config, &global, print, json),

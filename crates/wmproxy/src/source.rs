@@ -9,6 +9,7 @@ use crate::cli::{Global, StreamArg};
 use crate::config::options::Options;
 use crate::config::plan::AdminPlan;
 use crate::config::{self, Format, Loaded, Problems};
+use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
 
 /// A configuration that can be read again and again.
@@ -20,6 +21,8 @@ pub(crate) enum Source {
     Streams(Vec<StreamArg>),
     /// What `wmproxy ws-proxy` was told.
     WsProxy(Box<WsProxyArgs>),
+    /// What `wmproxy reverse-proxy` was told.
+    ReverseProxy(Box<ReverseProxyArgs>),
     /// The built-in demonstration.
     Demo(String),
 }
@@ -37,6 +40,7 @@ impl Source {
                 config::from_options(Options { stream, ..Options::default() })?
             }
             Source::WsProxy(args) => config::from_options(args.options())?,
+            Source::ReverseProxy(args) => config::from_options(args.options())?,
             Source::Demo(text) => config::load_text("the built-in demonstration", text, Format::Toml)?,
         };
         let plan = &mut loaded.plan;
@@ -59,7 +63,7 @@ impl Source {
     pub(crate) fn file(&self) -> Option<&PathBuf> {
         match self {
             Source::File(path) => Some(path),
-            Source::Streams(_) | Source::WsProxy(_) | Source::Demo(_) => None,
+            Source::Streams(_) | Source::WsProxy(_) | Source::ReverseProxy(_) | Source::Demo(_) => None,
         }
     }
 }

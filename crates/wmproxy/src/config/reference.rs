@@ -73,7 +73,9 @@ impl<'a> Writer<'a> {
         for target in self.alternatives(property) {
             if target["properties"].is_object() {
                 self.section(&format!("`[{path}]`"), target, level.min(3) + 1);
-            } else if let Some(inner) = target.get("additionalProperties").filter(|inner| inner.is_object()) {
+            } else if let Some(inner) =
+                target.get("additionalProperties").filter(|inner| self.is_table(inner))
+            {
                 self.section(&format!("`[{path}.NAME]`"), self.resolve(inner), level.min(3) + 1);
             } else if let Some(items) = target.get("items") {
                 for item in self.alternatives(items).into_iter().filter(|item| item["properties"].is_object())
@@ -92,6 +94,11 @@ impl<'a> Writer<'a> {
             Some(any) => any.iter().flat_map(|one| self.alternatives(one)).collect(),
             None => vec![schema],
         }
+    }
+
+    /// Whether a value may be a table with keys of its own.
+    fn is_table(&self, schema: &'a Value) -> bool {
+        self.alternatives(schema).iter().any(|one| one["properties"].is_object())
     }
 
     fn resolve(&self, schema: &'a Value) -> &'a Value {
@@ -133,6 +140,9 @@ impl<'a> Writer<'a> {
                 None => "list".to_owned(),
             },
             "object" if schema["properties"].is_object() => "table".to_owned(),
+            "object" if schema.get("additionalProperties").is_some_and(|inner| !self.is_table(inner)) => {
+                "values by name".to_owned()
+            }
             "object" => "tables by name".to_owned(),
             "integer" => match (schema["minimum"].as_u64(), schema["maximum"].as_u64()) {
                 (Some(least), Some(most)) if most < u64::from(u32::MAX) => {

@@ -39,6 +39,9 @@ enum Part {
     Var(Var, Context),
 }
 
+/// The line of the embedded default: short enough to be read as it scrolls by.
+pub(crate) const READABLE: &str = "{time} http {listener} {client_addr} {method} {uri} -> {route} {peer} {status} {duration}s out {bytes_out}";
+
 /// Fields of the request that a line of JSON has as well.
 const JSON_FIELDS: [(&str, &str); 2] = [("referer", "header:Referer"), ("user_agent", "header:User-Agent")];
 
