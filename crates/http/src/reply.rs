@@ -39,8 +39,13 @@ impl From<NoPeer> for Failure {
 pub(crate) fn plain(status: u16, response: &mut Response) -> String {
     response.clear();
     response.set_status(status);
+    usual_body(response)
+}
+
+/// Completes a response that says what is wrong by its status, and gives its body.
+pub(crate) fn usual_body(response: &mut Response) -> String {
     response.fields.push_known(Known::ContentType, b"text/plain; charset=utf-8");
     // What went wrong now is nothing to keep.
     response.fields.push_known(Known::CacheControl, b"no-store");
-    format!("{status} {}\n", usual_reason(status))
+    format!("{} {}\n", response.status, usual_reason(response.status))
 }

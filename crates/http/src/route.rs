@@ -6,6 +6,7 @@ use crate::endpoint::EndpointError;
 use crate::endpoint::redirect::Redirect;
 use crate::endpoint::respond::Respond;
 use crate::endpoint::reverse::Reverse;
+use crate::filter::{FilterError, Filters, Tables};
 use crate::options::{EndpointSpec, HttpSpec, RouteSpec};
 use crate::traffic::{ListenerTraffic, RouteTraffic};
 use wmproxy_upstream::Group;
@@ -14,6 +15,7 @@ use wmproxy_upstream::Group;
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
+    pub(crate) filters: Filters,
     pub(crate) endpoint: Endpoint,
     pub(crate) traffic: Arc<RouteTraffic>,
 }
@@ -41,6 +43,9 @@ pub enum BuildError {
     /// An endpoint that makes no sense.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A filter that can't be made.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A template that is none.
     #[error(transparent)]
     Template(#[from] crate::vars::TemplateError),
@@ -53,6 +58,7 @@ impl Route {
         listener: &HttpSpec,
         group: &impl Fn(&str) -> Option<Arc<Group>>,
         traffic: &ListenerTraffic,
+        tables: &Tables,
     ) -> Result<Route, BuildError> {
         let endpoint = match &spec.endpoint {
             EndpointSpec::Reverse(to) => {
@@ -64,6 +70,7 @@ impl Route {
                 Endpoint::Respond(Respond::new(*status, body.clone(), content_type)?)
             }
         };
-        Ok(Route { name: Arc::clone(&spec.name), endpoint, traffic: traffic.route(&spec.name) })
+        let filters = Filters::new(spec, &format!("{}/{}", listener.name, spec.name), tables)?;
+        Ok(Route { name: Arc::clone(&spec.name), filters, endpoint, traffic: traffic.route(&spec.name) })
     }
 }

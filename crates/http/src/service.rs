@@ -15,14 +15,16 @@ use wmproxy_upstream::Group;
 use wmproxy_wire::head::{Known, Method, Request, Scheme, authority, forwarded, path};
 use wmproxy_wire::http1::{HeadLimits, Length};
 
-use crate::exchange::{End, Exchange};
+use crate::exchange::{Cut, End, Exchange, Passage};
 use crate::facts::{ConnFacts, Facts, Scene};
+use crate::filter::{Pass, Tables, Verdict};
 use crate::live;
 use crate::options::HttpSpec;
 use crate::reply::{self, Failure};
 use crate::route::{BuildError, Endpoint, Route};
 use crate::router::{Router, Sought};
 use crate::traffic::{ListenerTraffic, RouteTraffic};
+use crate::vars::RequestId;
 use crate::{h1, h2};
 
 /// Serves the connections of a listener as its options say.
@@ -50,7 +52,7 @@ pub trait RequestLog: Send + Sync {
 
 impl HttpService {
     /// A service with `spec`, of which `group` finds the groups by their names. With `tls` it ends the clients' TLS. Its
-    /// requests are counted in `traffic`.
+    /// requests are counted in `traffic`, and limited by what is known in `tables`.
     ///
     /// # Errors
     /// What in the spec makes no sense; of one that was checked only a group can be missing.
@@ -60,8 +62,9 @@ impl HttpService {
         tls: Option<Arc<Acceptor>>,
         log: Option<Arc<dyn RequestLog>>,
         traffic: Arc<ListenerTraffic>,
+        tables: &Tables,
     ) -> Result<Arc<HttpService>, BuildError> {
-        let build = |route| Route::new(route, &spec, &group, &traffic).map(Arc::new);
+        let build = |route| Route::new(route, &spec, &group, &traffic, tables).map(Arc::new);
         let routes: Vec<_> = spec.routes.iter().map(build).collect::<Result<_, _>>()?;
         let matches = spec.routes.iter().map(|route| route.matches.clone());
         let router = Router::new(matches.zip(routes))?;
@@ -204,10 +207,8 @@ impl HttpService {
             Failure::Status(_) if ex.has_begun => End::Cut(Outcome::PeerReset),
             Failure::Status(status) => {
                 let body = reply::plain(status, ex.response);
-                if matches!(status, 400 | 408 | 413 | 414 | 431) {
-                    ex.is_persistent = false;
-                }
-                respond(ex, body.as_bytes()).await
+                distrust(ex, status);
+                ended(ex.respond(body.as_bytes(), Passage::default()).await)
             }
         }
     }
@@ -246,20 +247,41 @@ impl HttpService {
         Ok(route)
     }
 
-    /// Has a route's endpoint answer.
+    /// Has a request pass its route's filters, and the route's endpoint answer. Where none of them does, the client is told by
+    /// way of the same filters.
     async fn lead(&self, ex: &mut Exchange<'_, '_>, route: &Route) -> Result<End, Failure> {
+        let (filters, mut pass) = (&route.filters, Pass::default());
+        let led = match ex.admit(filters, &mut pass).await {
+            Ok(Verdict::Pass) => self.hand_to(ex, route, &pass).await,
+            Ok(Verdict::Refuse) => {
+                let body = reply::usual_body(ex.response);
+                Ok(ended(ex.deliver(filters, &pass, body.as_bytes()).await))
+            }
+            Err(failure) => Err(failure),
+        };
+        match led {
+            Err(Failure::Status(status)) if !ex.has_begun => {
+                let body = reply::plain(status, ex.response);
+                distrust(ex, status);
+                Ok(ended(ex.deliver(filters, &pass, body.as_bytes()).await))
+            }
+            led => led,
+        }
+    }
+
+    async fn hand_to(&self, ex: &mut Exchange<'_, '_>, route: &Route, pass: &Pass) -> Result<End, Failure> {
+        let filters = &route.filters;
+        let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
         match &route.endpoint {
-            Endpoint::Reverse(reverse) => reverse.answer(ex).await,
+            Endpoint::Reverse(reverse) => reverse.answer(ex, filters, pass).await,
             Endpoint::Redirect(redirect) => {
-                let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
                 redirect.answer(&scene, ex.response);
-                Ok(respond(ex, b"").await)
+                Ok(ended(ex.deliver(filters, pass, b"").await))
             }
             Endpoint::Respond(fixed) => {
                 let mut body = Vec::new();
-                let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
                 fixed.answer(&scene, ex.response, &mut body);
-                Ok(respond(ex, &body).await)
+                Ok(ended(ex.deliver(filters, pass, &body).await))
             }
         }
     }
@@ -290,6 +312,9 @@ impl HttpService {
                 Some(b"http") => facts.scheme = Scheme::Http,
                 _ => {}
             }
+            if let Some(id) = request.fields.get(Known::XRequestId).and_then(RequestId::believed) {
+                facts.request_id = id.into();
+            }
         }
         Ok(())
     }
@@ -305,8 +330,15 @@ impl HttpService {
     }
 }
 
-async fn respond(ex: &mut Exchange<'_, '_>, body: &[u8]) -> End {
-    match ex.respond(body).await {
+/// Ends the connection behind a request of which the rest is not to be believed.
+fn distrust(ex: &mut Exchange<'_, '_>, status: u16) {
+    if matches!(status, 400 | 408 | 413 | 414 | 431) {
+        ex.is_persistent = false;
+    }
+}
+
+fn ended(delivered: Result<(), Cut>) -> End {
+    match delivered {
         Ok(()) => End::Done,
         Err(cut) => End::Cut(cut.outcome()),
     }

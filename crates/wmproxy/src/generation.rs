@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use wmproxy_http::filter::Tables;
 use wmproxy_http::traffic::Traffic;
 use wmproxy_net::addr::{AddressSpec, Protocol};
 use wmproxy_net::limit::{Gate, Limits};
@@ -47,6 +48,8 @@ pub(crate) struct House {
     /// Counters of HTTP requests.
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) tls: Arc<Store>,
+    /// What the filters of HTTP know of clients.
+    filters: Tables,
     /// Tasks of the control runtime.
     control: Scope,
     next_id: std::cell::Cell<u64>,
@@ -134,6 +137,7 @@ impl House {
             peers: Registry::new(),
             traffic,
             tls: Arc::new(Store::new()),
+            filters: Tables::new(),
             control: Scope::new(),
             next_id: std::cell::Cell::new(1),
         }

@@ -8,6 +8,9 @@ use wmproxy_wire::head::{Fields, Known, Request, Scheme, forwarded};
 use wmproxy_wire::http1::Length;
 
 use crate::exchange::Exchange;
+use crate::facts::Scene;
+use crate::filter::Filters;
+use crate::filter::rewrite::BadPath;
 use crate::options::ReverseSpec;
 use crate::vars::with_scratch;
 
@@ -34,6 +37,29 @@ pub(crate) fn prepare(ex: &mut Exchange<'_, '_>, spec: &ReverseSpec, upgrade: Op
         None => {}
     }
     with_scratch(|text| name_those_before(request, conn.client, conn.scheme, is_trusted, text));
+    if let Some(authority) = spec.authority.as_deref().filter(|_| !spec.preserve_host) {
+        set_host(request, authority.as_bytes());
+    }
+}
+
+/// Gives the request the target that the peer is asked for, on the try with this number.
+///
+/// # Errors
+/// It would lead out of where it was put: a 400.
+pub(crate) fn retarget(
+    ex: &mut Exchange<'_, '_>,
+    spec: &ReverseSpec,
+    filters: &Filters,
+    index: usize,
+) -> Result<(), BadPath> {
+    let Exchange { conn, request, facts, .. } = ex;
+    match &filters.tries {
+        Some(tries) if facts.path.starts_with(b"/") => with_scratch(|path| {
+            tries.path(index, &Scene { conn, request, response: None, facts }, path);
+            filters.retarget(Some(path), conn, request, facts)
+        })?,
+        _ => filters.retarget(None, conn, request, facts)?,
+    }
     if !spec.base.is_empty() {
         with_scratch(|target| {
             target.extend_from_slice(spec.base.as_bytes());
@@ -41,9 +67,7 @@ pub(crate) fn prepare(ex: &mut Exchange<'_, '_>, spec: &ReverseSpec, upgrade: Op
             request.rewrite_target(target);
         });
     }
-    if let Some(authority) = spec.authority.as_deref().filter(|_| !spec.preserve_host) {
-        set_host(request, authority.as_bytes());
-    }
+    Ok(())
 }
 
 /// Names whom the request is for, in place of what the client asked for.
@@ -118,7 +142,8 @@ mod tests {
         fields.iter().for_each(|(name, value)| request.fields.push(name.as_bytes(), value.as_bytes()));
         let client = client.map(|ip| SocketAddr::new(ip.parse().unwrap(), 4711));
         name_those_before(&mut request, client, Scheme::Https, is_trusted, &mut Vec::new());
-        request.fields.iter().map(|field| format!("{field:?}")).collect()
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        request.fields.iter().map(|field| text(field.name) + ": " + &text(field.value)).collect()
     }
 
     #[test]

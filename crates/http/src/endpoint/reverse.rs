@@ -14,6 +14,9 @@ use wmproxy_wire::http1;
 
 use super::{onward, sticky};
 use crate::exchange::{Answer, Cut, End, Exchange, Line, NoResponse, Patience, Trouble};
+use crate::filter::rewrite::BadPath;
+use crate::filter::tries::Next;
+use crate::filter::{Filters, Pass};
 use crate::h2;
 use crate::options::ReverseSpec;
 use crate::reply::Failure;
@@ -66,16 +69,46 @@ impl Reverse {
         Reverse { spec, group, own, keeps_idle, is_h2 }
     }
 
-    /// Asks a peer, and passes its response on.
-    pub(crate) async fn answer(&self, ex: &mut Exchange<'_, '_>) -> Result<End, Failure> {
+    /// Asks a peer, and passes its response on. Where the route has several paths to try, one after the other.
+    pub(crate) async fn answer(
+        &self,
+        ex: &mut Exchange<'_, '_>,
+        filters: &Filters,
+        pass: &Pass,
+    ) -> Result<End, Failure> {
         let wanted = upgrade::wanted(ex);
+        let target = |ex: &mut _, index| {
+            onward::retarget(ex, &self.spec, filters, index).map_err(|BadPath| Failure::Status(400))
+        };
+        target(ex, 0)?;
         onward::prepare(ex, &self.spec, wanted.as_deref());
+        filters.change_request(ex.conn, ex.request, ex.facts);
         let patience = Patience {
             head: self.spec.try_timeout,
             pause: self.spec.timeout,
             total: self.spec.timeout,
             began: clock::now(),
         };
+        let mut index = 0;
+        loop {
+            let (link, answer) = self.ask(ex, patience).await?;
+            match filters.tries.as_ref().map(|tries| tries.after(index, ex.response.status, ex.request)) {
+                Some(Next::Ask(next)) if ex.up.moved == 0 => {
+                    index = next;
+                    target(ex, index)?;
+                }
+                Some(Next::Status(status)) => return Err(Failure::Status(status)),
+                _ => {
+                    return self
+                        .pass_back(ex, link, answer, patience, wanted.as_deref(), (filters, pass))
+                        .await;
+                }
+            }
+        }
+    }
+
+    /// Asks peers until one answers.
+    async fn ask(&self, ex: &mut Exchange<'_, '_>, patience: Patience) -> Result<(Link, Answer), Failure> {
         let mut tries = self.tries(ex);
         loop {
             let mut link = self.reach(ex, &mut tries).await?;
@@ -93,7 +126,7 @@ impl Reverse {
                         false => link.lease.answered(time, clock::now().0),
                     }
                     sticky::remember(&self.group, ex, tries.stuck.as_ref(), link.lease.peer());
-                    return self.pass_back(ex, link, answer, patience, wanted.as_deref()).await;
+                    return Ok((link, answer));
                 }
                 Err(trouble) if tries.goes_on(ex, &mut link, &trouble) => {}
                 Err(trouble) => return Err(trouble.into()),
@@ -208,6 +241,7 @@ impl Reverse {
         answer: Answer,
         patience: Patience,
         wanted: Option<&[u8]>,
+        (filters, pass): (&Filters, &Pass),
     ) -> Result<End, Failure> {
         if ex.response.status == 101 {
             let Some(wanted) = wanted else { return Err(Failure::Status(502)) };
@@ -218,8 +252,16 @@ impl Reverse {
         let goes_on = http1::is_persistent(ex.response.version, &ex.response.fields);
         let limit = idle_limit(ex.response);
         onward::strip(&mut ex.response.fields);
-        ex.begin(answer.length);
-        match ex.pass(&mut link.line, answer, patience).await {
+        if filters.error_page(ex.response.status).is_some() {
+            // Its own body is nobody's, and not worth being waited for.
+            drop(link);
+            return Ok(match ex.deliver(filters, pass, b"").await {
+                Ok(()) => End::Done,
+                Err(cut) => End::Cut(cut.outcome()),
+            });
+        }
+        let passage = ex.begin_filtered(filters, pass, answer.length);
+        match ex.pass(&mut link.line, answer, patience, passage).await {
             Ok(()) => {}
             Err(cut) => {
                 tracing::debug!(listener = %ex.conn.listener, ?cut, "a response is cut off");

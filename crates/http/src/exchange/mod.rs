@@ -5,6 +5,8 @@
 //! the upload still runs, nothing is read that can't be passed on, and whoever is waited for has a deadline. What must not:
 //! which endpoint answers (`endpoint`), and what the connection does before and after (`h1`, `h2`).
 
+mod filtered;
+mod passage;
 mod respond;
 mod sides;
 mod way;
@@ -26,6 +28,7 @@ use crate::reply::Failure;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
+pub(crate) use passage::Passage;
 pub(crate) use sides::{Broken, Front, Line, NoResponse, Piece, Sink, Source};
 pub(crate) use way::{Break, Waits, Way};
 
@@ -211,6 +214,7 @@ impl Exchange<'_, '_> {
         line: &mut Line,
         answer: Answer,
         patience: Patience,
+        mut passage: Passage,
     ) -> Result<(), Cut> {
         self.down.begin(self.service.spec().splice);
         let mut first = Some(answer);
@@ -219,10 +223,10 @@ impl Exchange<'_, '_> {
                 let piece = line.back(self.back).first_piece(&mut scratch, place, self.down.trailers());
                 let piece = piece.map_err(Cut::Peer)?;
                 if piece.is_last || !piece.place.is_empty() {
-                    self.down.pass(cx, &mut self.front, &mut scratch, piece)?;
+                    passage.begin(cx, self.down, &mut self.front, &mut scratch, piece)?;
                 }
             }
-            self.poll_bodies(cx, line, patience)
+            self.poll_bodies(cx, line, patience, &mut passage)
         })
         .await
     }
@@ -232,6 +236,7 @@ impl Exchange<'_, '_> {
         cx: &mut Context<'_>,
         line: &mut Line,
         patience: Patience,
+        passage: &mut Passage,
     ) -> Poll<Result<(), Cut>> {
         let mut scratch = Scratch::take();
         if let Err(trouble) = self.poll_up(cx, line, &mut scratch) {
@@ -241,7 +246,7 @@ impl Exchange<'_, '_> {
             self.is_persistent = false;
         }
         let mut back = line.back(self.back);
-        let down = self.down.poll(cx, &mut back, &mut self.front, &mut scratch);
+        let down = passage.poll(cx, self.down, &mut back, &mut self.front, &mut scratch);
         self.count();
         if let Poll::Ready(done) = down {
             return Poll::Ready(done.map_err(Cut::from));

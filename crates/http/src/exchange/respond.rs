@@ -7,7 +7,7 @@ use wmproxy_net::relay::Splice;
 use wmproxy_wire::head::{Fields, Known, Method};
 use wmproxy_wire::http1::Length;
 
-use super::{Broken, Cut, Exchange, Piece, Source};
+use super::{Broken, Cut, Exchange, Passage, Piece, Source};
 use crate::scratch::Scratch;
 
 /// A body that is there.
@@ -30,8 +30,8 @@ impl Source for Ready<'_> {
 }
 
 impl Exchange<'_, '_> {
-    /// Answers with the response that is there, and this body.
-    pub(crate) async fn respond(&mut self, body: &[u8]) -> Result<(), Cut> {
+    /// Answers with the response that is there, and this body, which goes through `passage`.
+    pub(crate) async fn respond(&mut self, body: &[u8], mut passage: Passage) -> Result<(), Cut> {
         let has_none = matches!(self.response.status, 100..200 | 204 | 304);
         if !has_none {
             let mut digits = [0; 20];
@@ -43,7 +43,7 @@ impl Exchange<'_, '_> {
         let mut source = Ready(if is_bare { b"" } else { body });
         poll_fn(|cx| {
             let mut scratch = Scratch::take();
-            let moved = self.down.poll(cx, &mut source, &mut self.front, &mut scratch);
+            let moved = passage.poll(cx, self.down, &mut source, &mut self.front, &mut scratch);
             self.count();
             if let Poll::Ready(done) = moved {
                 return Poll::Ready(done.map_err(Cut::from));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use wmproxy_http::facts::Scene;
+use wmproxy_http::filter::Tables;
 use wmproxy_http::options::{
     EndpointSpec, FilterSpec, HttpOptions, HttpSpec, ReverseProxyTable, ReverseSpec, RouteSpec,
 };
@@ -101,7 +102,6 @@ impl House {
     }
 
     pub fn with(spec: HttpSpec, origins: &[SocketAddr]) -> House {
-        wmproxy_runtime::panic::install_hook();
         let bound = listen::bind(Protocol::Tcp, &"127.0.0.1:0".parse().unwrap(), 1, &ListenSocket::default())
             .unwrap()
             .remove(0);
@@ -128,7 +128,7 @@ impl House {
         let group = self.group.clone();
         let traffic = Arc::new(ListenerTraffic::new("t".into(), 1));
         let log = Some(self.log.clone() as Arc<dyn RequestLog>);
-        let serve = HttpService::new(spec, |_| group.clone(), None, log, traffic).unwrap();
+        let serve = HttpService::new(spec, |_| group.clone(), None, log, traffic, &Tables::new()).unwrap();
         Service { serve, log: Some(self.log.clone()) }
     }
 

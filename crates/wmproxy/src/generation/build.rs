@@ -95,7 +95,14 @@ impl<'a> Modes<'a> {
         let tls = spec.tls.as_ref().map(|tls| self.house.tls.acceptor(tls, self.certificates)).transpose()?;
         let groups = self.groups;
         let traffic = self.house.traffic.listener(&spec.name);
-        let service = HttpService::new(spec.clone(), |name| groups.get(name).cloned(), tls, log, traffic)?;
+        let service = HttpService::new(
+            spec.clone(),
+            |name| groups.get(name).cloned(),
+            tls,
+            log,
+            traffic,
+            &self.house.filters,
+        )?;
         self.served.insert(Arc::as_ptr(&spec.routes), service.clone());
         Ok(Mode::http(service))
     }

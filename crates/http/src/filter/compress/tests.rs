@@ -219,7 +219,10 @@ fn what_is_not_worth_it_is_left_alone() {
     {
         assert!(choose(&asking("br"), &mut head(200, &[("Content-Type", kind)])), "{kind}");
     }
-    assert!(choose(&asking("br"), &mut head(404, &[text, ("Content-Encoding", "identity"), ("Content-Length", "1024")])));
+    assert!(choose(
+        &asking("br"),
+        &mut head(404, &[text, ("Content-Encoding", "identity"), ("Content-Length", "1024")])
+    ));
 }
 
 #[test]
