@@ -153,6 +153,7 @@ impl HttpService {
         let unfinished = ResetOnDrop::new(stream);
         let rules = Welcome {
             proxy_header: self.spec.proxy_protocol.as_ref(),
+            optional_header: self.spec.trusted_proxies.as_ref(),
             acl: &self.spec.acl,
             tls: self.tls.as_deref(),
             timeout: self.spec.timeouts.preface.get(),
@@ -346,7 +347,7 @@ fn ended(delivered: Result<(), Cut>) -> End {
 
 impl Serve for HttpService {
     fn speaks_for_another(&self, from: Option<SocketAddr>) -> bool {
-        self.spec.proxy_protocol.as_ref().is_some_and(|trusted| trusted.covers(from))
+        self.trusts(from) || self.spec.proxy_protocol.as_ref().is_some_and(|trusted| trusted.covers(from))
     }
 
     fn serve(self: Arc<Self>, conn: Conn) -> Served {

@@ -82,6 +82,24 @@ pub async fn read_proxy_header(stream: &Stream) -> Result<Proxied, Outcome> {
     Ok(proxied)
 }
 
+/// Reads the PROXY header that a connection may begin with; none if it begins with anything else, all of which stays in
+/// the stream. No request and no ClientHello begins like one.
+///
+/// # Errors
+/// A broken one, or the client has gone.
+pub async fn read_optional_header(stream: &Stream) -> Result<Option<Proxied>, Outcome> {
+    let parse = |bytes: &[u8]| match proxy_protocol::parse(bytes, MAX_HEADER) {
+        Ok(proxy_protocol::Parsed::NeedMore(_)) => Ok(None),
+        Ok(proxy_protocol::Parsed::Header(header, used)) => Ok(Some((Some(proxied(&header)), used))),
+        Ok(proxy_protocol::Parsed::NotProxy) => Ok(Some((None, 0))),
+        Err(_) => Err(Outcome::BadProxyHeader),
+    };
+    let (mut bytes, (proxied, used)) = read_until(stream, parse, Outcome::BadProxyHeader).await?;
+    bytes.drain(..used);
+    stream.unread(bytes);
+    Ok(proxied)
+}
+
 /// What version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 

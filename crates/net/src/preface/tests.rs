@@ -260,3 +260,18 @@ fn a_name_is_refused_with_an_alert() {
         assert_eq!(got, UNRECOGNIZED_NAME);
     });
 }
+
+#[test]
+fn a_header_that_may_be_there_is_read_and_anything_else_stays() {
+    let optional = |pieces: &[&[u8]]| hear(pieces, read_optional_header);
+    let (header, rest) = optional(&[b"PROXY TCP4 192.0.2.7 ", b"10.0.0.1 4711 80\r\nGET /"]);
+    let client = header.unwrap().and_then(|proxied| proxied.addresses).map(|(source, _)| source.to_string());
+    assert_eq!((client.as_deref(), &*rest), (Some("192.0.2.7:4711"), &b"GET /"[..]));
+    for text in ["PRI * HTTP/2.0\r\n", "POST / HTTP/1.1\r\n", "GET", "\x16\x03\x01"] {
+        let (header, rest) = optional(&[text.as_bytes()]);
+        assert_eq!((header, &*rest), (Ok(None), text.as_bytes()));
+    }
+    let (cut_off, _) = optional(&[b"PROXY TCP4 "]);
+    assert_eq!(cut_off, Err(Outcome::BadProxyHeader));
+    assert_eq!(optional(&[]).0, Err(Outcome::ClientLeft));
+}

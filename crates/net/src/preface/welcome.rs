@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Trusted, read_proxy_header};
+use super::{Trusted, read_optional_header, read_proxy_header};
 use crate::acl::Acl;
 use crate::limit::Permit;
 use crate::record::{Outcome, Record};
@@ -14,6 +14,8 @@ use crate::tls::{self, Acceptor, TlsInfo};
 pub struct Welcome<'a> {
     /// Who has to begin with a PROXY header.
     pub proxy_header: Option<&'a Trusted>,
+    /// Who may begin with one, and is believed then.
+    pub optional_header: Option<&'a Trusted>,
     /// Who may come.
     pub acl: &'a Acl,
     /// What ends the client's TLS.
@@ -25,7 +27,7 @@ pub struct Welcome<'a> {
 impl Welcome<'_> {
     /// Whether a connection has nothing to say before its data: then [`check`](Welcome::check) is all that there is to do.
     pub fn is_silent(&self, record: &Record) -> bool {
-        self.tls.is_none() && !self.wants_header(record)
+        self.tls.is_none() && !self.wants_header(record) && !self.takes_header(record)
     }
 
     /// Whether who comes may come.
@@ -39,6 +41,10 @@ impl Welcome<'_> {
 
     fn wants_header(&self, record: &Record) -> bool {
         self.proxy_header.is_some_and(|trusted| trusted.covers(record.client))
+    }
+
+    fn takes_header(&self, record: &Record) -> bool {
+        self.optional_header.is_some_and(|trusted| trusted.covers(record.client))
     }
 }
 
@@ -63,8 +69,17 @@ async fn hear(
     permit: &mut Permit,
     rules: Welcome<'_>,
 ) -> Result<Option<TlsInfo>, Outcome> {
-    if rules.wants_header(record) {
-        read_proxy_header(stream).await?.note(record);
+    let header = if rules.wants_header(record) {
+        Some(Some(read_proxy_header(stream).await?))
+    } else if rules.takes_header(record) {
+        Some(read_optional_header(stream).await?)
+    } else {
+        None
+    };
+    if let Some(header) = header {
+        if let Some(proxied) = header {
+            proxied.note(record);
+        }
         // Only now is it known whose place it takes.
         record.client.map_or(Ok(()), |client| permit.admit(client.ip()))?;
     }
