@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::endpoint::EndpointError;
+use crate::endpoint::mirror::Watcher;
 use crate::endpoint::redirect::Redirect;
 use crate::endpoint::respond::Respond;
 use crate::endpoint::reverse::Reverse;
@@ -17,6 +18,8 @@ pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Filters,
     pub(crate) endpoint: Endpoint,
+    /// Where copies of its requests go.
+    pub(crate) watcher: Option<Arc<Watcher>>,
     pub(crate) traffic: Arc<RouteTraffic>,
 }
 
@@ -60,10 +63,10 @@ impl Route {
         traffic: &ListenerTraffic,
         tables: &Tables,
     ) -> Result<Route, BuildError> {
+        let group = |name: &Arc<str>| group(name).ok_or_else(|| BuildError::Group(Arc::clone(name)));
         let endpoint = match &spec.endpoint {
             EndpointSpec::Reverse(to) => {
-                let group = group(&to.group).ok_or_else(|| BuildError::Group(Arc::clone(&to.group)))?;
-                Endpoint::Reverse(Reverse::new(to.clone(), group, listener))
+                Endpoint::Reverse(Reverse::new(to.clone(), group(&to.group)?, listener))
             }
             EndpointSpec::Redirect { to, status } => Endpoint::Redirect(Redirect::new(to.clone(), *status)?),
             EndpointSpec::Respond { status, body, content_type } => {
@@ -71,6 +74,16 @@ impl Route {
             }
         };
         let filters = Filters::new(spec, &format!("{}/{}", listener.name, spec.name), tables)?;
-        Ok(Route { name: Arc::clone(&spec.name), filters, endpoint, traffic: traffic.route(&spec.name) })
+        let watcher = match &spec.filters.mirror {
+            Some(to) => Some(Arc::new(Watcher::new(to.clone(), group(&to.group)?))),
+            None => None,
+        };
+        Ok(Route {
+            name: Arc::clone(&spec.name),
+            filters,
+            watcher,
+            endpoint,
+            traffic: traffic.route(&spec.name),
+        })
     }
 }

@@ -274,7 +274,14 @@ impl HttpService {
         let filters = &route.filters;
         let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
         match &route.endpoint {
-            Endpoint::Reverse(reverse) => reverse.answer(ex, filters, pass).await,
+            Endpoint::Reverse(reverse) => {
+                let end = reverse.answer(ex, route, pass).await;
+                // It goes when the client has its answer, and so takes nothing from it.
+                if let (Some(copy), Some(watcher), true) = (ex.copy.take(), &route.watcher, ex.up.is_done()) {
+                    watcher.send(*copy, ex.facts.client);
+                }
+                end
+            }
             Endpoint::Redirect(redirect) => {
                 redirect.answer(&scene, ex.response);
                 Ok(ended(ex.deliver(filters, pass, b"").await))

@@ -20,6 +20,7 @@ use crate::filter::{Filters, Pass};
 use crate::h2;
 use crate::options::ReverseSpec;
 use crate::reply::Failure;
+use crate::route::Route;
 use crate::upgrade;
 
 /// A group of peers behind us.
@@ -73,9 +74,10 @@ impl Reverse {
     pub(crate) async fn answer(
         &self,
         ex: &mut Exchange<'_, '_>,
-        filters: &Filters,
+        route: &Route,
         pass: &Pass,
     ) -> Result<End, Failure> {
+        let filters = &route.filters;
         let wanted = upgrade::wanted(ex);
         let target = |ex: &mut _, index| {
             onward::retarget(ex, &self.spec, filters, index).map_err(|BadPath| Failure::Status(400))
@@ -83,6 +85,9 @@ impl Reverse {
         target(ex, 0)?;
         onward::prepare(ex, &self.spec, wanted.as_deref());
         filters.change_request(ex.conn, ex.request, ex.facts);
+        if let Some(watcher) = &route.watcher {
+            ex.copy = watcher.copy(ex, &self.spec.base).map(Box::new);
+        }
         let patience = Patience {
             head: self.spec.try_timeout,
             pause: self.spec.timeout,

@@ -23,6 +23,7 @@ use wmproxy_wire::head::{Method, Request, Response, Version};
 use wmproxy_wire::http1::Length;
 
 use crate::facts::{ConnFacts, Facts, Scene};
+use crate::filter::mirror::{Copy, Tapped};
 use crate::h1::Wire;
 use crate::reply::Failure;
 use crate::scratch::Scratch;
@@ -49,6 +50,8 @@ pub(crate) struct Exchange<'a, 'b> {
     pub(crate) back: &'a mut Wire,
     pub(crate) up: &'a mut Way,
     pub(crate) down: &'a mut Way,
+    /// A copy of the request, where somebody watches.
+    pub(crate) copy: Option<Box<Copy>>,
     /// How long the request's body is.
     pub(crate) body: Length,
     /// Whether the client's connection may serve another request after this one.
@@ -181,7 +184,12 @@ impl Exchange<'_, '_> {
         if self.up.is_over() {
             return Ok(());
         }
-        match self.up.poll(cx, &mut self.front, &mut line.back(self.back), scratch) {
+        let mut back = line.back(self.back);
+        let moved = match &mut self.copy {
+            None => self.up.poll(cx, &mut self.front, &mut back, scratch),
+            copy => self.up.poll(cx, &mut Tapped { from: &mut self.front, copy }, &mut back, scratch),
+        };
+        match moved {
             Poll::Ready(Err(Break::Source(broken))) => return Err(Trouble::Client(broken)),
             // It may have answered before it stopped to listen.
             Poll::Ready(Err(Break::Sink(_))) => self.up.abandon(),

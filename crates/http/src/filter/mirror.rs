@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
-use wmproxy_wire::head::{Known, Method, Request};
+use wmproxy_wire::head::{Fields, Known, Method, Request};
 use wmproxy_wire::http1::Length;
+
+use crate::exchange::{Broken, Piece, Source};
+use crate::scratch::Scratch;
 
 /// Copies of a route that are under way at a time. One that is slow must cost no more than this; what comes meanwhile has no
 /// copy.
@@ -23,14 +27,38 @@ pub(crate) struct Mirror {
 #[derive(Debug)]
 pub(crate) struct Copy {
     request: Request,
+    has_body: bool,
     body: Vec<u8>,
     place: Place,
+}
+
+/// A body of which a copy is made on its way.
+pub(crate) struct Tapped<'a, S> {
+    pub(crate) from: &'a mut S,
+    /// Gone once the body has become too large.
+    pub(crate) copy: &'a mut Option<Box<Copy>>,
+}
+
+impl<S: Source> Source for Tapped<'_, S> {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        most: usize,
+        trailers: &mut Fields,
+    ) -> Poll<Result<Piece, Broken>> {
+        let piece = ready!(self.from.poll_piece(cx, scratch, most, trailers))?;
+        if !self.copy.as_mut().is_none_or(|copy| copy.add(scratch.at(&piece.place))) {
+            *self.copy = None;
+        }
+        Poll::Ready(Ok(piece))
+    }
 }
 
 /// A copy that is whole, to be sent. Its answer is nobody's.
 #[derive(Debug)]
 pub(crate) struct Mirrored {
-    /// Its head, which says nothing of the length of its body.
+    /// Its head.
     pub(crate) request: Request,
     /// Its body.
     pub(crate) body: Vec<u8>,
@@ -67,7 +95,7 @@ impl Mirror {
         for known in [Known::ContentLength, Known::TransferEncoding, Known::Expect, Known::Trailer] {
             request.fields.remove(known);
         }
-        Some(Copy { request, body: Vec::new(), place })
+        Some(Copy { request, has_body: length != Length::None, body: Vec::new(), place })
     }
 }
 
@@ -81,8 +109,17 @@ impl Copy {
         fits
     }
 
+    /// Its head, which may be changed for whom it goes to.
+    pub(crate) fn request(&mut self) -> &mut Request {
+        &mut self.request
+    }
+
     /// The copy, now that all of the request has come.
-    pub(crate) fn finish(self) -> Mirrored {
+    pub(crate) fn finish(mut self) -> Mirrored {
+        if self.has_body {
+            let length = self.body.len().to_string();
+            self.request.fields.push_known(Known::ContentLength, length.as_bytes());
+        }
         Mirrored { request: self.request, body: self.body, place: self.place }
     }
 }
@@ -109,7 +146,7 @@ mod tests {
         let mirrored = copy.finish();
         assert_eq!((mirrored.request.target(), &*mirrored.body), (&b"/a?b"[..], &b"hello"[..]));
         let names: Vec<_> = mirrored.request.fields.iter().map(|field| field.name).collect();
-        assert_eq!(names, [b"X-Kept"]);
+        assert_eq!(names, [&b"X-Kept"[..], b"Content-Length"]);
         assert_eq!(mirror.running.load(Ordering::Relaxed), 1);
         drop(mirrored.place);
         assert_eq!(mirror.running.load(Ordering::Relaxed), 0);

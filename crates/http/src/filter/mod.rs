@@ -38,7 +38,6 @@ use compress::{Compress, Encoder};
 use headers::Rules;
 use limit::requests::{Admission, RequestLimit};
 use limit::running::{Place, RunningLimit};
-use mirror::Mirror;
 use rewrite::{BadPath, Rewrite, RewriteError};
 pub use tables::Tables;
 use tries::Tries;
@@ -58,8 +57,6 @@ pub struct Filters {
     error_pages: Box<[(PageStatus, ErrorPage)]>,
     /// What is asked for one after the other.
     pub(crate) tries: Option<Tries>,
-    /// Makes copies, where they go somewhere.
-    pub(crate) mirror: Option<Mirror>,
 }
 
 /// What decides whether a request passes.
@@ -142,7 +139,6 @@ impl Filters {
             rate: spec.rate_limit,
             error_pages: spec.error_pages.iter().map(|(status, page)| (*status, page.clone())).collect(),
             tries: Tries::new(&route.try_paths)?,
-            mirror: spec.mirror.as_ref().map(|_| Mirror::default()),
         })
     }
 

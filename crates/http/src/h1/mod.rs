@@ -256,6 +256,7 @@ impl<'a> Client<'a> {
             body,
             is_persistent,
             has_begun: false,
+            copy: None,
         }
     }
 

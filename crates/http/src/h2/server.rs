@@ -226,6 +226,7 @@ async fn answer(
         body: *length.as_ref().unwrap_or(&Length::None),
         is_persistent: true,
         has_begun: false,
+        copy: None,
     };
     let end = match length {
         Ok(_) => service.answer(&mut exchange).await,

@@ -42,7 +42,8 @@ pub struct ReverseProxyTable {
     /// Reads a request's body of up to 1 MB whole before a server is asked, so that slow clients hold none, and a request
     /// with a body may be tried again.
     pub buffer: bool,
-    /// Speaks HTTP/2 to the servers: by TLS where they agree to (ALPN), in the clear without asking (prior knowledge).
+    /// Speaks HTTP/2 to the servers: in the clear without asking (prior knowledge); by TLS where they agree to it, which
+    /// `alpn` of the upstream's `tls` has to offer, and does so without this as well.
     pub h2: bool,
 }
 

@@ -189,7 +189,7 @@ pub struct ReverseSpec {
     pub try_timeout: Duration,
     /// Whether a request's body is read before a peer is asked.
     pub buffer: bool,
-    /// Whether HTTP/2 is spoken: by ALPN where the group has TLS, else at once.
+    /// Whether HTTP/2 is spoken in the clear. By TLS it is where the group offers it and the peer agrees.
     pub h2: bool,
 }
 
