@@ -231,20 +231,14 @@ impl Planner<'_> {
         name
     }
 
-    /// Whether what is offered to a group's servers by TLS is what is spoken then.
+    /// Whether the HTTP/2 that is wanted is offered to a group's servers by TLS.
     fn check_spoken(&mut self, group: &GroupSpec, h2: bool, path: &Path) {
         let Some(tls) = &group.tls else { return };
-        let offers_h2 = tls.alpn.iter().any(|name| name == HTTP_2);
-        if h2 && !offers_h2 {
+        if h2 && !tls.alpn.iter().any(|name| name == HTTP_2) {
             let message = format!("`h2` is agreed on by ALPN, and `{}` does not offer it", group.name);
             let found = self.error(path, message);
             let hint = format!("add alpn = [\"h2\", \"http/1.1\"] to `tls` of [upstream.{}]", group.name);
             self.push(found.hint(hint));
-        }
-        if !h2 && offers_h2 {
-            let message = format!("`{}` offers HTTP/2, which is not spoken here", group.name);
-            let found = self.error(path, message);
-            self.push(found.hint("write reverse_proxy = { upstream = \"...\", h2 = true }"));
         }
     }
 }
