@@ -14,6 +14,9 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::tcp::Addr;
 
+/// Room for all streams together: many times that of one.
+const WINDOW: u32 = 16 << 20;
+
 /// A connection. It moves while one of its verbs runs, and stands still in between.
 #[derive(Debug)]
 pub struct Client {
@@ -60,7 +63,10 @@ impl Client {
         let send = runtime.block_on(async {
             let stream = TcpStream::connect(addr).await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let (send, connection) = h2::client::handshake(stream).await.unwrap();
+            // Wide, or an answer that is not read would hold up all others.
+            let mut builder = h2::client::Builder::new();
+            builder.initial_connection_window_size(1 << 20);
+            let (send, connection) = builder.handshake(stream).await.unwrap();
             // How the connection ends shows in its streams.
             tokio::runtime::Handle::current().spawn(async { drop(connection.await) });
             send
@@ -79,7 +85,8 @@ impl Client {
 
     /// Lets the connection move for a while.
     pub fn idle(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        // The timer is made where there is a runtime.
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// A GET and its answer.
@@ -194,7 +201,11 @@ pub async fn upload(
 pub async fn download(mut stream: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
     let mut body = Vec::new();
     while let Some(part) = stream.data().await {
-        let part = part?;
+        let part = match part {
+            // The answer is whole, and no more of the request is wanted (RFC 9113 section 8.1).
+            Err(error) if error.reason() == Some(Reason::NO_ERROR) => return Ok((body, None)),
+            other => other?,
+        };
         body.extend_from_slice(&part);
         stream.flow_control().release_capacity(part.len())?;
     }
