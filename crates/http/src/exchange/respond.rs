@@ -33,7 +33,9 @@ impl Exchange<'_, '_> {
     /// Answers with the response that is there, and this body, which goes through `passage`.
     pub(crate) async fn respond(&mut self, body: &[u8], mut passage: Passage) -> Result<(), Cut> {
         let has_none = matches!(self.response.status, 100..200 | 204 | 304);
-        if !has_none {
+        if has_none {
+            self.response.fields.remove(Known::ContentLength);
+        } else {
             let mut digits = [0; 20];
             self.response.fields.set(Known::ContentLength, decimal(body.len() as u64, &mut digits));
         }
