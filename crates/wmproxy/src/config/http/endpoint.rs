@@ -48,7 +48,7 @@ impl Planner<'_> {
             ("redirect", route.redirect.is_some()),
             ("respond", route.respond.is_some()),
         ];
-        let mut said = said.into_iter().filter_map(|(key, is_said)| is_said.then(|| path.key(key)));
+        let mut said = said.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| path.key(key));
         let Some(first) = said.next() else {
             // One that could not be read was reported, and so was an unknown key, which may be meant for one.
             if !self.is_damaged(path) {
