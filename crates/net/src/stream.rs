@@ -267,9 +267,11 @@ impl Stream {
     /// no more follows may still wait for an answer. If nothing has come, the task is woken by whatever comes first.
     pub fn is_reset(&self, cx: &mut Context<'_>) -> bool {
         match self.fd.poll_read_ready(cx) {
-            Poll::Ready(Ok(guard)) => {
-                let ready = guard.ready();
-                ready.is_error() || (ready.is_read_closed() && ready.is_write_closed())
+            // Each direction tells of itself alone: a FIN closes what is read, a reset what is written, too.
+            Poll::Ready(Ok(read)) => {
+                let written = self.fd.poll_write_ready(cx);
+                read.ready().is_read_closed()
+                    && matches!(written, Poll::Ready(Ok(write)) if write.ready().is_write_closed())
             }
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
