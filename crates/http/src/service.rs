@@ -338,9 +338,10 @@ impl HttpService {
     }
 }
 
-/// Ends the connection behind a request of which the rest is not to be believed.
+/// Ends the connection behind a request of which the rest is not to be believed. Behind a CONNECT that is refused (501)
+/// bytes for the other end of its tunnel may have come already.
 fn distrust(ex: &mut Exchange<'_, '_>, status: u16) {
-    if matches!(status, 400 | 408 | 413 | 414 | 431) {
+    if matches!(status, 400 | 408 | 413 | 414 | 431 | 501) {
         ex.is_persistent = false;
     }
 }
