@@ -14,9 +14,6 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::tcp::Addr;
 
-/// Room for all streams together: many times that of one.
-const WINDOW: u32 = 16 << 20;
-
 /// A connection. It moves while one of its verbs runs, and stands still in between.
 #[derive(Debug)]
 pub struct Client {
