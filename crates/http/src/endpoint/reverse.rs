@@ -21,7 +21,7 @@ use crate::h2;
 use crate::options::ReverseSpec;
 use crate::reply::Failure;
 use crate::route::Route;
-use crate::upgrade;
+use crate::upgrade::{self, Wanted};
 
 /// A group of peers behind us.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ struct Tries {
     stuck: Option<Arc<Peer>>,
     /// A connection that was idle turned out to be dead, so the next is a new one.
     only_fresh: bool,
+    /// A peer has refused it unread.
+    was_refused: bool,
     /// How the last one failed.
     last: Option<Failure>,
 }
@@ -83,9 +85,12 @@ impl Reverse {
             onward::retarget(ex, &self.spec, filters, index).map_err(|BadPath| Failure::Status(400))
         };
         target(ex, 0)?;
-        onward::prepare(ex, &self.spec, wanted.as_deref());
+        if self.spec.buffer {
+            Box::pin(ex.hold()).await?;
+        }
+        onward::prepare(ex, &self.spec, wanted.as_ref().map(Wanted::protocols));
         filters.change_request(ex.conn, ex.request, ex.facts);
-        if let Some(watcher) = &route.watcher {
+        if let Some(watcher) = route.watcher.as_ref().filter(|_| wanted.is_none()) {
             ex.copy = watcher.copy(ex, &self.spec.base).map(Box::new);
         }
         let patience = Patience {
@@ -96,16 +101,16 @@ impl Reverse {
         };
         let mut index = 0;
         loop {
-            let (link, answer) = self.ask(ex, patience).await?;
+            let (link, answer) = self.ask(ex, wanted.as_ref(), patience).await?;
             match filters.tries.as_ref().map(|tries| tries.after(index, ex.response.status, ex.request)) {
-                Some(Next::Ask(next)) if ex.up.moved == 0 => {
+                Some(Next::Ask(next)) if ex.can_ask_again() => {
                     index = next;
                     target(ex, index)?;
                 }
                 Some(Next::Status(status)) => return Err(Failure::Status(status)),
                 _ => {
                     return self
-                        .pass_back(ex, link, answer, patience, wanted.as_deref(), (filters, pass))
+                        .pass_back(ex, link, answer, patience, wanted.as_ref(), (filters, pass))
                         .await;
                 }
             }
@@ -113,13 +118,23 @@ impl Reverse {
     }
 
     /// Asks peers until one answers.
-    async fn ask(&self, ex: &mut Exchange<'_, '_>, patience: Patience) -> Result<(Link, Answer), Failure> {
+    async fn ask(
+        &self,
+        ex: &mut Exchange<'_, '_>,
+        wanted: Option<&Wanted>,
+        patience: Patience,
+    ) -> Result<(Link, Answer), Failure> {
         let mut tries = self.tries(ex);
         loop {
             let mut link = self.reach(ex, &mut tries).await?;
             ex.facts.peer = Some(Arc::clone(link.lease.peer()));
-            if !self.spec.preserve_host && self.spec.authority.is_none() {
+            // HTTP/1.0 needs no Host, what we send does.
+            let has_none = ex.facts.host.is_empty() && ex.request.fields.get(Known::Host).is_none();
+            if (!self.spec.preserve_host || has_none) && self.spec.authority.is_none() {
                 onward::set_host(ex.request, link.lease.address().to_string().as_bytes());
+            }
+            if let Some(wanted) = wanted {
+                wanted.fit(ex.request, &link.line)?;
             }
             let asked = Instant::now();
             match ex.ask(&mut link.line, patience).await {
@@ -152,6 +167,7 @@ impl Reverse {
             tried: Vec::new(),
             stuck,
             only_fresh: false,
+            was_refused: false,
             last: None,
         }
     }
@@ -173,7 +189,10 @@ impl Reverse {
             tries.left -= 1;
             // Boxed, for what it needs is gone when the connection is there.
             match Box::pin(self.connect(ex, &mut lease)).await {
-                Ok(line) => return Ok(Link { line, lease, is_reused: false }),
+                Ok((line, is_reused)) => {
+                    let is_reused = is_reused && !tries.only_fresh;
+                    return Ok(Link { line, lease, is_reused });
+                }
                 Err((failure, leaves_others)) => {
                     tries.tried.push(Arc::clone(lease.peer()));
                     tries.last = Some(failure);
@@ -186,13 +205,38 @@ impl Reverse {
         Err(tries.last.unwrap_or(Failure::Status(502)))
     }
 
-    /// A way to the leased peer that is new to us: a connection, or where HTTP/2 is spoken, a stream of one that may be there.
-    async fn connect(&self, ex: &Exchange<'_, '_>, lease: &mut Lease) -> Result<Line, (Failure, bool)> {
-        let making = match self.shared(lease).await? {
-            Some(h2::Found::Stream(stream)) => return Ok(Line::H2(Box::new(stream))),
-            Some(h2::Found::Nothing(making)) => Some(making),
-            None => None,
+    /// A way to the leased peer that is new to us: a connection, or where HTTP/2 is spoken, a stream of one that may be there,
+    /// which is said then.
+    async fn connect(
+        &self,
+        ex: &Exchange<'_, '_>,
+        lease: &mut Lease,
+    ) -> Result<(Line, bool), (Failure, bool)> {
+        let (mut stream, is_reused) = match self.shared(lease).await? {
+            Some(h2::Found::Stream(stream)) => (stream, true),
+            Some(h2::Found::Nothing(making)) => match self.begin(ex, lease, Some(making)).await? {
+                Line::H2(stream) => (*stream, false),
+                line => return Ok((line, false)),
+            },
+            None => return Ok((self.begin(ex, lease, None).await?, false)),
         };
+        if ex.request.protocol().is_some() {
+            let takes = tokio::time::timeout(self.group.spec().connect_timeout, stream.takes_connect()).await;
+            if takes != Ok(true) {
+                tracing::debug!(listener = %ex.conn.listener, "a peer takes no WebSockets over HTTP/2");
+                return Err((Failure::Status(502), true));
+            }
+        }
+        Ok((Line::H2(Box::new(stream)), is_reused))
+    }
+
+    /// Connects, and begins with HTTP/2 where that is spoken.
+    async fn begin(
+        &self,
+        ex: &Exchange<'_, '_>,
+        lease: &mut Lease,
+        making: Option<h2::Making>,
+    ) -> Result<Line, (Failure, bool)> {
         let connected = self.dial(ex, lease).await?;
         let is_h2 = connected.tls.is_none() || connected.alpn() == Some(b"h2");
         let Some(making) = making.filter(|_| is_h2) else { return Ok(Line::H1(connected.stream)) };
@@ -245,14 +289,15 @@ impl Reverse {
         mut link: Link,
         answer: Answer,
         patience: Patience,
-        wanted: Option<&[u8]>,
+        wanted: Option<&Wanted>,
         (filters, pass): (&Filters, &Pass),
     ) -> Result<End, Failure> {
-        if ex.response.status == 101 {
-            let Some(wanted) = wanted else { return Err(Failure::Status(502)) };
-            // In HTTP/2 there is no such status.
-            let Line::H1(stream) = &link.line else { return Err(Failure::Status(502)) };
-            return Box::pin(upgrade::run(ex, stream, answer, wanted)).await;
+        match wanted {
+            Some(wanted) if wanted.is_granted(ex, &link.line)? => {
+                return Box::pin(upgrade::run(ex, &mut link.line, answer, wanted)).await;
+            }
+            None if ex.response.status == 101 => return Err(Failure::Status(502)),
+            _ => {}
         }
         let goes_on = http1::is_persistent(ex.response.version, &ex.response.fields);
         let limit = idle_limit(ex.response);
@@ -294,6 +339,14 @@ impl Tries {
     /// Whether the request is asked once more after this. It is where the peer can't have acted on it, or where acting
     /// twice does no harm, and the body is still there to be sent again (RFC 9110 section 9.2.2).
     fn goes_on(&mut self, ex: &Exchange<'_, '_>, link: &mut Link, trouble: &Trouble) -> bool {
+        if matches!(trouble, Trouble::Peer(NoResponse::Refused(_))) {
+            tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request is refused");
+            // A peer that stops to listen refuses what crosses its word of it, which says nothing about the peer.
+            if !std::mem::replace(&mut self.was_refused, true) {
+                self.left += 1;
+            }
+            return ex.up.moved == 0 && !ex.has_begun && self.left > 0;
+        }
         let (kind, is_silent) = match trouble {
             Trouble::Peer(NoResponse::Silent(_)) => (FailKind::Broken, true),
             Trouble::Peer(NoResponse::Cut(_) | NoResponse::Bad(_)) => (FailKind::Broken, false),
@@ -303,7 +356,7 @@ impl Tries {
         tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request failed");
         // Whoever has not got the whole request has not acted on it.
         let is_safe = ex.request.method.is_idempotent() || !ex.front.has_come();
-        let can_again = ex.up.moved == 0 && !ex.has_begun && is_safe;
+        let can_again = ex.can_ask_again() && !ex.has_begun && is_safe;
         if link.is_reused && is_silent {
             // The peer closed it while it was idle, which says nothing about the peer.
             self.only_fresh = true;

@@ -6,6 +6,7 @@
 //! which endpoint answers (`endpoint`), and what the connection does before and after (`h1`, `h2`).
 
 mod filtered;
+mod held;
 mod passage;
 mod respond;
 mod sides;
@@ -29,6 +30,8 @@ use crate::reply::Failure;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
+use held::Continued;
+pub(crate) use held::Held;
 pub(crate) use passage::Passage;
 pub(crate) use sides::{Broken, Front, Line, NoResponse, Piece, Sink, Source};
 pub(crate) use way::{Break, Waits, Way};
@@ -52,6 +55,8 @@ pub(crate) struct Exchange<'a, 'b> {
     pub(crate) down: &'a mut Way,
     /// A copy of the request, where somebody watches.
     pub(crate) copy: Option<Box<Copy>>,
+    /// What was read of the request's body before a peer was asked.
+    pub(crate) held: Option<Box<Held>>,
     /// How long the request's body is.
     pub(crate) body: Length,
     /// Whether the client's connection may serve another request after this one.
@@ -120,7 +125,11 @@ impl Exchange<'_, '_> {
     /// passed on to who understands them.
     pub(crate) async fn ask(&mut self, line: &mut Line, patience: Patience) -> Result<Answer, Trouble> {
         self.back.reset();
-        self.up.begin(self.service.spec().splice);
+        match self.request.protocol() {
+            // What the client says beyond it is for nobody before the peer grants it.
+            Some(_) => self.up.begin_head(),
+            None => self.up.begin(self.service.spec().splice),
+        }
         line.back(self.back).begin(self.request, self.body);
         for _ in 0..INTERIMS {
             let answer = poll_fn(|cx| self.poll_answer(cx, line, patience)).await?;
@@ -174,6 +183,11 @@ impl Exchange<'_, '_> {
         .await
     }
 
+    /// Whether the body is there to be sent to another peer.
+    pub(crate) fn can_ask_again(&self) -> bool {
+        self.up.moved == 0 || self.held.as_ref().is_some_and(|held| held.is_whole())
+    }
+
     /// Passes the request's body on, as far as that goes now.
     fn poll_up(
         &mut self,
@@ -185,9 +199,14 @@ impl Exchange<'_, '_> {
             return Ok(());
         }
         let mut back = line.back(self.back);
-        let moved = match &mut self.copy {
-            None => self.up.poll(cx, &mut self.front, &mut back, scratch),
-            copy => self.up.poll(cx, &mut Tapped { from: &mut self.front, copy }, &mut back, scratch),
+        let (front, copy) = (&mut self.front, &mut self.copy);
+        let moved = match (&mut self.held, copy.is_some()) {
+            (None, false) => self.up.poll(cx, front, &mut back, scratch),
+            (None, true) => self.up.poll(cx, &mut Tapped { from: front, copy }, &mut back, scratch),
+            (Some(held), _) => {
+                let mut from = Continued { held, rest: front };
+                self.up.poll(cx, &mut Tapped { from: &mut from, copy }, &mut back, scratch)
+            }
         };
         match moved {
             Poll::Ready(Err(Break::Source(broken))) => return Err(Trouble::Client(broken)),
@@ -286,9 +305,19 @@ impl Exchange<'_, '_> {
         }
     }
 
+    /// Whether the response that is there would tell a client of HTTP/2 that its stream is a WebSocket now, while whoever
+    /// answered knows nothing of that.
+    fn is_false_grant(&self) -> bool {
+        let is_success = (200..300).contains(&self.response.status);
+        is_success && self.request.protocol().is_some() && matches!(self.front, Front::H2(_))
+    }
+
     /// Begins the response with the head that is there. Its body goes out as it is, or in chunks where its length is not
     /// known and the client understands them.
     pub(crate) fn begin(&mut self, body: Length) {
+        if self.is_false_grant() {
+            self.response.set_status(501);
+        }
         self.has_begun = true;
         self.facts.status = self.response.status;
         if !self.front.has_come() && self.response.status >= 400 {
@@ -304,6 +333,8 @@ impl Exchange<'_, '_> {
             Length::UntilClose => Length::Chunked,
             body => body,
         };
+        // It may have come to its end since the request began.
+        self.is_persistent &= !self.service.is_retired();
         let is_persistent = self.is_persistent;
         self.front.begin(self.request.version, self.response, body, is_persistent);
     }

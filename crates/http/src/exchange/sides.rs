@@ -141,6 +141,24 @@ impl Front<'_> {
         }
     }
 
+    /// From now on both directions are bytes without a length. In HTTP/2 they are what follows the response, and in HTTP/1
+    /// what follows the interim one that was sent.
+    pub(crate) fn tunnel(&mut self, response: &Response) {
+        match self {
+            Front::H1(_, wire) => wire.tunnel(),
+            Front::H2(stream) => stream.begin(response, Length::UntilClose),
+        }
+    }
+
+    /// Says that nothing more follows, behind all that was sent.
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self {
+            Front::H1(stream, _) => stream.poll_shutdown_write(cx).map_err(Broken::Failed),
+            // The last piece said so.
+            Front::H2(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the request has come whole.
     pub(crate) fn has_come(&self) -> bool {
         match self {
@@ -284,6 +302,10 @@ pub(crate) enum Back<'a> {
 /// Why no response came.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoResponse {
+    /// The peer says that it has not acted on the request, and will not: it may be asked again, whatever it wants (RFC 9113
+    /// section 8.7).
+    #[error("the request was refused unread: {0}")]
+    Refused(io::Error),
     /// The connection ended or failed before the first byte of one.
     #[error("the connection was closed before a response: {0}")]
     Silent(io::Error),
@@ -338,6 +360,24 @@ impl Back<'_> {
         match self {
             Back::H1(_, wire) => wire.piece(scratch, place, trailers),
             Back::H2(_) => Ok(Piece { place, is_last: false }),
+        }
+    }
+
+    /// From now on both directions are bytes without a length.
+    pub(crate) fn tunnel(&mut self) {
+        match self {
+            Back::H1(_, wire) => wire.tunnel(),
+            // They are already.
+            Back::H2(_) => {}
+        }
+    }
+
+    /// Says that nothing more follows, behind all that was sent.
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self {
+            Back::H1(stream, _) => stream.poll_shutdown_write(cx).map_err(Broken::Failed),
+            // The last piece said so.
+            Back::H2(_) => Poll::Ready(Ok(())),
         }
     }
 

@@ -89,6 +89,12 @@ impl Way {
         self.trailers.clear();
     }
 
+    /// Begins with another message, of which nothing but its head is to go.
+    pub(crate) fn begin_head(&mut self) {
+        self.begin(Splice::Off);
+        self.state = State::Ending;
+    }
+
     /// Whether the message is whole on the other side, or never will be.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Done | State::Abandoned)

@@ -245,6 +245,12 @@ impl Wire {
         };
     }
 
+    /// From now on both directions are bytes without a length.
+    pub(crate) fn tunnel(&mut self) {
+        self.expect(Length::UntilClose);
+        self.outgoing = Length::UntilClose;
+    }
+
     /// Reads a piece of the body, of `most` bytes at the most.
     pub(crate) fn poll_piece(
         &mut self,

@@ -9,7 +9,8 @@ use wmproxy_wire::head::{Fields, Known, Method, Request, Response, Scheme, Versi
 #[error("{0}")]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// Reads a client's request. Crumbs of cookies are put together (RFC 9113 section 8.2.3).
+/// Reads a client's request. Crumbs of cookies are put together (RFC 9113 section 8.2.3), and an extended CONNECT (RFC 8441)
+/// becomes the GET that asks for the same in HTTP/1, so that all that follows knows one form only.
 ///
 /// # Errors
 /// What a request of HTTP/1.1 could not say in the same words, or what says two things (section 8.3.1).
@@ -20,9 +21,13 @@ pub(super) fn read_request(
 ) -> Result<(), Malformed> {
     into.clear();
     into.version = Version::Http2;
-    into.set_method(parts.method.as_str().as_bytes());
-    if let Some(protocol) = protocol {
-        into.set_protocol(protocol.as_bytes());
+    match protocol {
+        Some(protocol) if parts.method == http::Method::CONNECT => {
+            into.set_method(b"GET");
+            into.set_protocol(protocol.as_bytes());
+        }
+        Some(_) => return Err(Malformed(":protocol without CONNECT")),
+        None => into.set_method(parts.method.as_str().as_bytes()),
     }
     let authority = whom(parts)?;
     into.set_authority(authority);
@@ -148,8 +153,8 @@ pub(super) fn write_request(request: &Request, scheme: Scheme) -> Result<http::R
     }
     let mut written = http::Request::new(());
     *written.uri_mut() = Uri::from_parts(parts).map_err(|_| Malformed("a bad target"))?;
-    *written.method_mut() =
-        http::Method::from_bytes(request.method_name()).map_err(|_| Malformed("a bad method"))?;
+    let method = if request.protocol().is_some() { b"CONNECT" } else { request.method_name() };
+    *written.method_mut() = http::Method::from_bytes(method).map_err(|_| Malformed("a bad method"))?;
     *written.headers_mut() = write_fields(&request.fields, |known| known != Known::Host)?;
     if let Some(protocol) = request.protocol() {
         let protocol = std::str::from_utf8(protocol).map_err(|_| Malformed("a bad :protocol"))?;

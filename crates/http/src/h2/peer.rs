@@ -22,7 +22,7 @@ pub(crate) struct PeerStream {
     scheme: Scheme,
     state: State,
     /// Among the streams of its connection.
-    _place: Entered,
+    place: Entered,
 }
 
 #[derive(Debug)]
@@ -44,15 +44,29 @@ enum State {
 impl PeerStream {
     /// A stream of `connection`, which has just said that it is ready for one.
     pub(super) fn new(connection: SendRequest<Bytes>, scheme: Scheme, place: Entered) -> PeerStream {
-        PeerStream { connection, scheme, state: State::Fresh, _place: place }
+        PeerStream { connection, scheme, state: State::Fresh, place }
+    }
+
+    /// Whether a stream may become something else (RFC 8441 section 3). The peer says so first of all; whoever asks before it
+    /// has been heard waits for that.
+    pub(crate) async fn takes_connect(&mut self) -> bool {
+        if !self.connection.is_extended_connect_protocol_enabled() {
+            self.place.hear().await;
+        }
+        self.connection.is_extended_connect_protocol_enabled()
     }
 
     /// Sends the head of the request; a body follows unless `body` says that there is none. That it failed is told by
     /// [`poll_response`](PeerStream::poll_response).
     pub(crate) fn begin(&mut self, request: &Request, body: Length) {
-        let is_over = matches!(body, Length::None | Length::Known(0));
+        // With a protocol the stream stays open, for what it becomes.
+        let is_over = matches!(body, Length::None | Length::Known(0)) && request.protocol().is_none();
         let sent = match convert::write_request(request, self.scheme) {
-            Ok(request) => self.connection.send_request(request, is_over).map_err(no_response),
+            // Of what can't be sent the peer has seen nothing.
+            Ok(request) => self
+                .connection
+                .send_request(request, is_over)
+                .map_err(|error| NoResponse::Refused(io::Error::other(error))),
             Err(malformed) => Err(NoResponse::Bad(malformed.into())),
         };
         self.state = match sent {
@@ -163,6 +177,11 @@ fn bad(malformed: Malformed) -> NoResponse {
 
 /// How the library says that no response came.
 fn no_response(error: h2::Error) -> NoResponse {
+    // By REFUSED_STREAM, or by a GOAWAY that names an earlier stream as the last: only those it leaves out hear of it.
+    let is_refused = error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away();
+    if error.is_remote() && is_refused {
+        return NoResponse::Refused(io::Error::other(error));
+    }
     match body::broken(error) {
         Broken::Failed(error) => NoResponse::Silent(error),
         _ => NoResponse::Silent(io::ErrorKind::ConnectionReset.into()),

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use tokio::sync::Notify;
+use h2::{Ping, PingPong};
+use tokio::sync::{Notify, OnceCell};
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
@@ -58,35 +59,59 @@ struct Slot {
 #[derive(Debug)]
 struct Shared {
     connection: SendRequest<Bytes>,
-    active: Active,
+    common: Rc<Common>,
     scheme: Scheme,
     /// The peer's [epoch](wmproxy_upstream::Peer::idle_epoch) when it was made.
     epoch: u64,
     number: u64,
 }
 
-/// How many streams of a connection are in use.
-#[derive(Debug, Default)]
-struct Active(Rc<Cell<usize>>);
+/// What the streams of a connection have in common.
+#[derive(Debug)]
+struct Common {
+    /// How many are in use.
+    active: Cell<usize>,
+    /// Filled when the peer is known to have said what it takes.
+    heard: OnceCell<()>,
+    ping: RefCell<Option<PingPong>>,
+}
 
-impl Active {
-    fn get(&self) -> usize {
-        self.0.get()
+impl Common {
+    fn new(ping: Option<PingPong>) -> Rc<Common> {
+        Rc::new(Common { active: Cell::new(0), heard: OnceCell::new(), ping: RefCell::new(ping) })
     }
 
-    fn enter(&self) -> Entered {
-        self.0.set(self.0.get() + 1);
-        Entered(self.0.clone())
+    fn enter(self: &Rc<Self>) -> Entered {
+        self.active.set(self.active.get() + 1);
+        Entered(Rc::clone(self))
     }
 }
 
-/// One of them, until it is dropped.
+/// One of a connection's streams, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Entered(Rc<Cell<usize>>);
+pub(super) struct Entered(Rc<Common>);
+
+impl Entered {
+    /// Waits until the peer has said what it takes. Its settings come before everything else, so that the answer to a PING says
+    /// that they are here; one that does not answer is heard as far as it ever will be.
+    pub(super) async fn hear(&self) {
+        let ping = &self.0.ping;
+        let heard = self.0.heard.get_or_init(|| async {
+            // One that is on its way already, for somebody who waited no longer, does as well.
+            let _ = ping.borrow_mut().as_mut().map(|ping| ping.send_ping(Ping::opaque()));
+            poll_fn(|cx| match ping.borrow_mut().as_mut() {
+                Some(ping) => ping.poll_pong(cx).map(drop),
+                None => Poll::Ready(()),
+            })
+            .await;
+        });
+        heard.await;
+    }
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.active.set(self.0.active.get() - 1);
     }
 }
 
@@ -129,7 +154,7 @@ impl Slot {
         let mut shared = self.shared.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
         let mut at = 0;
-        while let Some(Shared { connection, scheme, epoch: own, active, .. }) = shared.get_mut(at) {
+        while let Some(Shared { connection, scheme, epoch: own, common, .. }) = shared.get_mut(at) {
             let is_usable = *own == epoch && !matches!(connection.poll_ready(&mut cx), Poll::Ready(Err(_)));
             if !is_usable {
                 // Its requests go on; it ends with the last of them.
@@ -137,8 +162,8 @@ impl Slot {
                 continue;
             }
             let most = connection.current_max_send_streams().min(STREAMS);
-            if active.get() < most {
-                return Some(PeerStream::new(connection.clone(), *scheme, active.enter()));
+            if common.active.get() < most {
+                return Some(PeerStream::new(connection.clone(), *scheme, common.enter()));
             }
             at += 1;
         }
@@ -162,7 +187,7 @@ impl Making {
         scheme: Scheme,
         idle_timeout: Duration,
     ) -> Result<PeerStream, h2::Error> {
-        let (connection, driven) = Builder::new()
+        let (connection, mut driven) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -171,9 +196,9 @@ impl Making {
             .handshake(Io::new(stream, None))
             .await?;
         let number = clock::precise();
-        let active = Active::default();
-        let entered = active.enter();
-        let shared = Shared { connection: connection.clone(), active, scheme, epoch: self.epoch, number };
+        let common = Common::new(driven.ping_pong());
+        let entered = common.enter();
+        let shared = Shared { connection: connection.clone(), common, scheme, epoch: self.epoch, number };
         if self.key.is_some() {
             self.slot.shared.borrow_mut().push(shared);
         }
@@ -216,7 +241,7 @@ impl Slot {
     fn active(&self, number: u64) -> Option<usize> {
         let shared = self.shared.borrow();
         let own = shared.iter().find(|shared| shared.number == number)?;
-        Some(own.active.get())
+        Some(own.common.active.get())
     }
 }
 

@@ -227,12 +227,13 @@ async fn answer(
         is_persistent: true,
         has_begun: false,
         copy: None,
+        held: None,
     };
     let end = match length {
         Ok(_) => service.answer(&mut exchange).await,
         Err(_) => service.refuse(&mut exchange, 400).await,
     };
-    stream.end(!matches!(end, End::Done));
+    stream.end(!matches!(end, End::Done | End::Upgraded(Outcome::Done)));
 }
 
 /// How long a request's body is, as its fields say or the end of its stream does. The library sees to it that both agree.
@@ -240,7 +241,8 @@ fn length(
     stream: &ClientStream,
     request: &wmproxy_wire::head::Request,
 ) -> Result<Length, convert::Malformed> {
-    if stream.has_come() {
+    // What follows a request for something else is none of it.
+    if stream.has_come() || request.protocol().is_some() {
         return Ok(Length::None);
     }
     let Some(length) = request.fields.get(Known::ContentLength) else { return Ok(Length::Chunked) };
