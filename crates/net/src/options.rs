@@ -17,11 +17,15 @@ pub struct AccessLogOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "-"))]
     pub file: Option<String>,
-    /// `json`, or a template of one line with variables in braces, as in
-    /// `"{time} {client_addr} {listener} {peer} {bytes_in} {bytes_out} {duration} {outcome}"`. Variables: `time`,
-    /// `client_addr`, `client_ip`, `client_port`, `via` (the proxy that sent a PROXY header), `destination` (the
-    /// address in that header), `listener`, `protocol`, `local`, `sni`, `alpn`, `proxy_tlvs`, `group`, `peer`, `bytes_in`,
-    /// `bytes_out`, `datagrams_in`, `datagrams_out`, `connect_time`, `duration`, `outcome` and `fault`.
+    /// `json`; for HTTP `combined`, as web servers write it; or a template of one line with variables in braces, as in
+    /// `"{time} {client_addr} {listener} {peer} {bytes_in} {bytes_out} {duration} {outcome}"`. Variables of HTTP
+    /// requests: `time`, `client_addr`, `client_ip`, `client_port`, `listener`, `route`, `sni`, `host`, `hostname`,
+    /// `method`, `scheme`, `uri`, `path`, `query`, `version`, `user`, `status`, `peer`, `bytes_in`, `bytes_out`,
+    /// `duration`, `upstream_time`, `request_id`, `outcome`, `header:NAME`, `response:NAME`, `cookie:NAME` and
+    /// `query:NAME`. Variables of streams: `time`, `client_addr`, `client_ip`, `client_port`, `via` (the proxy that sent
+    /// a PROXY header), `destination` (the address in that header), `listener`, `protocol`, `local`, `sni`, `alpn`,
+    /// `proxy_tlvs`, `group`, `peer`, `bytes_in`, `bytes_out`, `datagrams_in`, `datagrams_out`, `connect_time`,
+    /// `duration`, `outcome` and `fault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "json"))]
     pub format: Option<String>,
