@@ -257,6 +257,7 @@ impl<'a> Client<'a> {
             is_persistent,
             has_begun: false,
             copy: None,
+            held: None,
         }
     }
 
