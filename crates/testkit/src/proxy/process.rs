@@ -57,6 +57,11 @@ impl Proxy {
         self.proc_status("VmRSS:")
     }
 
+    /// The most that was ever resident of it, in KiB: what it held and gave back counts, too.
+    pub fn peak_rss_kb(&self) -> u64 {
+        self.proc_status("VmHWM:")
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> u64 {
         self.proc_status("Threads:")
