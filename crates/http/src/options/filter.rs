@@ -15,7 +15,7 @@ use crate::vars::Template;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BasicAuthOptions {
-    /// A file with a line `NAME:HASH` for each user, as `htpasswd -B` makes it: hashes of bcrypt and argon2. Read again
+    /// A file with a line `NAME:HASH` for each user, as `htpasswd -B` makes it: hashes of bcrypt and argon2id. Read again
     /// when it changes. Required.
     pub users_file: String,
     /// What clients show their users when they ask.

@@ -119,8 +119,9 @@ impl Coder {
         let _ = POOL.try_with(|pool| {
             let Ok(mut pool) = pool.try_borrow_mut() else { return };
             match self {
-                Coder::Zstd(mut context) if pool.zstd.len() < POOLED => {
-                    if context.reset(ResetDirective::SessionOnly).is_ok() {
+                Coder::Zstd(mut context) => {
+                    let is_clean = context.reset(ResetDirective::SessionOnly).is_ok();
+                    if is_clean && pool.zstd.len() < POOLED {
                         pool.zstd.push(context);
                     }
                 }
@@ -128,7 +129,7 @@ impl Coder {
                     state.reset();
                     pool.gzip.push(state);
                 }
-                _ => {}
+                Coder::Gzip(_) | Coder::Br(_) => {}
             }
         });
     }

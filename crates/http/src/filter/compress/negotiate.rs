@@ -17,7 +17,7 @@ pub(super) fn best(ours: &[Encoding], fields: &Fields) -> Option<Encoding> {
     for member in fields.list(Known::AcceptEncoding).take(MOST) {
         let mut parts = member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| quality(part)).unwrap_or(FULL);
+        let weight = parts.find_map(quality).unwrap_or(FULL);
         if name == b"*" {
             any.get_or_insert(weight);
         } else if name.eq_ignore_ascii_case(b"identity") {
