@@ -63,15 +63,12 @@ impl ClientStream {
         (self.incoming.take_count(), sent)
     }
 
-    /// Ends the stream. What is missing of the response is broken off, so that nobody takes it for the whole; a request
-    /// that has not come whole is wanted no more (RFC 9113 section 8.1).
+    /// Ends the stream. What is missing of the response is broken off, so that nobody takes it for the whole. That a request
+    /// which has not come whole is wanted no more (RFC 9113 section 8.1) the library says when the stream is dropped: behind the
+    /// response, where a reset of ours would go before it.
     pub(super) fn end(&mut self, is_cut: bool) {
         match &mut self.outgoing {
-            Some(outgoing) if outgoing.is_over() && !is_cut => {
-                if !self.incoming.has_come() {
-                    self.respond.send_reset(Reason::NO_ERROR);
-                }
-            }
+            Some(outgoing) if outgoing.is_over() && !is_cut => {}
             Some(outgoing) => outgoing.reset(Reason::INTERNAL_ERROR),
             None => self.respond.send_reset(Reason::CANCEL),
         }

@@ -200,12 +200,14 @@ async fn answer(
     let protocol = parts.extensions.get::<ext::Protocol>().map(ext::Protocol::as_str);
     let mut stream = ClientStream::new(body, respond);
     let read = convert::read_request(&parts, protocol, head);
+    let limits = service.head_limits();
     let length = match read {
-        Ok(()) => length(&stream, head),
-        Err(error) => {
+        Ok(()) if parts.headers.len() > limits.fields => Err(431),
+        Ok(()) if head.target().len() > limits.target => Err(414),
+        read => read.and_then(|()| length(&stream, head)).map_err(|error| {
             tracing::debug!(listener = %conn.listener, %error, "a request is refused");
-            Err(error)
-        }
+            400
+        }),
     };
     drop(parts);
     let sleep = tokio::time::sleep(std::time::Duration::ZERO);
@@ -231,7 +233,7 @@ async fn answer(
     };
     let end = match length {
         Ok(_) => service.answer(&mut exchange).await,
-        Err(_) => service.refuse(&mut exchange, 400).await,
+        Err(status) => service.refuse(&mut exchange, status).await,
     };
     stream.end(!matches!(end, End::Done | End::Upgraded(Outcome::Done)));
 }
