@@ -119,14 +119,15 @@ impl HttpService {
                 Err(outcome) => return record.close(outcome),
             };
             let record = RefCell::new(record);
-            let outcome = match self.speaks_h1(&record) {
-                true => h1::serve(Arc::clone(&self), &stream, &record, &facts).await,
-                false => None,
+            // It is given away, for a connection may outlive what served its beginning.
+            let served = match self.speaks_h1(&record) {
+                true => h1::serve(self, &stream, &record, &facts).await,
+                false => Err(self),
             };
-            let outcome = match outcome {
-                Some(outcome) => outcome,
+            let outcome = match served {
+                Ok(outcome) => outcome,
                 // Boxed, for it is large, and the others don't pay for it.
-                None => Box::pin(h2::serve(self, stream, &record, &facts)).await,
+                Err(service) => Box::pin(h2::serve(service, stream, &record, &facts)).await,
             };
             record.borrow_mut().close(outcome);
             drop(permit);
@@ -373,5 +374,21 @@ impl Serve for HttpService {
     fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
         live::wake_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_: fn(Arc<HttpService>, Conn) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        // The future is what a connection holds besides its socket; what a request needs is on its desk.
+        let size = size(HttpService::run);
+        assert!(size <= 2688, "{size} bytes");
     }
 }

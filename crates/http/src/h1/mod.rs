@@ -32,14 +32,16 @@ pub(crate) use wire::{NoHead, Wire};
 /// one response, and go out in many requests.
 const RESPONSE: HeadLimits = HeadLimits { bytes: 64 * 1024, target: 0, fields: 200 };
 
-/// Serves a client that speaks HTTP/1 until its connection ends, and says how it ended. None if it speaks HTTP/2: what it
-/// said is unread then.
+/// Serves a client that speaks HTTP/1 until its connection ends, and says how it ended.
+///
+/// # Errors
+/// It speaks HTTP/2: the service to do that with. What the client said is unread then.
 pub(crate) async fn serve(
     service: Arc<HttpService>,
     stream: &Stream,
     record: &RefCell<Record>,
     conn: &ConnFacts,
-) -> Option<Outcome> {
+) -> Result<Outcome, Arc<HttpService>> {
     let sleep = tokio::time::sleep(std::time::Duration::ZERO);
     tokio::pin!(sleep);
     let _live = live::enter().await;
@@ -51,8 +53,8 @@ pub(crate) async fn serve(
         unfinished.disarm();
     }
     match close {
-        Close::Cut(outcome) | Close::Ended(outcome) => Some(outcome),
-        Close::Http2 => None,
+        Close::Cut(outcome) | Close::Ended(outcome) => Ok(outcome),
+        Close::Http2 => Err(client.service),
     }
 }
 
