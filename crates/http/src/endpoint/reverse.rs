@@ -305,7 +305,7 @@ impl Reverse {
         if filters.error_page(ex.response.status).is_some() {
             // Its own body is nobody's, and not worth being waited for.
             drop(link);
-            return Ok(match ex.deliver(filters, pass, b"").await {
+            return Ok(match Box::pin(ex.deliver(filters, pass, b"")).await {
                 Ok(()) => End::Done,
                 Err(cut) => End::Cut(cut.outcome()),
             });

@@ -125,6 +125,9 @@ impl Exchange<'_, '_> {
     /// passed on to who understands them.
     pub(crate) async fn ask(&mut self, line: &mut Line, patience: Patience) -> Result<Answer, Trouble> {
         self.back.reset();
+        if let Some(copy) = &mut self.copy {
+            copy.rewind();
+        }
         match self.request.protocol() {
             // What the client says beyond it is for nobody before the peer grants it.
             Some(_) => self.up.begin_head(),
@@ -235,17 +238,17 @@ impl Exchange<'_, '_> {
         (total.min(self.up.last + head), Trouble::PeerSlow)
     }
 
-    /// Passes a peer's response on, and what is left of the request.
-    pub(crate) async fn pass(
+    /// Passes a peer's response on, and what is left of the request. No `async fn`: it would hold its arguments twice.
+    pub(crate) fn pass(
         &mut self,
         line: &mut Line,
         answer: Answer,
         patience: Patience,
         mut passage: Passage,
-    ) -> Result<(), Cut> {
+    ) -> impl Future<Output = Result<(), Cut>> {
         self.down.begin(self.service.spec().splice);
         let mut first = Some(answer);
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             if let Some(Answer { mut scratch, place, .. }) = first.take() {
                 let piece = line.back(self.back).first_piece(&mut scratch, place, self.down.trailers());
                 let piece = piece.map_err(Cut::Peer)?;
@@ -255,7 +258,6 @@ impl Exchange<'_, '_> {
             }
             self.poll_bodies(cx, line, patience, &mut passage)
         })
-        .await
     }
 
     fn poll_bodies(

@@ -109,6 +109,11 @@ impl Copy {
         fits
     }
 
+    /// Forgets the body, for it comes from its front once more.
+    pub(crate) fn rewind(&mut self) {
+        self.body.clear();
+    }
+
     /// Its head, which may be changed for whom it goes to.
     pub(crate) fn request(&mut self) -> &mut Request {
         &mut self.request
