@@ -11,6 +11,8 @@ use tracing_subscriber::filter::Targets;
 pub(crate) fn parse(text: &str) -> Result<Targets, String> {
     // What no directive speaks of is logged as the default of the config says.
     let mut targets = Targets::new().with_default(LevelFilter::INFO);
+    // That library warns of what strangers send. Here that is an outcome, and no reason to write to the log for each.
+    targets = targets.with_target("h2", LevelFilter::ERROR);
     for directive in text.split(',').map(str::trim) {
         targets = match directive.split_once('=') {
             None => targets.with_default(level(directive)?),
@@ -66,6 +68,8 @@ mod tests {
         assert!(!targets.would_enable("wmproxy", &Level::INFO));
         assert!(targets.would_enable("wmproxy_net::accept", &Level::DEBUG));
         assert!(!targets.would_enable("wmproxy_net::udp", &Level::DEBUG));
+        assert!(!targets.would_enable("h2::proto", &Level::WARN));
+        assert!(parse("h2=debug").unwrap().would_enable("h2::proto", &Level::DEBUG));
         let targets = parse("wmproxy_net=trace").unwrap();
         assert!(targets.would_enable("wmproxy", &Level::INFO));
     }
