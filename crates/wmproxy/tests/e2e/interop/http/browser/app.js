@@ -29,6 +29,12 @@ async function echo(size) {
   return back.length === size && back.every((byte, index) => byte === index % 251);
 }
 
+// The answer comes while most of the body is still here.
+async function refused() {
+  const answer = await fetch(at("/refused"), { method: "POST", body: new Uint8Array(3_000_000) });
+  return [answer.status, await answer.text()];
+}
+
 // The answer has no end: only what is passed on at once is seen.
 function events() {
   return new Promise((done, failed) => {
@@ -70,6 +76,7 @@ async function all() {
     pictures: pictures.filter((width) => width === 16).length,
     codings: await Promise.all(["gzip", "br", "zstd"].map(coded)),
     echo: await echo(1_000_000),
+    refused: await refused(),
     events: await events(),
     socket: await talk(),
     protocols: [...new Set(performance.getEntriesByType("resource").map((entry) => entry.nextHopProtocol).filter(Boolean))],
