@@ -280,6 +280,10 @@ impl Exchange<'_, '_> {
         if let Poll::Ready(done) = down {
             return Poll::Ready(done.map_err(Cut::from));
         }
+        // Or a client could have peers at work for more requests than it has open.
+        if self.front.is_gone(cx) {
+            return Poll::Ready(Err(Cut::Client(Broken::Cut)));
+        }
         let (deadline, whose) = self.body_due(patience);
         self.timer.poll_until(cx, deadline).map(|()| Err(whose))
     }
