@@ -6,7 +6,7 @@
 //! A request meets them so. [`Filters::poll_request`]: `allow` and `deny`, `limit_requests`, `limit_connections`,
 //! `basic_auth`; a limit by `{user}` comes behind that. On the way to a peer only: [`Filters::retarget`], which strips, adds
 //! and rewrites prefixes, and [`Filters::change_request`], the rules for its fields. [`Filters::error_page`] may put
-//! another body in the place of the response's; [`Filters::on_response`] has the rules for its fields, and compresses.
+//! another body in the place of the response's; `on_response` has the rules for its fields, and compresses.
 
 pub mod auth;
 pub(crate) mod compress;

@@ -1,7 +1,7 @@
 //! Names and passwords (RFC 7617).
 //!
-//! What lives here: the [file of users](users), which is read again when it changes; the [threads' work](checks) of comparing
-//! a password with its hash, which is made to be slow; and the [memory](cache) of what was right, so that it is done once
+//! What lives here: the file of users, which is read again when it changes; the threads' work of comparing
+//! a password with its hash, which is made to be slow; and the memory of what was right, so that it is done once
 //! a minute for each user and not for each request. What must not: anything slow on a worker.
 //!
 //! A name that nobody has costs as much as a wrong password, so that nobody learns who has an account.

@@ -1,6 +1,6 @@
 //! How often requests may come, how many may be under way, how fast responses go.
 //!
-//! What lives here: the [keys](key) that requests are counted by, [how often](requests) they may come, [how many](running) may
+//! What lives here: the keys that requests are counted by, [how often](requests) they may come, [how many](running) may
 //! be under way, and the [pace](pacer) of a response's bytes. Counts are shared by all workers and kept over reloads.
 
 pub mod pacer;
