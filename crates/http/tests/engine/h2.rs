@@ -15,7 +15,7 @@ fn echo() -> Origin {
 }
 
 /// Before a house, which it talks to by HTTP/2.
-fn before_house(house: &House) -> House {
+pub(crate) fn before_house(house: &House) -> House {
     let mut endpoint = reverse();
     if let EndpointSpec::Reverse(to) = &mut endpoint {
         to.h2 = true;
