@@ -7,6 +7,7 @@ mod databases;
 mod dns;
 mod dnsdist;
 mod health;
+pub(crate) mod http;
 mod iperf;
 mod netns;
 mod preface;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use wmproxy_testkit::exec::{Finished, run};
 
 /// Whether these tests are asked for; says so when they are not.
-fn asked() -> bool {
+pub(crate) fn asked() -> bool {
     let asked = std::env::var_os("WMPROXY_INTEROP").is_some_and(|value| value != "0");
     if !asked {
         eprintln!("not asked for: set WMPROXY_INTEROP=1");
@@ -29,7 +30,7 @@ fn asked() -> bool {
 }
 
 /// A program of the system, which must be there.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = std::env::var("PATH").unwrap_or_default();
     // Debian keeps servers out of a user's path.
     let folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin", "/sbin"]);
