@@ -19,6 +19,10 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
+/// How a flood is told through the library, which keeps no more of an error than its kind and its text. No socket fails like
+/// this.
+pub(super) const FLOOD: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+
 /// A connection's stream, and the meter of what comes from it.
 #[derive(Debug)]
 pub(super) struct Io {
@@ -40,7 +44,7 @@ impl AsyncRead for Io {
             let most = buffer.len().min(into.remaining());
             let n = ready!(stream.poll_read(cx, &mut buffer[..most]))?;
             if let Some(meter) = meter {
-                meter.feed(&buffer[..n], clock::now().0).map_err(io::Error::other)?;
+                meter.feed(&buffer[..n], clock::now().0).map_err(|flood| io::Error::new(FLOOD, flood))?;
             }
             into.put_slice(&buffer[..n]);
             Poll::Ready(Ok(()))

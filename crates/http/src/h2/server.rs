@@ -19,11 +19,11 @@ use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock::{self, Ticks};
 use wmproxy_wire::head::Known;
 use wmproxy_wire::http1::Length;
-use wmproxy_wire::http2::{Flood, FrameMeter, MeterLimits};
+use wmproxy_wire::http2::{FrameMeter, MeterLimits};
 
 use super::convert;
 use super::front::ClientStream;
-use super::io::Io;
+use super::io::{FLOOD, Io};
 use crate::desk::{Desk, Papers};
 use crate::exchange::{End, Exchange, Front};
 use crate::facts::ConnFacts;
@@ -255,7 +255,7 @@ fn length(
 /// How a connection that failed has ended.
 fn outcome(error: &h2::Error) -> Outcome {
     tracing::debug!(%error, "an HTTP/2 connection ends");
-    let is_flood = error.get_io().and_then(|error| error.get_ref()).is_some_and(|inner| inner.is::<Flood>());
+    let is_flood = error.get_io().is_some_and(|error| error.kind() == FLOOD);
     match error.reason() {
         _ if is_flood => Outcome::Flood,
         Some(Reason::ENHANCE_YOUR_CALM) => Outcome::Flood,

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod h2;
+mod h2_limits;
 mod h2_upgrade;
 mod house;
 mod requests;
