@@ -244,7 +244,8 @@ impl HttpService {
             request: ex.request,
             client: ex.facts.client.map(|client| client.ip()),
         };
-        let route = self.router.find(&sought).ok_or(Failure::Status(404))?;
+        let found = self.router.find_certain(&sought).map_err(|_| Failure::Status(400))?;
+        let route = found.ok_or(Failure::Status(404))?;
         ex.facts.route = Some(Arc::clone(&route.name));
         Ok(route)
     }

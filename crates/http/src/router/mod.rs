@@ -21,7 +21,7 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wmproxy_wire::head::Request;
+use wmproxy_wire::head::{Request, path};
 
 use crate::options::{HostPattern, MatchSpec};
 use conditions::Conditions;
@@ -113,6 +113,22 @@ impl<R> Router<R> {
             }
         }
         self.find_in(&self.any, sought)
+    }
+
+    /// The same, where servers behind us may read the path otherwise: `/x%2f..%2fadmin` is `/admin` to nginx, and
+    /// `/admin;x` to servlets. What is for another route in such a reading is for nobody.
+    ///
+    /// # Errors
+    /// There are two routes that it might be for, or a reading in which it leads nowhere: a 400.
+    pub fn find_certain(&self, sought: &Sought<'_>) -> Result<Option<&Arc<R>>, path::BadPath> {
+        let found = self.find(sought);
+        for reading in path::other_readings(sought.path) {
+            let other = self.find(&Sought { path: &reading?, ..*sought });
+            if found.map(Arc::as_ptr) != other.map(Arc::as_ptr) {
+                return Err(path::BadPath);
+            }
+        }
+        Ok(found)
     }
 
     fn find_in(&self, table: &Table, sought: &Sought<'_>) -> Option<&Arc<R>> {

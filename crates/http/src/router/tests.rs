@@ -44,6 +44,26 @@ fn take(router: &Router<usize>, host: &str, request: &Request, client: &str) -> 
 }
 
 #[test]
+fn a_path_that_others_read_otherwise_leads_past_no_route() {
+    let router = router(&[("", "/admin", ""), ("", "/files", ""), ("", "", "")]);
+    let route = |path: &str| {
+        let request = get(path);
+        let sought = Sought { host: "a", path: path.as_bytes(), request: &request, client: None };
+        router.find_certain(&sought).map(|route| **route.unwrap())
+    };
+    for path in
+        ["/x%2F..%2Fadmin", "/%2Fadmin", "/admin%2Fx", "/x/..;/admin", "/x/..\\admin", "/admin;x", "/..%2F"]
+    {
+        assert_eq!(route(path), Err(path::BadPath), "{path}");
+    }
+    for (path, expected) in
+        [("/files/a%2Fb;v=1", 1), ("/projects/a%2Fb", 2), ("/a\\b;c", 2), ("/admin/%2F", 0)]
+    {
+        assert_eq!(route(path), Ok(expected), "{path}");
+    }
+}
+
+#[test]
 fn the_most_specific_host_that_has_a_route_for_it_decides() {
     let router = router(&[
         ("", "/healthz", ""),

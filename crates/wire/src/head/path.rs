@@ -51,6 +51,51 @@ pub fn normalise(raw: &[u8], out: &mut Vec<u8>) -> Result<(), BadPath> {
     end_segment(out, start, &mut floor, false)
 }
 
+/// An escaped slash is a slash, as to nginx.
+const ESCAPED: u8 = 1;
+/// A backslash is one, escaped or not, as to much on Windows.
+const BACKSLASH: u8 = 2;
+/// What follows a `;` in a segment is no part of its name, as to servlets.
+const PARAMETERS: u8 = 4;
+
+/// The other forms that a path in its one form has to servers that read some bytes in ways of their own: every mix of an
+/// escaped slash and a backslash as slashes, and of segments without their parameters. Most paths have no other.
+///
+/// # Errors
+/// In that reading the path is none.
+pub fn other_readings(path: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, BadPath>> {
+    let mut present = 0;
+    for (at, byte) in path.iter().enumerate() {
+        present |= match byte {
+            b'%' if path[at..].starts_with(b"%2F") => ESCAPED,
+            b'%' if path[at..].starts_with(b"%5C") => BACKSLASH,
+            b'\\' => BACKSLASH,
+            b';' => PARAMETERS,
+            _ => 0,
+        };
+    }
+    (1..=present).filter(move |how| how & !present == 0).map(|how| read_as(path, how))
+}
+
+/// Reads a path in another way.
+fn read_as(path: &[u8], how: u8) -> Result<Vec<u8>, BadPath> {
+    let (mut raw, mut form) = (Vec::with_capacity(path.len()), Vec::new());
+    let (mut rest, mut is_parameter) = (path, false);
+    while let [byte, behind @ ..] = rest {
+        let (read, behind) = match rest {
+            [b'%', b'2', b'F', behind @ ..] if how & ESCAPED != 0 => (b'/', behind),
+            [b'%', b'5', b'C', behind @ ..] | [b'\\', behind @ ..] if how & BACKSLASH != 0 => (b'/', behind),
+            _ => (*byte, behind),
+        };
+        rest = behind;
+        is_parameter = read != b'/' && (is_parameter || (read == b';' && how & PARAMETERS != 0));
+        if !is_parameter {
+            raw.push(read);
+        }
+    }
+    normalise(&raw, &mut form).map(|()| form)
+}
+
 /// Writes what an escape stands for, or the escape itself. Says what is behind it.
 fn push_escape<'a>(behind: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], BadPath> {
     let ([high, low], rest) = behind.split_first_chunk().ok_or(BadPath)?;
@@ -162,6 +207,25 @@ mod tests {
         ] {
             assert_eq!(normal(raw), None, "{raw}");
         }
+    }
+
+    #[test]
+    fn a_path_may_have_other_readings() {
+        let readings = |path: &str| -> Vec<Option<String>> {
+            let text = |form: Vec<u8>| String::from_utf8(form).unwrap();
+            other_readings(path.as_bytes()).map(|form| form.ok().map(text)).collect()
+        };
+        let some = |forms: &[&str]| -> Vec<_> { forms.iter().map(|form| Some((*form).to_owned())).collect() };
+        assert_eq!(readings("/a/b%2E%20"), some(&[]));
+        assert_eq!(readings("/%2Fadmin"), some(&["/admin"]));
+        assert_eq!(readings("/a%2F..%2Fadmin"), some(&["/admin"]));
+        assert_eq!(readings("/a/..\\admin"), some(&["/admin"]));
+        assert_eq!(readings("/a%5Cb"), some(&["/a/b"]));
+        assert_eq!(readings("/a;v=1/..;/b;c"), some(&["/b"]));
+        assert_eq!(readings("/..%2Fa"), [None]);
+        // In one of them parameters end with their segment, in the other they are all of the rest.
+        assert_eq!(readings("/a;b%2Fc"), some(&["/a;b/c", "/a", "/a/c"]));
+        assert_eq!(readings("/a\\b%2Fc;d").len(), 7);
     }
 
     proptest! {
