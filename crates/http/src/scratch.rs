@@ -52,12 +52,6 @@ impl Scratch {
         &self.0[place.clone()]
     }
 
-    /// What lies at a place, to be changed.
-    #[inline]
-    pub(crate) fn at_mut(&mut self, place: &Range<usize>) -> &mut [u8] {
-        &mut self.0[place.clone()]
-    }
-
     /// Puts bytes right before a place, which then begins with them. False if there is no room.
     #[inline]
     pub(crate) fn put_before(&mut self, place: &mut Range<usize>, bytes: &[u8]) -> bool {

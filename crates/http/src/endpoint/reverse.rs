@@ -25,7 +25,7 @@ use crate::upgrade::{self, Wanted};
 
 /// A group of peers behind us.
 #[derive(Debug)]
-pub struct Reverse {
+pub(crate) struct Reverse {
     spec: ReverseSpec,
     group: Arc<Group>,
     /// What is set on the sockets of connections that are made for one client each.
@@ -314,7 +314,7 @@ impl Reverse {
         match ex.pass(&mut link.line, answer, patience, passage).await {
             Ok(()) => {}
             Err(cut) => {
-                tracing::debug!(listener = %ex.conn.listener, ?cut, "a response is cut off");
+                tracing::debug!(listener = %ex.conn.listener, %cut, "a response is cut off");
                 match cut {
                     Cut::Peer(_) => link.lease.failed(FailKind::Broken, clock::now().0),
                     Cut::PeerSlow => link.lease.failed(FailKind::AnswerTimeout, clock::now().0),

@@ -8,7 +8,7 @@ use wmproxy_wire::head::{Known, Method};
 use wmproxy_wire::http1::Length;
 
 use super::respond::decimal;
-use super::{Cut, Exchange, Passage};
+use super::{Cut, Exchange, Passage, date};
 use crate::filter::limit::pacer::Pacer;
 use crate::filter::{Filters, Pass, Turn, Verdict};
 use crate::options::ErrorPage;
@@ -64,6 +64,7 @@ impl Exchange<'_, '_> {
 
     /// Begins a peer's response, with a body of this length, and says what that goes through.
     pub(crate) fn begin_filtered(&mut self, filters: &Filters, pass: &Pass, body: Length) -> Passage {
+        date::put(self.response);
         let has_body = self.request.method != Method::Head && body != Length::None;
         let encoder = filters.on_response(pass, &mut self.turn(), has_body).map(Box::new);
         // How long it will be is known when it is over.

@@ -1,7 +1,7 @@
 //! A request's body that is read before a peer is asked.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use wmproxy_wire::head::{Fields, Known, Response};
 use wmproxy_wire::http1::{self, Length};

@@ -5,6 +5,7 @@
 //! the upload still runs, nothing is read that can't be passed on, and whoever is waited for has a deadline. What must not:
 //! which endpoint answers (`endpoint`), and what the connection does before and after (`h1`, `h2`).
 
+mod date;
 mod filtered;
 mod held;
 mod passage;
@@ -127,6 +128,9 @@ impl Exchange<'_, '_> {
         self.back.reset();
         if let Some(copy) = &mut self.copy {
             copy.rewind();
+        }
+        if let Some(held) = &mut self.held {
+            held.rewind();
         }
         match self.request.protocol() {
             // What the client says beyond it is for nobody before the peer grants it.
@@ -347,15 +351,19 @@ impl Exchange<'_, '_> {
 }
 
 /// How a response was cut off in its middle.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Cut {
     /// The peer broke off.
+    #[error("the peer broke off: {0}")]
     Peer(Broken),
     /// It sent nothing more.
+    #[error("the peer sent nothing more")]
     PeerSlow,
     /// The client has gone.
+    #[error("the client has gone: {0}")]
     Client(Broken),
     /// It took nothing more, or sent nothing more.
+    #[error("the client took or sent nothing more")]
     ClientSlow,
 }
 

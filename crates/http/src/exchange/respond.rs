@@ -7,7 +7,7 @@ use wmproxy_net::relay::Splice;
 use wmproxy_wire::head::{Fields, Known, Method};
 use wmproxy_wire::http1::Length;
 
-use super::{Broken, Cut, Exchange, Passage, Piece, Source};
+use super::{Broken, Cut, Exchange, Passage, Piece, Source, date};
 use crate::scratch::Scratch;
 
 /// A body that is there.
@@ -39,6 +39,7 @@ impl Exchange<'_, '_> {
             let mut digits = [0; 20];
             self.response.fields.set(Known::ContentLength, decimal(body.len() as u64, &mut digits));
         }
+        date::put(self.response);
         let is_bare = has_none || self.request.method == Method::Head;
         self.begin(if is_bare { Length::None } else { Length::Known(body.len() as u64) });
         self.down.begin(Splice::Off);

@@ -271,8 +271,3 @@ async fn drive(mut driven: Connection<Io, Bytes>, slot: &Slot, number: u64, idle
         tracing::debug!(%error, "an HTTP/2 connection to a peer ends");
     }
 }
-
-/// Lets go of all connections of the calling worker: each ends with the last of its requests.
-pub(crate) fn close_all() {
-    POOL.with_borrow(|pool| pool.values().for_each(|slot| slot.shared.borrow_mut().clear()));
-}

@@ -1,8 +1,12 @@
 //! Requests, their answers, and what is kept between them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wmproxy_http::options::{EndpointSpec, HttpOptions, ReverseSpec};
 use wmproxy_testkit::http::{Origin, Reply};
 
-use crate::house::House;
+use crate::house::{House, reverse, spec};
 
 #[test]
 fn requests_of_one_client_use_one_connection_to_the_origin() {
@@ -50,4 +54,55 @@ fn who_can_not_be_reached_is_a_bad_gateway() {
     assert_eq!((answer.status(), answer.text()), (502, "502 Bad Gateway\n"));
     assert_eq!(client.get("/again").status(), 502, "the connection goes on");
     house.lines(2);
+}
+
+#[test]
+fn a_body_that_is_held_is_sent_again_whole() {
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let origin = || {
+        let has_failed = has_failed.clone();
+        Origin::start(move |call| {
+            let body = call.read_body()?;
+            if !has_failed.swap(true, Ordering::Relaxed) {
+                call.close();
+                return Ok(());
+            }
+            call.reply(&Reply::new(200, body))
+        })
+    };
+    let (one, other) = (origin(), origin());
+    let EndpointSpec::Reverse(plain) = reverse() else { unreachable!("it is one") };
+    let holding = EndpointSpec::Reverse(ReverseSpec { buffer: true, ..plain });
+    let house = House::with(spec(HttpOptions::default(), holding), &[one.addr().inet(), other.addr().inet()]);
+    let mut client = house.connect();
+    let large = wmproxy_testkit::Pattern::new(1).bytes(0, 300_000);
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", large.len()));
+    client.send(&large);
+    let answer = client.response();
+    assert_eq!((answer.status(), answer.body == large), (200, true));
+    assert_eq!((one.requests().len(), other.requests().len()), (1, 1));
+    house.lines(1);
+}
+
+#[test]
+fn every_response_has_a_date_and_only_one() {
+    let dated = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let origin = Origin::start(move |call| match call.head.target() {
+        "/dated" => call.reply(&Reply::with(200, &format!("date: {dated}\r\n"), "")),
+        _ => call.reply(&Reply::new(200, "")),
+    });
+    let house = House::before(&[origin.addr().inet()]);
+    let mut client = house.connect();
+    let mut dates = |request: &str| {
+        client.send(request);
+        let fields = client.response().head.fields;
+        let dates = fields.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case("date"));
+        dates.map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(dates("GET /dated HTTP/1.1\r\nHost: a\r\n\r\n"), [dated]);
+    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+        let dates = dates(request);
+        assert!(dates.len() == 1 && dates[0].ends_with(" GMT") && dates[0] != dated, "{request}: {dates:?}");
+    }
+    house.lines(3);
 }
