@@ -40,6 +40,10 @@ pub(crate) use way::{Break, Waits, Way};
 /// Interim responses to one request. More are no information, but a way to keep somebody busy.
 const INTERIMS: u32 = 32;
 
+/// So many bytes of a body have to come within its timeout: who sends less means to hold a connection and a peer, and not to
+/// upload. Not in HTTP/2, where streams of rare messages are usual, and one more of them costs little.
+const LEAST: u64 = 1024;
+
 /// One request with all that it needs.
 pub(crate) struct Exchange<'a, 'b> {
     pub(crate) service: &'a HttpService,
@@ -228,12 +232,14 @@ impl Exchange<'_, '_> {
     }
 
     /// When the wait for a response is over, and whose fault that is.
-    fn answer_due(&self, patience: Patience) -> (Ticks, Trouble) {
+    fn answer_due(&mut self, patience: Patience) -> (Ticks, Trouble) {
         let Patience { head, total, began, .. } = patience;
         if !self.up.is_over() {
             return match self.up.waits {
                 Waits::Source => {
-                    (self.up.last + self.service.spec().timeouts.body.get(), Trouble::ClientSlow)
+                    let least = if self.request.version == Version::Http2 { 0 } else { LEAST };
+                    let pause = self.service.spec().timeouts.body.get();
+                    (self.up.due(pause, least), Trouble::ClientSlow)
                 }
                 Waits::Sink => (self.up.last + head, Trouble::PeerSlow),
             };

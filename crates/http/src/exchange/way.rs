@@ -1,6 +1,7 @@
 //! One direction of an exchange: a body on its way from one side to the other.
 
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use wmproxy_net::relay::{Carry, CarryError, Splice};
 use wmproxy_runtime::clock::{self, Ticks};
@@ -45,6 +46,8 @@ pub(crate) struct Way {
     pub(crate) last: Ticks,
     /// So many bytes of the body have come.
     pub(crate) moved: u64,
+    /// What had come by when, the last time that somebody looked.
+    mark: (Ticks, u64),
     /// Bytes that the kernel passed on, since they were last asked for.
     pub(crate) spliced: u64,
     trailers: Fields,
@@ -69,6 +72,7 @@ impl Default for Way {
             waits: Waits::Source,
             last: Ticks(0),
             moved: 0,
+            mark: (Ticks(0), 0),
             spliced: 0,
             trailers: Fields::new(),
             splice: Splice::Off,
@@ -86,6 +90,7 @@ impl Way {
         self.waits = Waits::Source;
         self.last = clock::now();
         self.moved = 0;
+        self.mark = (self.last, 0);
         self.trailers.clear();
     }
 
@@ -109,6 +114,15 @@ impl Way {
     pub(crate) fn abandon(&mut self) {
         self.state = State::Abandoned;
         self.carry = None;
+    }
+
+    /// When the body has to have come further: `pause` behind its last piece. Whoever sends a byte now and then goes by
+    /// `least` as well, that is to come in each such time.
+    pub(crate) fn due(&mut self, pause: Duration, least: u64) -> Ticks {
+        if self.moved - self.mark.1 >= least {
+            self.mark = (self.last, self.moved);
+        }
+        (self.last + pause).min(self.mark.0 + pause)
     }
 
     /// Where trailers are read to.
