@@ -132,7 +132,8 @@ pub struct HttpTimeouts {
     /// From the first byte of a request to the end of its head, and from the connection to that first byte. After that a
     /// client that has begun gets a 408.
     pub header: HumanDuration,
-    /// How long no byte of a request's body may come while we wait for it. After that the client gets a 408.
+    /// How long no byte of a request's body may come while we wait for it. After that the client gets a 408. In HTTP/1 less
+    /// than 1 KiB in that time counts as nothing.
     pub body: HumanDuration,
     /// How long a connection may be without a request before it is closed.
     pub keepalive: HumanDuration,
