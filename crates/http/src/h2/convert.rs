@@ -2,7 +2,9 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Uri, request, response, uri};
-use wmproxy_wire::head::{Fields, Known, Method, Request, Response, Scheme, Version, authority, is_value};
+use wmproxy_wire::head::{
+    Fields, Known, Method, Request, Response, Scheme, Version, authority, is_token, is_value,
+};
 
 /// A head that may not be passed on; what is wrong with it, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +25,17 @@ pub(super) fn read_request(
     into.version = Version::Http2;
     match protocol {
         Some(protocol) if parts.method == http::Method::CONNECT => {
+            // The library has not looked at it, and a peer may read it in a line of HTTP/1. HTTP itself would go past every
+            // route and filter.
+            let is_http =
+                protocol.eq_ignore_ascii_case("h2c") || protocol.to_ascii_lowercase().starts_with("http");
+            if !is_token(protocol.as_bytes()) || is_http {
+                return Err(Malformed("a bad :protocol"));
+            }
+            // The GET has no body, so that a peer would take the next request for it.
+            if parts.headers.contains_key(http::header::CONTENT_LENGTH) {
+                return Err(Malformed("a Content-Length of a CONNECT"));
+            }
             into.set_method(b"GET");
             into.set_protocol(protocol.as_bytes());
         }
@@ -74,6 +87,10 @@ fn read_fields(
     into: &mut Fields,
     keep: impl Fn(Known) -> bool,
 ) -> Result<(), Malformed> {
+    // The library takes the same one twice, which HTTP/1 does not.
+    if headers.get_all(http::header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Malformed("more than one Content-Length"));
+    }
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
         if !keep(Known::of(name)) {
@@ -229,8 +246,26 @@ mod tests {
         let twice = http::Request::get("https://a/").header("host", "a").header("host", "a");
         assert_eq!(read(twice).unwrap_err(), Malformed("more than one Host"));
         assert_eq!(read(http::Request::get("/")).unwrap_err(), Malformed("neither :authority nor Host"));
+        let twice =
+            http::Request::post("https://a/").header("content-length", "1").header("content-length", "1");
+        assert_eq!(read(twice).unwrap_err(), Malformed("more than one Content-Length"));
         let padded = http::Request::get("https://a/").header("x", " a");
         assert!(read(padded).is_err());
+    }
+
+    #[test]
+    fn a_connect_says_nothing_that_a_get_would_say_otherwise() {
+        let ask = |protocol: &str, name: &str| {
+            let request = http::Request::connect("http://a/chat").header(name, "5");
+            let parts = request.body(()).unwrap().into_parts().0;
+            let mut into = Request::new();
+            read_request(&parts, Some(protocol), &mut into).map(|()| into)
+        };
+        assert_eq!(ask("websocket", "x").unwrap().protocol(), Some(&b"websocket"[..]));
+        for protocol in ["", "a b", "a, b", "a\r\nX: y", "h2c", "HTTP", "http-next"] {
+            assert_eq!(ask(protocol, "x").unwrap_err(), Malformed("a bad :protocol"), "{protocol:?}");
+        }
+        assert!(ask("websocket", "content-length").is_err());
     }
 
     #[test]
