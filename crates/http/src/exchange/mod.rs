@@ -5,6 +5,7 @@
 //! the upload still runs, nothing is read that can't be passed on, and whoever is waited for has a deadline. What must not:
 //! which endpoint answers (`endpoint`), and what the connection does before and after (`h1`, `h2`).
 
+mod back;
 mod date;
 mod filtered;
 mod held;
@@ -31,10 +32,11 @@ use crate::reply::Failure;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
+pub(crate) use back::{Line, NoResponse};
 use held::Continued;
 pub(crate) use held::Held;
 pub(crate) use passage::Passage;
-pub(crate) use sides::{Broken, Front, Line, NoResponse, Piece, Sink, Source};
+pub(crate) use sides::{Broken, Front, Piece, Sink, Source};
 pub(crate) use way::{Break, Waits, Way};
 
 /// Interim responses to one request. More are no information, but a way to keep somebody busy.
