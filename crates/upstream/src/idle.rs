@@ -28,6 +28,7 @@ use wmproxy_runtime::clock;
 use crate::group::{Group, Lease};
 use crate::options::GroupSpec;
 use crate::peer::Peer;
+pub use pool::Place;
 pub(crate) use pool::{Gauge, Pool, Way};
 
 /// What tells connections apart that may stand in for each other from those that may not: the peer, and how they were
@@ -117,6 +118,11 @@ impl Peer {
     /// down or taken out of its group.
     pub fn idle_epoch(&self) -> u64 {
         self.gauge().epoch()
+    }
+
+    /// Counts a connection that is kept elsewhere than in a group, for many requests at once, and that has none now.
+    pub fn count_idle(&self) -> Place {
+        Place::beyond_limits(self.gauge())
     }
 }
 

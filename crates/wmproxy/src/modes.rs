@@ -144,4 +144,5 @@ pub(crate) fn drain() {
         }
     });
     wmproxy_upstream::idle::close_all();
+    wmproxy_http::close_shared();
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use wmproxy_wire::head::hop_by_hop::{self, Strip};
-use wmproxy_wire::head::{Fields, Known, Request, Scheme, forwarded};
+use wmproxy_wire::head::{Fields, Known, Request, Scheme, Version, forwarded};
 use wmproxy_wire::http1::Length;
 
 use crate::exchange::Exchange;
@@ -27,7 +27,12 @@ pub(crate) fn strip(fields: &mut Fields) {
 pub(crate) fn prepare(ex: &mut Exchange<'_, '_>, spec: &ReverseSpec, upgrade: Option<&[u8]>) {
     let is_trusted = ex.service.trusts(ex.conn.client);
     let Exchange { request, conn, body, .. } = ex;
-    strip(&mut request.fields);
+    // What gRPC insists on. The trailers that it promises to take do come through.
+    let keep_te_trailers = request.version == Version::Http2;
+    hop_by_hop::strip(&mut request.fields, Strip { keep_te_trailers, ..Strip::default() });
+    if request.fields.has(Known::Te) && upgrade.is_none() {
+        request.fields.push_known(Known::Connection, b"TE");
+    }
     match upgrade {
         Some(protocol) => {
             request.fields.push_known(Known::Connection, b"Upgrade");

@@ -257,7 +257,7 @@ impl Reverse {
         if !self.keeps_idle {
             return Ok(Some(h2::Found::Nothing(h2::Making::alone())));
         }
-        let found = h2::find(self.group.idle_key(lease.peer()), lease.idle_epoch());
+        let found = h2::find(self.group.idle_key(lease.peer()), lease.peer());
         // Whoever makes one that others wait for has as long.
         let found = tokio::time::timeout(self.group.spec().connect_timeout, found).await;
         found.map(Some).map_err(|_| (Failure::Status(504), true))

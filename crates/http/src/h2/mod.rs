@@ -14,5 +14,6 @@ mod server;
 
 pub(crate) use front::ClientStream;
 pub(crate) use peer::PeerStream;
+pub use pool::close_all;
 pub(crate) use pool::{Found, Making, find};
 pub(crate) use server::serve;

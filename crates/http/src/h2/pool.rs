@@ -7,8 +7,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -19,7 +21,8 @@ use tokio::sync::{Notify, OnceCell};
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
-use wmproxy_upstream::IdleKey;
+use wmproxy_upstream::idle::Place;
+use wmproxy_upstream::{IdleKey, Peer};
 use wmproxy_wire::head::Scheme;
 
 use super::body::PIECE;
@@ -67,23 +70,34 @@ struct Shared {
 }
 
 /// What the streams of a connection have in common.
-#[derive(Debug)]
 struct Common {
     /// How many are in use.
     active: Cell<usize>,
     /// Filled when the peer is known to have said what it takes.
     heard: OnceCell<()>,
     ping: RefCell<Option<PingPong>>,
+    /// Whose connection it is, where it outlives its requests.
+    peer: Option<Arc<Peer>>,
+    /// While none is in use.
+    idle: Cell<Option<Place>>,
 }
 
 impl Common {
-    fn new(ping: Option<PingPong>) -> Rc<Common> {
-        Rc::new(Common { active: Cell::new(0), heard: OnceCell::new(), ping: RefCell::new(ping) })
+    fn new(ping: Option<PingPong>, peer: Option<Arc<Peer>>) -> Rc<Common> {
+        let (active, idle) = (Cell::new(0), Cell::new(None));
+        Rc::new(Common { active, heard: OnceCell::new(), ping: RefCell::new(ping), peer, idle })
     }
 
     fn enter(self: &Rc<Self>) -> Entered {
+        self.idle.take();
         self.active.set(self.active.get() + 1);
         Entered(Rc::clone(self))
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common").field("active", &self.active).finish_non_exhaustive()
     }
 }
 
@@ -111,7 +125,11 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
+        let left = self.0.active.get() - 1;
+        self.0.active.set(left);
+        if left == 0 {
+            self.0.idle.set(self.0.peer.as_ref().map(|peer| peer.count_idle()));
+        }
     }
 }
 
@@ -120,6 +138,8 @@ impl Drop for Entered {
 pub(crate) struct Making {
     /// None where nobody waits.
     key: Option<IdleKey>,
+    /// Whom the connection is to, where it is to be shared.
+    peer: Option<Arc<Peer>>,
     slot: Rc<Slot>,
     epoch: u64,
 }
@@ -134,7 +154,8 @@ pub(crate) enum Found {
 }
 
 /// Looks for a connection with room for a request. To be called on a worker.
-pub(crate) async fn find(key: IdleKey, epoch: u64) -> Found {
+pub(crate) async fn find(key: IdleKey, peer: &Arc<Peer>) -> Found {
+    let epoch = peer.idle_epoch();
     let slot = POOL.with_borrow_mut(|pool| pool.entry(key).or_default().clone());
     loop {
         if let Some(stream) = slot.take(epoch) {
@@ -142,7 +163,12 @@ pub(crate) async fn find(key: IdleKey, epoch: u64) -> Found {
         }
         let made = slot.made.notified();
         if !slot.is_making.replace(true) {
-            return Found::Nothing(Making { key: Some(key), slot: slot.clone(), epoch });
+            return Found::Nothing(Making {
+                key: Some(key),
+                peer: Some(Arc::clone(peer)),
+                slot: slot.clone(),
+                epoch,
+            });
         }
         made.await;
     }
@@ -174,7 +200,7 @@ impl Slot {
 impl Making {
     /// The right to make a connection that nobody else is to use.
     pub(crate) fn alone() -> Making {
-        Making { key: None, slot: Rc::default(), epoch: 0 }
+        Making { key: None, peer: None, slot: Rc::default(), epoch: 0 }
     }
 
     /// Begins HTTP/2 on a new connection, and gives its first stream.
@@ -196,7 +222,7 @@ impl Making {
             .handshake(Io::new(stream, None))
             .await?;
         let number = clock::precise();
-        let common = Common::new(driven.ping_pong());
+        let common = Common::new(driven.ping_pong(), self.peer.clone());
         let entered = common.enter();
         let shared = Shared { connection: connection.clone(), common, scheme, epoch: self.epoch, number };
         if self.key.is_some() {
@@ -270,4 +296,10 @@ async fn drive(mut driven: Connection<Io, Bytes>, slot: &Slot, number: u64, idle
     if let Err(error) = ended.await {
         tracing::debug!(%error, "an HTTP/2 connection to a peer ends");
     }
+}
+
+/// Lets go of the connections to peers that the calling worker's requests of HTTP/2 share, for when the process drains: each
+/// ends with the last of its requests.
+pub fn close_all() {
+    POOL.with_borrow(|pool| pool.values().for_each(|slot| slot.shared.borrow_mut().clear()));
 }

@@ -116,9 +116,17 @@ struct Spare {
     place: Place,
 }
 
-/// Counts as one idle connection until it is dropped.
+/// Counts as one idle connection of a peer until it is dropped.
 #[derive(Debug)]
-struct Place(Arc<Gauge>);
+pub struct Place(Arc<Gauge>);
+
+impl Place {
+    /// One that is kept elsewhere than here, and that no limit is for.
+    pub(super) fn beyond_limits(gauge: &Arc<Gauge>) -> Place {
+        gauge.enter(usize::MAX);
+        Place(Arc::clone(gauge))
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
