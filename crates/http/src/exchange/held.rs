@@ -82,7 +82,7 @@ impl Exchange<'_, '_> {
         let mut held = Box::new(Held { bytes: Vec::new(), at: 0, is_whole: false, trailers: Fields::new() });
         let body = self.service.spec().timeouts.body.get();
         let limit = self.service.spec().limits.body.bytes();
-        let mut due = after(body);
+        let (mut due, mut counted) = (after(body), 0);
         while held.bytes.len() <= MOST && !held.is_whole {
             let piece = poll_fn(|cx| {
                 let mut scratch = Scratch::take();
@@ -98,9 +98,12 @@ impl Exchange<'_, '_> {
                 }
             });
             held.is_whole = piece.await?;
-            due = after(body);
+            let came = held.bytes.len() as u64;
+            if came - counted >= self.least() {
+                (due, counted) = (after(body), came);
+            }
             self.count();
-            if held.bytes.len() as u64 > limit {
+            if came > limit {
                 return Err(Trouble::TooLarge);
             }
         }

@@ -150,6 +150,10 @@ impl Exchange<'_, '_> {
                 return Ok(answer);
             }
             line.back(self.back).keep(answer.scratch.at(&answer.place));
+            if self.response.status == 100 {
+                // What was asked for was given: the peer reads the body.
+                self.request.fields.remove(Known::Expect);
+            }
             if self.request.version > Version::Http10 {
                 crate::endpoint::onward::strip(&mut self.response.fields);
                 self.front.interim(self.response);
@@ -233,14 +237,18 @@ impl Exchange<'_, '_> {
         Ok(())
     }
 
+    /// So many bytes of the request's body have to come within its timeout.
+    fn least(&self) -> u64 {
+        if self.request.version == Version::Http2 { 0 } else { LEAST }
+    }
+
     /// When the wait for a response is over, and whose fault that is.
     fn answer_due(&mut self, patience: Patience) -> (Ticks, Trouble) {
         let Patience { head, total, began, .. } = patience;
         if !self.up.is_over() {
             return match self.up.waits {
                 Waits::Source => {
-                    let least = if self.request.version == Version::Http2 { 0 } else { LEAST };
-                    let pause = self.service.spec().timeouts.body.get();
+                    let (pause, least) = (self.service.spec().timeouts.body.get(), self.least());
                     (self.up.due(pause, least), Trouble::ClientSlow)
                 }
                 Waits::Sink => (self.up.last + head, Trouble::PeerSlow),

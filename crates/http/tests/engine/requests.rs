@@ -106,3 +106,24 @@ fn every_response_has_a_date_and_only_one() {
     }
     house.lines(3);
 }
+
+#[test]
+fn a_body_that_drips_is_not_held_for_ever() {
+    let EndpointSpec::Reverse(plain) = reverse() else { unreachable!("it is one") };
+    let holding = EndpointSpec::Reverse(ReverseSpec { buffer: true, ..plain });
+    let mut options = HttpOptions::default();
+    options.timeouts.body = "150ms".parse().unwrap();
+    let origin = Origin::says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let house = House::with(spec(options, holding), &[origin.addr().inet()]);
+    let mut client = house.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n");
+    // Each byte is in time, and all of them never are.
+    for _ in 0..500 {
+        if client.try_send("a").is_err() || !house.log.lines.lock().unwrap().is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(client.response().status(), 408);
+    assert_eq!(origin.requests().len(), 0);
+}
