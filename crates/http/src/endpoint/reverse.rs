@@ -299,7 +299,10 @@ impl Reverse {
             None if ex.response.status == 101 => return Err(Failure::Status(502)),
             _ => {}
         }
-        let goes_on = http1::is_persistent(ex.response.version, &ex.response.fields);
+        // A peer that answers before it has the whole request may never read the rest, and take it for the next request;
+        // and so may one that was asked whether it wants the body, and did not say so.
+        let has_read = ex.up.is_done() && !http1::expects_continue(ex.request);
+        let goes_on = has_read && http1::is_persistent(ex.response.version, &ex.response.fields);
         let limit = idle_limit(ex.response);
         onward::strip(&mut ex.response.fields);
         if filters.error_page(ex.response.status).is_some() {
@@ -326,7 +329,6 @@ impl Reverse {
         if let Line::H1(stream) = link.line
             && goes_on
             && self.keeps_idle
-            && ex.up.is_done()
             && ex.back.is_clear()
         {
             self.group.put_idle(&link.lease, stream, limit);

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_runtime::clock::Ticks;
-use wmproxy_wire::head::{Method, Request, Response, Version};
+use wmproxy_wire::head::{Known, Method, Request, Response, Version};
 use wmproxy_wire::http1::Length;
 
 use crate::facts::{ConnFacts, Facts, Scene};

@@ -111,6 +111,7 @@ struct Client<'a> {
     timer: Timer<'a>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Event {
     Request(http::Request<RecvStream>, SendResponse<Bytes>),
     End(Outcome),

@@ -228,6 +228,24 @@ fn a_refusal_in_place_of_the_continue_passes() {
 }
 
 #[test]
+fn a_body_that_was_not_wanted_is_nobodys_request() {
+    // It answers without a word about the body, and goes on to read whatever comes as a request.
+    let origin = Origin::start(|call| call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno"));
+    let proxy = start(&site(origin.addr()));
+    let body = "GET /smuggled HTTP/1.1\r\nHost: z\r\n\r\n";
+    let mut client = Client::connect(&proxy.tcp("h"));
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a.example\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(Client::connect(&proxy.tcp("h")).get("/next").status(), 200);
+    let requests = origin.requests();
+    let next = requests.iter().position(|request| request.head.target() == "/next").unwrap();
+    assert!(origin.ways()[next] != origin.ways()[0], "another connection");
+}
+
+#[test]
 fn a_client_of_1_0_is_sent_nothing_provisional() {
     let origin = Origin::start(|call| {
         call.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
