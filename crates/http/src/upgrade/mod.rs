@@ -173,6 +173,7 @@ fn grant(ex: &mut Exchange<'_, '_>, line: &Line, wanted: &Wanted) {
 }
 
 /// Relays one socket to the other.
+#[expect(clippy::await_holding_refcell_ref, reason = "the connection is this request's alone until it ends")]
 async fn pass_all(ex: &mut Exchange<'_, '_>, peer: &Stream) -> Outcome {
     // Only called where it is one.
     let Front::H1(client, wire) = &mut ex.front else { return Outcome::Done };

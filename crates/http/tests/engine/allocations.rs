@@ -10,7 +10,7 @@ use wmproxy_testkit::http::Origin;
 use crate::house::House;
 
 /// Counts what each thread allocates.
-pub struct Counting;
+pub(crate) struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };

@@ -1,6 +1,7 @@
 //! HTTP/2 towards clients and towards peers.
 
 use wmproxy_http::options::{EndpointSpec, HttpOptions};
+use wmproxy_http::vars::Template;
 use wmproxy_testkit::Pattern;
 use wmproxy_testkit::h2::{Client, HeaderMap, request};
 use wmproxy_testkit::http::{Origin, Reply};
@@ -48,7 +49,11 @@ fn bodies_and_heads_pass_between_versions() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checked", "yes".parse().unwrap());
     assert_eq!(client.ask(request("POST", "/trailers"), b"some", Some(trailers)).text(), "some");
-    house.lines(3);
+    let mut te = request("GET", "/te");
+    te.headers_mut().insert("te", "trailers".parse().unwrap());
+    assert_eq!(client.ask(te, b"", None).status, 200);
+    assert_eq!(origin.requests()[3].head.get("te"), Some("trailers"));
+    house.lines(4);
     drop(client);
     house.assert_nothing_left();
 }
@@ -84,6 +89,8 @@ fn requests_share_a_connection_to_a_peer() {
     assert_eq!(client.post("/", &large).body, large);
     let accepted = inner.listener.metrics.blocks.sum(|block| &block.accepted);
     assert_eq!(accepted, 1, "connections to the peer");
+    let idle = || outer.group.as_ref().unwrap().snapshot(0).connections.map(|connections| connections.idle);
+    crate::house::eventually(|| idle() == Some(1));
 }
 
 #[test]
@@ -118,16 +125,29 @@ fn a_drain_lets_what_is_under_way_end() {
     let house = House::before(&[origin.addr().inet()]);
     let mut client = Client::connect(&house.addr().into());
     let answer = client.run(|send| async move {
-        let (answer, _) = send.ready().await.unwrap().send_request(request("GET", "/"), true).unwrap();
-        answer
+        // It is waited for later.
+        Some(send.ready().await.unwrap().send_request(request("GET", "/"), true).unwrap().0)
     });
     client.idle(std::time::Duration::from_millis(1));
     asked.recv().unwrap();
     house.retire();
     go.send(()).unwrap();
-    let status = client.run(|_| async move { answer.await.unwrap().status() });
+    let status = client.run(|_| async move { answer.unwrap().await.unwrap().status() });
     assert_eq!(status, 200);
     house.lines(1);
     client.idle(std::time::Duration::from_millis(1));
     house.assert_nothing_left();
+}
+
+#[test]
+fn the_next_request_is_for_whoever_serves_now() {
+    let origin = echo();
+    let house = House::before(&[origin.addr().inet()]);
+    let mut client = Client::connect(&house.addr().into());
+    assert_eq!(client.post("/", b"old").text(), "old");
+    let body = Template::parse("new").unwrap();
+    let endpoint = EndpointSpec::Respond { status: 200, body, content_type: "text/plain".into() };
+    house.replace(spec(HttpOptions::default(), endpoint));
+    assert_eq!(client.get("/").text(), "new");
+    assert_eq!(house.listener.metrics.active(), 1);
 }

@@ -114,7 +114,7 @@ fn a_stream_too_many_is_refused() {
     });
     let house = house("limits = { h2_streams = 2 }", &origin);
     let mut raw = raw(&house);
-    [1, 3, 5].map(|stream| raw.get(stream, "/"));
+    [1, 3, 5].into_iter().for_each(|stream| raw.get(stream, "/"));
     let refused = raw.wait(|frame| frame.kind == Kind::RST_STREAM);
     assert_eq!((refused.stream, refused.code()), (5, REFUSED_STREAM));
     gate.open();

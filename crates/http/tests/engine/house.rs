@@ -27,11 +27,11 @@ use wmproxy_upstream::{Group, GroupSpec, Registry};
 
 /// What was written down of requests, and how connections ended.
 #[derive(Default)]
-pub struct Log {
+pub(crate) struct Log {
     /// Nothing is written down.
-    pub is_off: AtomicBool,
-    pub lines: Mutex<Vec<String>>,
-    pub outcomes: Mutex<Vec<Outcome>>,
+    pub(crate) is_off: AtomicBool,
+    pub(crate) lines: Mutex<Vec<String>>,
+    pub(crate) outcomes: Mutex<Vec<Outcome>>,
 }
 
 impl RequestLog for Log {
@@ -58,17 +58,17 @@ impl AccessLog for Log {
     }
 }
 
-pub struct House {
+pub(crate) struct House {
     control: Runtime,
     workers: Workers,
-    pub listener: Arc<Listener>,
-    pub group: Option<Arc<Group>>,
-    pub log: Arc<Log>,
-    pub scope: Scope,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) scope: Scope,
 }
 
 /// The route that passes everything on to the group `g`.
-pub fn reverse() -> EndpointSpec {
+pub(crate) fn reverse() -> EndpointSpec {
     let table = ReverseProxyTable::default();
     EndpointSpec::Reverse(ReverseSpec {
         group: "g".into(),
@@ -83,7 +83,7 @@ pub fn reverse() -> EndpointSpec {
 }
 
 /// A listener's settings, with one route to an endpoint.
-pub fn spec(options: HttpOptions, endpoint: EndpointSpec) -> HttpSpec {
+pub(crate) fn spec(options: HttpOptions, endpoint: EndpointSpec) -> HttpSpec {
     let route = RouteSpec {
         name: "1".into(),
         matches: Default::default(),
@@ -97,11 +97,11 @@ pub fn spec(options: HttpOptions, endpoint: EndpointSpec) -> HttpSpec {
 
 impl House {
     /// Before these origins, with default settings.
-    pub fn before(origins: &[SocketAddr]) -> House {
+    pub(crate) fn before(origins: &[SocketAddr]) -> House {
         House::with(spec(HttpOptions::default(), reverse()), origins)
     }
 
-    pub fn with(spec: HttpSpec, origins: &[SocketAddr]) -> House {
+    pub(crate) fn with(spec: HttpSpec, origins: &[SocketAddr]) -> House {
         let bound = listen::bind(Protocol::Tcp, &"127.0.0.1:0".parse().unwrap(), 1, &ListenSocket::default())
             .unwrap()
             .remove(0);
@@ -133,40 +133,40 @@ impl House {
     }
 
     /// Serves with something else from now on.
-    pub fn replace(&self, spec: HttpSpec) {
+    pub(crate) fn replace(&self, spec: HttpSpec) {
         let (service, listener) = (self.service(spec), self.listener.clone());
         self.on_worker(move || ACCEPTING.with_borrow(|all| all[0].replace(listener, service)));
     }
 
     /// Takes the listener out of service.
-    pub fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.on_worker(|| ACCEPTING.with_borrow_mut(|all| all.remove(0).finish()));
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         match self.listener.bound.address {
             Address::Inet(addr) => addr,
             Address::Unix(_) => unreachable!("an IP listener"),
         }
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(&Addr::Inet(self.addr()))
     }
 
-    pub fn on_worker(&self, run: impl FnOnce() + Send + 'static) {
+    pub(crate) fn on_worker(&self, run: impl FnOnce() + Send + 'static) {
         let mut run = Some(run);
         self.control.block_on(self.workers.on_each(|_| run.take().unwrap()));
     }
 
     /// What was written down, once there are so many lines.
-    pub fn lines(&self, count: usize) -> Vec<String> {
+    pub(crate) fn lines(&self, count: usize) -> Vec<String> {
         eventually(|| self.log.lines.lock().unwrap().len() >= count);
         self.log.lines.lock().unwrap().clone()
     }
 
     /// Whether everything that connections and requests hold comes back.
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         eventually(|| self.listener.gate.active() == 0 && self.listener.metrics.active() == 0);
         // The accept loop is another scope's.
         eventually(|| self.scope.live() == 0);
@@ -180,7 +180,7 @@ thread_local! {
     static ACCEPTING: std::cell::RefCell<Vec<Accepting>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-pub fn eventually(condition: impl Fn() -> bool) {
+pub(crate) fn eventually(condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < end, "waited in vain");
