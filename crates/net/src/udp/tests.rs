@@ -118,3 +118,41 @@ fn a_datagram_that_can_not_be_sent_stops_no_other() {
         assert_eq!((receive(&far).len(), receive(&far).len()), (10, 20));
     });
 }
+
+#[test]
+fn trains_go_together_as_far_as_one_call_can_carry_them() {
+    // Trains of so many datagrams of so many bytes, the last of so many; and the calls that they take.
+    let cases: [(&[(usize, usize, usize)], u64); 6] = [
+        (&[(10, 1200, 1200); 4], 1),
+        (&[(10, 1200, 1200), (10, 1200, 7)], 1),
+        (&[(10, 1200, 7), (10, 1200, 1200)], 2),
+        (&[(10, 1200, 1200), (10, 1100, 1100)], 2),
+        // Six of them would be 72,000 bytes, and seven 70 datagrams.
+        (&[(10, 1200, 1200); 6], 2),
+        (&[(10, 100, 100); 7], 2),
+    ];
+    on_local_runtime(async {
+        let (near, far) = pair();
+        for (trains, calls) in cases {
+            let sizes = Log2Histogram::default();
+            let data: Vec<Vec<u8>> = trains
+                .iter()
+                .enumerate()
+                .map(|(i, &(count, segment, last))| vec![i as u8; (count - 1) * segment + last])
+                .collect();
+            let mut train = Train::to_peer(&near, &sizes);
+            for (data, (_, segment, _)) in data.iter().zip(trains) {
+                train.push(data, *segment);
+            }
+            let sent = train.finish();
+            assert_eq!(sent.datagrams, trains.iter().map(|(count, ..)| count).sum::<usize>(), "{trains:?}");
+            let made: u64 = (0..Log2Histogram::BUCKETS).map(|i| sizes.bucket(i).get()).sum();
+            assert_eq!(made, calls, "{trains:?}");
+            for (data, (_, segment, _)) in data.iter().zip(trains) {
+                for datagram in data.chunks(*segment) {
+                    assert_eq!(receive(&far), datagram, "{trains:?}");
+                }
+            }
+        }
+    });
+}
