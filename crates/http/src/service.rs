@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::limit::Permit;
-use wmproxy_net::preface::{self, Welcome};
+use wmproxy_net::preface::{self, Heard, Welcome};
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_net::tls::Acceptor;
@@ -157,10 +157,11 @@ impl HttpService {
             optional_header: self.spec.trusted_proxies.as_ref(),
             acl: &self.spec.acl,
             tls: self.tls.as_deref(),
+            wants_hello: false,
             timeout: self.spec.timeouts.preface.get(),
         };
         let session = if rules.is_silent(record) {
-            rules.check(record).map(|()| None)
+            rules.check(record).map(|()| Heard::Nothing)
         } else {
             // Boxed, for most listeners have none.
             Box::pin(preface::welcome(stream, record, permit, rules)).await
@@ -169,7 +170,10 @@ impl HttpService {
         if !matches!(session, Err(outcome) if outcome != Outcome::ClientTls) {
             unfinished.disarm();
         }
-        let session = session?;
+        let session = match session? {
+            Heard::Session(session) => Some(session),
+            Heard::Nothing | Heard::Hello(_) => None,
+        };
         Ok(ConnFacts {
             listener: self.spec.name.clone(),
             client: record.client,

@@ -79,7 +79,7 @@ impl TcpService {
             // Boxed, for most listeners have none.
             Box::pin(self.preface(stream, record, permit)).await
         } else {
-            self.check_client(record).and_then(|()| self.routes.default().ok_or(Outcome::NoRoute))
+            self.rules().check(record).and_then(|()| self.routes.default().ok_or(Outcome::NoRoute))
         };
         let is_told = match &group {
             Ok(_) => true,
@@ -94,11 +94,6 @@ impl TcpService {
     /// Whether a connection from this address has to begin with a PROXY header.
     fn is_trusted(&self, from: Option<SocketAddr>) -> bool {
         self.spec.trusted.as_ref().is_some_and(|trusted| trusted.covers(from))
-    }
-
-    fn check_client(&self, record: &Record) -> Result<(), Outcome> {
-        let may_come = record.client.is_none_or(|client| self.spec.acl.permits(client.ip()));
-        if may_come { Ok(()) } else { Err(Outcome::Denied) }
     }
 
     /// How a connection's bytes are relayed. The permit knows the listener's limits.

@@ -25,7 +25,7 @@ use crate::stream::Stream;
 
 pub use introduction::{Introduction, ProxyVersion};
 pub use trusted::{Trusted, TrustedProxy};
-pub use welcome::{Welcome, welcome};
+pub use welcome::{Heard, Welcome, welcome};
 
 /// The longest PROXY header that is taken. Type-length-values with names, a certificate's among them, take some hundred
 /// bytes; HAProxy's own limit is a buffer of 16 KiB with the data behind it.

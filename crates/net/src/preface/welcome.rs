@@ -1,8 +1,11 @@
-//! The usual beginning of a connection: PROXY header, allow and deny, TLS, in this order and under one deadline.
+//! The usual beginning of a connection: PROXY header, allow and deny, then TLS or a look at the ClientHello, in this order and
+//! under one deadline.
 
 use std::time::Duration;
 
-use super::{Trusted, read_optional_header, read_proxy_header};
+use wmproxy_wire::client_hello::ClientHello;
+
+use super::{Trusted, note_hello, read_client_hello, read_optional_header, read_proxy_header};
 use crate::acl::Acl;
 use crate::limit::Permit;
 use crate::record::{Outcome, Record};
@@ -20,14 +23,28 @@ pub struct Welcome<'a> {
     pub acl: &'a Acl,
     /// What ends the client's TLS.
     pub tls: Option<&'a Acceptor>,
+    /// Whether a connection of which the TLS is not ended here has to begin with it all the same, so that its ClientHello
+    /// can be read.
+    pub wants_hello: bool,
     /// How long all of it may take.
     pub timeout: Duration,
+}
+
+/// What a connection has said last of all.
+#[derive(Debug)]
+pub enum Heard {
+    /// Nothing that matters.
+    Nothing,
+    /// What the TLS session agreed on that was made.
+    Session(TlsInfo),
+    /// The ClientHello of a session that is not ours, which stays in the stream.
+    Hello(Box<ClientHello>),
 }
 
 impl Welcome<'_> {
     /// Whether a connection has nothing to say before its data: then [`check`](Welcome::check) is all that there is to do.
     pub fn is_silent(&self, record: &Record) -> bool {
-        self.tls.is_none() && !self.wants_header(record) && !self.takes_header(record)
+        self.tls.is_none() && !self.wants_hello && !self.wants_header(record) && !self.takes_header(record)
     }
 
     /// Whether who comes may come.
@@ -48,8 +65,7 @@ impl Welcome<'_> {
     }
 }
 
-/// Hears what a connection has to say before its data, and notes it in the record. Answers with what the TLS session agreed
-/// on, if there is one.
+/// Hears what a connection has to say before its data, and notes it in the record.
 ///
 /// # Errors
 /// How the connection ends instead. Of TLS the client was told why.
@@ -58,7 +74,7 @@ pub async fn welcome(
     record: &mut Record,
     permit: &mut Permit,
     rules: Welcome<'_>,
-) -> Result<Option<TlsInfo>, Outcome> {
+) -> Result<Heard, Outcome> {
     let hearing = hear(stream, record, permit, rules);
     tokio::time::timeout(rules.timeout, hearing).await.unwrap_or(Err(Outcome::PrefaceTimeout))
 }
@@ -68,7 +84,7 @@ async fn hear(
     record: &mut Record,
     permit: &mut Permit,
     rules: Welcome<'_>,
-) -> Result<Option<TlsInfo>, Outcome> {
+) -> Result<Heard, Outcome> {
     let header = if rules.wants_header(record) {
         Some(Some(read_proxy_header(stream).await?))
     } else if rules.takes_header(record) {
@@ -84,7 +100,14 @@ async fn hear(
         record.client.map_or(Ok(()), |client| permit.admit(client.ip()))?;
     }
     rules.check(record)?;
-    let Some(acceptor) = rules.tls else { return Ok(None) };
+    let Some(acceptor) = rules.tls else {
+        if !rules.wants_hello {
+            return Ok(Heard::Nothing);
+        }
+        let hello = read_client_hello(stream).await?;
+        note_hello(record.preface_mut(), &hello);
+        return Ok(Heard::Hello(Box::new(hello)));
+    };
     let info = tls::accept(stream, acceptor).await.map_err(|error| {
         tracing::debug!(listener = %record.metrics().name, %error, "no TLS with a client");
         error.client_outcome()
@@ -92,5 +115,5 @@ async fn hear(
     let preface = record.preface_mut();
     preface.sni = info.sni.clone().map(Into::into);
     preface.alpn = info.alpn.as_deref().map(|protocol| String::from_utf8_lossy(protocol).into());
-    Ok(Some(info))
+    Ok(Heard::Session(info))
 }

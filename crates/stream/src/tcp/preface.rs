@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use wmproxy_net::limit::Permit;
-use wmproxy_net::preface;
+use wmproxy_net::preface::{self, Heard, Welcome};
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::Stream;
-use wmproxy_net::tls;
 use wmproxy_upstream::Group;
 
 use super::TcpService;
@@ -17,6 +16,18 @@ impl TcpService {
     /// Whether connections have anything to say before their data. Those that do not pay nothing for it.
     pub(super) fn has_preface(&self) -> bool {
         self.spec.trusted.is_some() || self.tls.is_some() || !self.routes.is_plain()
+    }
+
+    /// What a connection has to say before its data.
+    pub(super) fn rules(&self) -> Welcome<'_> {
+        Welcome {
+            proxy_header: self.spec.trusted.as_ref(),
+            optional_header: None,
+            acl: &self.spec.acl,
+            tls: self.tls.as_deref(),
+            wants_hello: !self.routes.is_plain(),
+            timeout: self.spec.preface_timeout,
+        }
     }
 
     /// Reads the preface, and says to which group the connection goes.
@@ -29,35 +40,11 @@ impl TcpService {
         record: &mut Record,
         permit: &mut Permit,
     ) -> Result<&Arc<Group>, Outcome> {
-        let reading = self.read_preface(stream, record, permit);
-        tokio::time::timeout(self.spec.preface_timeout, reading).await.unwrap_or(Err(Outcome::PrefaceTimeout))
-    }
-
-    async fn read_preface(
-        &self,
-        stream: &Stream,
-        record: &mut Record,
-        permit: &mut Permit,
-    ) -> Result<&Arc<Group>, Outcome> {
-        if self.is_trusted(record.client) {
-            preface::read_proxy_header(stream).await?.note(record);
-            // Only now is it known whose place it takes.
-            record.client.map_or(Ok(()), |client| permit.admit(client.ip()))?;
-        }
-        self.check_client(record)?;
-        if let Some(acceptor) = &self.tls {
-            let info = tls::accept(stream, acceptor).await.map_err(|error| {
-                tracing::debug!(listener = %self.spec.name, %error, "no TLS with a client");
-                error.client_outcome()
-            })?;
-            note_session(record, info);
-        } else if !self.routes.is_plain() {
-            let hello = preface::read_client_hello(stream).await?;
-            preface::note_hello(record.preface_mut(), &hello);
-            let name = hello.server_name.as_deref();
-            return self.routes.find(name, hello.alpn.iter()).ok_or(Outcome::NoRoute);
-        }
-        self.route(record).ok_or(Outcome::NoRoute)
+        let group = match preface::welcome(stream, record, permit, self.rules()).await? {
+            Heard::Hello(hello) => self.routes.find(hello.server_name.as_deref(), hello.alpn.iter()),
+            Heard::Session(_) | Heard::Nothing => self.route(record),
+        };
+        group.ok_or(Outcome::NoRoute)
     }
 
     /// By what is known of a session that was agreed on; the default for a connection without one.
@@ -87,10 +74,4 @@ impl TcpService {
             _ => false,
         }
     }
-}
-
-fn note_session(record: &mut Record, info: tls::TlsInfo) {
-    let preface = record.preface_mut();
-    preface.sni = info.sni.map(Into::into);
-    preface.alpn = info.alpn.map(|protocol| String::from_utf8_lossy(&protocol).into());
 }
