@@ -25,8 +25,10 @@ use super::tree::Path;
 /// How `listen` is written.
 const LISTEN: &str = "write listen = \":80\", or \"127.0.0.1:8080\" for this machine alone";
 
-/// What is offered in TLS for each protocol (RFC 7301, RFC 9113 section 3.1).
-const ALPN: [(HttpProtocol, &str); 2] = [(HttpProtocol::H2, "h2"), (HttpProtocol::H1, "http/1.1")];
+/// What is taken in TLS for each protocol, the dearest first (RFC 7301, RFC 9113 section 3.1). Who speaks only HTTP/1.0
+/// may say so.
+const ALPN: [(HttpProtocol, &str); 3] =
+    [(HttpProtocol::H2, "h2"), (HttpProtocol::H1, "http/1.1"), (HttpProtocol::H1, "http/1.0")];
 
 /// A table `[[http]]`, for those who plan a part of it.
 struct Server<'a> {
