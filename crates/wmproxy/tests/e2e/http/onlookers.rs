@@ -128,3 +128,22 @@ fn events_come_through_when_they_happen() {
         .unwrap();
     assert!(pieces >= 2, "{pieces}");
 }
+
+#[test]
+fn answers_that_nobody_gets_leave_their_connection_in_use() {
+    let origin = Origin::start(|call| {
+        let status = if call.head.target() == "/there" { 200 } else { 404 };
+        call.reply(&Reply::new(status, "some words"))
+    });
+    let tries = "path = \"/there\"\ntry = [\"/missing\", \"/there\"]";
+    let pages = "error_pages = { 404 = \"{dir}/404.html\" }";
+    let to = |lines: &str| route(&format!("{lines}\nreverse_proxy = \"{}\"", origin.addr()));
+    let setup = setup(&http("", &(to(tries) + &to(pages)))).file("404.html", "not here");
+    let proxy = setup.start();
+    let mut client = Client::connect(&proxy.tcp("h"));
+    for _ in 0..3 {
+        assert_eq!(client.get("/there").text(), "some words");
+        assert_eq!(client.get("/nowhere").text(), "not here");
+    }
+    assert_eq!(origin.ways(), [0; 9], "one connection to the origin");
+}

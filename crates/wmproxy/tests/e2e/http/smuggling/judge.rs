@@ -20,6 +20,9 @@ pub(super) struct Judge<'a> {
     takes_all: bool,
 }
 
+/// What a server's log says of a request that it understood too little of to name it.
+pub(super) const REFUSED: &str = "refused";
+
 /// What came back: the statuses of whole answers, and how that ended.
 #[derive(Debug, Default)]
 struct Answers {
@@ -159,7 +162,9 @@ fn agree(ours: &[Logged], theirs: &[String]) -> bool {
     let mut left = theirs.to_vec();
     let mut all_served = true;
     for request in ours {
-        match left.iter().position(|seen| *seen == request.line) {
+        // What is right for us may be wrong for the server, which then has no name for it.
+        let is_it = |seen: &String| *seen == request.line || (!request.is_served && seen == REFUSED);
+        match left.iter().position(is_it) {
             Some(at) => drop(left.remove(at)),
             None => all_served &= !request.is_served,
         }

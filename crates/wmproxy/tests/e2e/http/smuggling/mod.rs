@@ -20,8 +20,6 @@ mod responses;
 mod servers;
 mod targets;
 
-use judge::Judge;
-
 /// What looks like a request, and by its place in the payload is none. Nobody may ever see one.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n";
 /// A request after the first.
