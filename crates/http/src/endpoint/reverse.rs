@@ -44,6 +44,12 @@ struct Link {
     is_reused: bool,
 }
 
+/// That a connection may serve another request.
+struct Stay {
+    /// How long its peer says that it keeps it.
+    limit: Option<Duration>,
+}
+
 /// What has been tried for a request.
 struct Tries {
     key: LeaseKey,
@@ -104,6 +110,7 @@ impl Reverse {
             let (link, answer) = self.ask(ex, wanted.as_ref(), patience).await?;
             match filters.tries.as_ref().map(|tries| tries.after(index, ex.response.status, ex.request)) {
                 Some(Next::Ask(next)) if ex.can_ask_again() => {
+                    self.turn_down(ex, link, answer);
                     index = next;
                     target(ex, index)?;
                 }
@@ -299,20 +306,16 @@ impl Reverse {
             None if ex.response.status == 101 => return Err(Failure::Status(502)),
             _ => {}
         }
-        // A peer that answers before it has the whole request may never read the rest, and take it for the next request;
-        // and so may one that was asked whether it wants the body, and did not say so.
-        let has_read = ex.up.is_done() && !http1::expects_continue(ex.request);
-        let goes_on = has_read && http1::is_persistent(ex.response.version, &ex.response.fields);
-        let limit = idle_limit(ex.response);
-        onward::strip(&mut ex.response.fields);
         if filters.error_page(ex.response.status).is_some() {
-            // Its own body is nobody's, and not worth being waited for.
-            drop(link);
+            self.turn_down(ex, link, answer);
+            onward::strip(&mut ex.response.fields);
             return Ok(match Box::pin(ex.deliver(filters, pass, b"")).await {
                 Ok(()) => End::Done,
                 Err(cut) => End::Cut(cut.outcome()),
             });
         }
+        let stay = self.stay(ex);
+        onward::strip(&mut ex.response.fields);
         let passage = ex.begin_filtered(filters, pass, answer.length);
         match ex.pass(&mut link.line, answer, patience, passage).await {
             Ok(()) => {}
@@ -326,14 +329,38 @@ impl Reverse {
                 return Ok(End::Cut(cut.outcome()));
             }
         }
+        self.keep(ex, link, stay);
+        Ok(End::Done)
+    }
+
+    /// Whether the connection may serve another request once the response, of which the head is there, has come whole.
+    fn stay(&self, ex: &Exchange<'_, '_>) -> Option<Stay> {
+        // A peer that answers before it has the whole request may never read the rest, and take it for the next request;
+        // and so may one that was asked whether it wants the body, and did not say so.
+        let has_read = ex.up.is_done() && !http1::expects_continue(ex.request);
+        let is_persistent = http1::is_persistent(ex.response.version, &ex.response.fields);
+        (self.keeps_idle && has_read && is_persistent).then(|| Stay { limit: idle_limit(ex.response) })
+    }
+
+    /// Keeps a connection for the next request, if both messages are over to the last byte.
+    fn keep(&self, ex: &Exchange<'_, '_>, link: Link, stay: Option<Stay>) {
         if let Line::H1(stream) = link.line
-            && goes_on
-            && self.keeps_idle
+            && let Some(Stay { limit }) = stay
             && ex.back.is_clear()
         {
             self.group.put_idle(&link.lease, stream, limit);
         }
-        Ok(End::Done)
+    }
+
+    /// Passes a response on to nobody. What came with its head is mostly all of it; more is not worth being waited for.
+    fn turn_down(&self, ex: &mut Exchange<'_, '_>, mut link: Link, answer: Answer) {
+        let stay = self.stay(ex);
+        let Answer { mut scratch, place, .. } = answer;
+        let first = link.line.back(ex.back).first_piece(&mut scratch, place, ex.down.trailers());
+        ex.down.trailers().clear();
+        if first.is_ok_and(|piece| piece.is_last) {
+            self.keep(ex, link, stay);
+        }
     }
 }
 
