@@ -1,6 +1,5 @@
 //! What of a message's head concerns one connection only, and what a peer is told of those before us.
 
-use std::io::Write;
 use std::net::SocketAddr;
 
 use wmproxy_wire::head::hop_by_hop::{self, Strip};
@@ -94,8 +93,7 @@ fn name_those_before(
         join(&request.fields, Known::XForwardedFor, text);
     }
     if let Some(from) = from {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{from}");
+        forwarded::write_address(from, text);
     }
     set(&mut request.fields, Known::XForwardedFor, text.strip_suffix(b", ").unwrap_or(text));
     let has = |known| is_trusted && request.fields.has(known);
@@ -115,7 +113,9 @@ fn name_those_before(
     forwarded::write_element(from, scheme.as_str(), request.authority(), text);
     request.fields.set(Known::Forwarded, text);
     text.clear();
-    let _ = write!(text, "{} {PSEUDONYM}", request.version.number());
+    text.extend_from_slice(request.version.number().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(PSEUDONYM.as_bytes());
     request.fields.push_known(Known::Via, text);
 }
 

@@ -216,13 +216,38 @@ fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     }
 }
 
+/// Writes an address behind what is there, as `X-Forwarded-For` has it. Each request says it, so that one of IPv4 does without
+/// the machinery of formatting.
+pub fn write_address(address: IpAddr, out: &mut Vec<u8>) {
+    let IpAddr::V4(address) = address else { return write_display(out, &address) };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
+    }
+}
+
 /// Writes an element that says who sent a request to us, by which scheme, and with which `Host`, behind what is there.
 /// Without an address it is `unknown`, as for a client by a Unix socket.
 pub fn write_element(client: Option<IpAddr>, proto: &str, host: Option<&[u8]>, out: &mut Vec<u8>) {
     match client.map(|address| address.to_canonical()) {
         None => out.extend_from_slice(b"for=unknown"),
-        Some(IpAddr::V4(address)) => write_display(out, &format_args!("for={address}")),
-        Some(IpAddr::V6(address)) => write_display(out, &format_args!("for=\"[{address}]\"")),
+        Some(address @ IpAddr::V4(_)) => {
+            out.extend_from_slice(b"for=");
+            write_address(address, out);
+        }
+        Some(address) => {
+            out.extend_from_slice(b"for=\"[");
+            write_address(address, out);
+            out.extend_from_slice(b"]\"");
+        }
     }
     out.extend_from_slice(b";proto=");
     out.extend_from_slice(proto.as_bytes());
@@ -334,6 +359,15 @@ mod tests {
             assert_eq!(element.host.as_deref(), host.map(str::as_bytes));
             let address = element.node_for().and_then(Node::address);
             assert_eq!(address, client.map(|address| address.to_canonical()));
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_ever() {
+        for text in ["0.0.0.0", "1.20.100.255", "109.9.10.199", "::1", "2001:db8::7"] {
+            let mut out = Vec::new();
+            write_address(ip(text), &mut out);
+            assert_eq!(out, text.as_bytes());
         }
     }
 }
