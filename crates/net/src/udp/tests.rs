@@ -121,8 +121,10 @@ fn a_datagram_that_can_not_be_sent_stops_no_other() {
 
 #[test]
 fn trains_go_together_as_far_as_one_call_can_carry_them() {
-    // Trains of so many datagrams of so many bytes, the last of so many; and the calls that they take.
-    let cases: [(&[(usize, usize, usize)], u64); 6] = [
+    // So many datagrams of so many bytes, the last of so many.
+    type Pushed = (usize, usize, usize);
+    // What is pushed, and the calls that it takes.
+    let cases: [(&[Pushed], u64); 6] = [
         (&[(10, 1200, 1200); 4], 1),
         (&[(10, 1200, 1200), (10, 1200, 7)], 1),
         (&[(10, 1200, 7), (10, 1200, 1200)], 2),
