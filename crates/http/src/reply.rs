@@ -1,8 +1,10 @@
-//! What a client is told when no endpoint answers: the one place that turns errors into statuses.
+//! What a client is told when no endpoint answers: which status stands for which trouble.
 
 use wmproxy_net::record::Outcome;
 use wmproxy_upstream::{DialError, FailKind, NoPeer};
 use wmproxy_wire::head::{Known, Response, usual_reason};
+
+use crate::exchange::{Broken, Trouble};
 
 /// Why a request gets no response of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,20 @@ impl From<NoPeer> for Failure {
             NoPeer::ClientGone => Failure::Gone(Outcome::QueueLeft),
             NoPeer::Tried => Failure::Status(502),
             _ => Failure::Status(503),
+        }
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Client(Broken::Malformed(error)) => Failure::Status(error.status()),
+            Trouble::Client(_) => Failure::Gone(Outcome::ClientReset),
+            Trouble::ClientGone => Failure::Gone(Outcome::ClientReset),
+            Trouble::ClientSlow => Failure::Status(408),
+            Trouble::TooLarge => Failure::Status(413),
+            Trouble::Peer(_) => Failure::Status(502),
+            Trouble::PeerSlow => Failure::Status(504),
         }
     }
 }

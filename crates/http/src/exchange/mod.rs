@@ -28,7 +28,6 @@ use wmproxy_wire::http1::Length;
 use crate::facts::{ConnFacts, Facts, Scene};
 use crate::filter::mirror::{Copy, Tapped};
 use crate::h1::Wire;
-use crate::reply::Failure;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
@@ -400,20 +399,6 @@ impl From<Break> for Cut {
         match broken {
             Break::Source(broken) => Cut::Peer(broken),
             Break::Sink(broken) => Cut::Client(broken),
-        }
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Failure {
-        match trouble {
-            Trouble::Client(Broken::Malformed(error)) => Failure::Status(error.status()),
-            Trouble::Client(_) => Failure::Gone(Outcome::ClientReset),
-            Trouble::ClientGone => Failure::Gone(Outcome::ClientReset),
-            Trouble::ClientSlow => Failure::Status(408),
-            Trouble::TooLarge => Failure::Status(413),
-            Trouble::Peer(_) => Failure::Status(502),
-            Trouble::PeerSlow => Failure::Status(504),
         }
     }
 }

@@ -40,10 +40,11 @@ pub struct ReverseProxyTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub try_timeout: Option<HumanDuration>,
     /// Reads a request's body of up to 1 MB whole before a server is asked, so that slow clients hold none, and a request
-    /// with a body may be tried again.
+    /// with a body may be tried again. Each request that is under way may then hold as much memory.
     pub buffer: bool,
     /// Speaks HTTP/2 to the servers: in the clear without asking (prior knowledge); by TLS where they agree to it, which
-    /// `alpn` of the upstream's `tls` has to offer, and does so without this as well.
+    /// `alpn` of the upstream's `tls` has to offer, and does so without this as well. WebSockets then need servers that
+    /// take them over HTTP/2 (RFC 8441).
     pub h2: bool,
 }
 
