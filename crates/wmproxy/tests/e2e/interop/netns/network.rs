@@ -36,16 +36,22 @@ impl Machine {
         call("ip", &words)
     }
 
-    /// Does something there. Sockets that are opened and programs that are started meanwhile belong there.
-    pub(super) fn on<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let there = scope.spawn(|| {
-                let file = std::fs::File::open(Path::new("/run/netns").join(&self.0)).unwrap();
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-                act()
-            });
-            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+    /// Does something there. Sockets that are opened and programs that are started meanwhile belong there; it is the
+    /// calling thread that goes, for a proxy ends with the thread that started it.
+    pub(super) fn on<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _back = Back(std::fs::File::open("/proc/thread-self/ns/net").unwrap());
+        let there = std::fs::File::open(Path::new("/run/netns").join(&self.0)).unwrap();
+        move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        act()
+    }
+}
+
+/// Where a thread came from, and goes back to.
+struct Back(std::fs::File);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
 }
 
