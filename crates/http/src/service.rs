@@ -370,9 +370,11 @@ impl Serve for HttpService {
 
     fn replaced(&self, by: &Arc<dyn Serve>) {
         let by: Arc<dyn std::any::Any + Send + Sync> = by.clone();
-        if let Ok(by) = by.downcast::<HttpService>() {
+        match by.downcast::<HttpService>() {
             // Each worker says so, and all say the same.
-            let _ = self.successor.set(by);
+            Ok(by) => drop(self.successor.set(by)),
+            // It is no HTTP any more.
+            Err(_) => self.retire(),
         }
     }
 
