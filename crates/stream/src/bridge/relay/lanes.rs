@@ -100,11 +100,11 @@ impl Machine<'_> {
     }
 
     fn tcp_ended(&mut self) -> Moved {
-        self.tcp = State::Closed;
         match self.cut {
-            // It has not got all that the WebSocket said.
+            // It has not got all that the WebSocket said. Its end is none that a Close could have told of yet.
             Some(outcome) => Poll::Ready(Err(cut_by_tcp(outcome))),
             None => {
+                self.tcp = State::Closed;
                 self.outbox.close(CloseCode::NORMAL, "");
                 Poll::Ready(Ok(()))
             }

@@ -94,6 +94,23 @@ fn a_reset_of_the_server_is_a_close_that_says_so() {
 }
 
 #[test]
+fn a_reset_in_the_middle_of_an_upload_is_a_close_that_says_so() {
+    let backend = Backend::start(|conn| {
+        (&*conn).read_exact(&mut [0])?;
+        conn.socket().set_linger(Some(Duration::ZERO)).map(|()| 1)
+    });
+    let proxy = start(&format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), "")));
+    let conn = Conn::connect(&proxy.tcp("t"));
+    let mut socket = open(&conn, "/");
+    // Mostly it is a write that meets the reset.
+    let _ = (0..200).try_for_each(|_| socket.send(Message::binary(vec![7; 1000])));
+    let Ok(Message::Close(Some(close))) = socket.read() else { panic!("no close") };
+    assert_eq!(u16::from(close.code), 1011);
+    while socket.read().is_ok() {}
+    assert_end(&record(&proxy), "peer_reset", "upstream");
+}
+
+#[test]
 fn a_client_that_vanishes_resets_the_server() {
     for reset in [true, false] {
         let backend = Backend::echo();
