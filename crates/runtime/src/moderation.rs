@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long a busy worker rests. Measured over loopback with 160,000 datagrams of 1200 bytes a second from plain senders:
 /// 5.3 us of CPU each without a rest, 4.0 with 10 us, 3.8 with 30, 3.5 with 60, 3.3 with 100, and no less with 200. It is
 /// also the most that it adds to a packet's way, each way, and what the worker's other connections wait while datagrams
-/// come so fast.
+/// come so fast one by one.
 const REST: Duration = Duration::from_micros(100);
 
 /// How long it rests at most where packets come in trains: the trains of a rest go on as one, so more of them in fewer
