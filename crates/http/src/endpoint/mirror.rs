@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_upstream::{FailKind, Group, Lease, LeaseKey};
-use wmproxy_wire::head::{Fields, Response, Scheme};
+use wmproxy_wire::head::{Fields, Response};
 use wmproxy_wire::http1::{self, Length};
 
 use super::onward;
@@ -110,19 +110,15 @@ impl Watcher {
     }
 
     async fn reach(&self, lease: &mut Lease) -> Result<Line, Lost> {
-        let is_h2 =
-            self.group.spec().tls.as_ref().map_or(self.spec.h2, |tls| tls.alpn.iter().any(|own| own == "h2"));
+        let is_h2 = self.spec.wants_h2(self.group.spec().tls.as_ref());
         if !is_h2 && let Some(stream) = self.group.take_idle(lease) {
             return Ok(Line::H1(stream));
         }
         let connected = self.group.connect(lease, self.group.attempt()).await?;
-        if !is_h2 || (connected.tls.is_some() && connected.alpn() != Some(b"h2")) {
+        if !is_h2 {
             return Ok(Line::H1(connected.stream));
         }
-        let scheme = if connected.tls.is_some() { Scheme::Https } else { Scheme::Http };
-        let lives = self.group.spec().keepalive.idle_timeout;
-        let begun = h2::Making::alone().begin(connected.stream, scheme, lives).await?;
-        Ok(Line::H2(Box::new(begun)))
+        Ok(h2::Making::alone().begin(connected, self.group.spec().keepalive.idle_timeout).await?)
     }
 }
 

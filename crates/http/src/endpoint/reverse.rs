@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::sockopt::PeerSocket;
-use wmproxy_net::tls::ConnectorSpec;
 use wmproxy_runtime::clock;
 use wmproxy_upstream::balance::HashKey;
 use wmproxy_upstream::{Attempt, Connected, FailKind, Group, Lease, LeaseKey, Peer};
-use wmproxy_wire::head::{Known, Response, Scheme, cookie, query_param};
+use wmproxy_wire::head::{Known, Response, cookie, query_param};
 use wmproxy_wire::http1;
 
 use super::{onward, sticky};
@@ -73,8 +72,7 @@ impl Reverse {
         let own = group.spec().socket.with(listener.socket.tcp, listener.source);
         // Other options of TCP change nothing that another client could see; another source would.
         let keeps_idle = group.keeps_idle() && own.source == group.spec().socket.source;
-        let offers_h2 = |tls: &ConnectorSpec| tls.alpn.iter().any(|protocol| protocol == "h2");
-        let is_h2 = group.spec().tls.as_ref().map_or(spec.h2, offers_h2);
+        let is_h2 = spec.wants_h2(group.spec().tls.as_ref());
         Reverse { spec, group, own, keeps_idle, is_h2 }
     }
 
@@ -245,11 +243,9 @@ impl Reverse {
         making: Option<h2::Making>,
     ) -> Result<Line, (Failure, bool)> {
         let connected = self.dial(ex, lease).await?;
-        let is_h2 = connected.tls.is_none() || connected.alpn() == Some(b"h2");
-        let Some(making) = making.filter(|_| is_h2) else { return Ok(Line::H1(connected.stream)) };
-        let scheme = if connected.tls.is_some() { Scheme::Https } else { Scheme::Http };
-        let begun = making.begin(connected.stream, scheme, self.group.spec().keepalive.idle_timeout).await;
-        begun.map(|stream| Line::H2(Box::new(stream))).map_err(|error| {
+        let Some(making) = making else { return Ok(Line::H1(connected.stream)) };
+        let begun = making.begin(connected, self.group.spec().keepalive.idle_timeout).await;
+        begun.map_err(|error| {
             tracing::debug!(listener = %ex.conn.listener, %error, "no HTTP/2 with a peer");
             lease.failed(FailKind::Reset, clock::now().0);
             (Failure::Status(502), true)

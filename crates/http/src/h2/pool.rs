@@ -22,12 +22,13 @@ use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_upstream::idle::Place;
-use wmproxy_upstream::{IdleKey, Peer};
+use wmproxy_upstream::{Connected, IdleKey, Peer};
 use wmproxy_wire::head::Scheme;
 
 use super::body::PIECE;
 use super::io::Io;
 use super::peer::PeerStream;
+use crate::exchange::Line;
 use crate::timer::Timer;
 
 /// How much of a response may be on its way before its client takes it; see the same for requests.
@@ -203,11 +204,22 @@ impl Making {
         Making { key: None, peer: None, slot: Rc::default(), epoch: 0 }
     }
 
-    /// Begins HTTP/2 on a new connection, and gives its first stream.
+    /// Begins what a new connection speaks: HTTP/2, of which the first stream is given, unless TLS agreed on something
+    /// else.
     ///
     /// # Errors
     /// It ended before it had begun.
-    pub(crate) async fn begin(
+    pub(crate) async fn begin(self, connected: Connected, idle_timeout: Duration) -> Result<Line, h2::Error> {
+        let scheme = match (&connected.tls, connected.alpn()) {
+            (None, _) => Scheme::Http,
+            (Some(_), Some(b"h2")) => Scheme::Https,
+            (Some(_), _) => return Ok(Line::H1(connected.stream)),
+        };
+        let stream = self.first_stream(connected.stream, scheme, idle_timeout).await?;
+        Ok(Line::H2(Box::new(stream)))
+    }
+
+    async fn first_stream(
         self,
         stream: Stream,
         scheme: Scheme,

@@ -11,7 +11,7 @@ use wmproxy_net::options::OneOrMany;
 use wmproxy_net::preface::Trusted;
 use wmproxy_net::relay::Splice;
 use wmproxy_net::sockopt::{ListenSocket, Source, TcpOptions, Way};
-use wmproxy_net::tls::AcceptorSpec;
+use wmproxy_net::tls::{AcceptorSpec, ConnectorSpec};
 use wmproxy_wire::bucket::Frequency;
 use wmproxy_wire::units::{ByteRate, HumanDuration};
 
@@ -191,6 +191,13 @@ pub struct ReverseSpec {
     pub buffer: bool,
     /// Whether HTTP/2 is spoken in the clear. By TLS it is where the group offers it and the peer agrees.
     pub h2: bool,
+}
+
+impl ReverseSpec {
+    /// Whether HTTP/2 is to be spoken with servers that are talked to by this TLS, or in the clear.
+    pub(crate) fn wants_h2(&self, tls: Option<&ConnectorSpec>) -> bool {
+        tls.map_or(self.h2, |tls| tls.alpn.iter().any(|protocol| protocol == "h2"))
+    }
 }
 
 impl HttpOptions {

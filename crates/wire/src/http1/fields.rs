@@ -12,6 +12,18 @@ pub(super) enum Stop<E> {
     Fault(E),
 }
 
+impl<E> Stop<E> {
+    /// What that comes to for a head that may not be longer than what was read of it, if `is_full` says that it is as long.
+    /// None if more is needed.
+    pub(super) fn verdict<T>(self, is_full: bool, too_long: E) -> Result<Option<T>, E> {
+        match self {
+            Stop::Fault(error) => Err(error),
+            Stop::More if is_full => Err(too_long),
+            Stop::More => Ok(None),
+        }
+    }
+}
+
 /// What a step of reading comes to.
 pub(super) type Read<T, E> = Result<T, Stop<E>>;
 

@@ -21,16 +21,10 @@ pub fn read_response(
 ) -> Result<Option<usize>, ResponseError> {
     into.clear();
     let window = &bytes[..bytes.len().min(limits.bytes)];
-    let stop = match read(window, limits, into) {
-        Ok(used) => return Ok(Some(used)),
-        Err(stop) => stop,
-    };
-    into.clear();
-    match stop {
-        Stop::Fault(error) => Err(error),
-        Stop::More if window.len() >= limits.bytes => Err(ResponseError::TooLong),
-        Stop::More => Ok(None),
-    }
+    read(window, limits, into).map(Some).or_else(|stop| {
+        into.clear();
+        stop.verdict(window.len() >= limits.bytes, ResponseError::TooLong)
+    })
 }
 
 fn read(bytes: &[u8], limits: &HeadLimits, into: &mut Response) -> Read<usize, ResponseError> {
