@@ -58,18 +58,6 @@ pub struct LimitConnectionsOptions {
     pub status: u16,
 }
 
-/// A way to compress (RFC 9110 section 8.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Encoding {
-    /// Zstandard (RFC 8878).
-    Zstd,
-    /// Brotli (RFC 7932).
-    Br,
-    /// gzip (RFC 1952).
-    Gzip,
-}
-
 /// The statuses that an error page is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PageStatus {

@@ -16,9 +16,7 @@ mod text;
 mod value;
 
 pub use endpoint::{RedirectOptions, RespondOptions, ReverseProxyOptions, ReverseProxyTable};
-pub use filter::{
-    BasicAuthOptions, Encoding, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus,
-};
+pub use filter::{BasicAuthOptions, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus};
 pub use listener::{HttpLimits, HttpOptions, HttpProtocol, HttpTimeouts};
 pub use route::RouteOptions;
 pub use spec::{
@@ -27,3 +25,4 @@ pub use spec::{
 pub use target::{TargetUrl, UrlError, UrlScheme};
 pub use value::{BodyLimit, HostPattern, MethodName, PathPattern, TryStep, ValuePattern};
 pub(crate) use value::{REGEX_SIZE, regex_reason};
+pub use wmproxy_wire::head::coding::Encoding;

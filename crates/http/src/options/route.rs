@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wmproxy_net::acl::Prefix;
 use wmproxy_net::options::OneOrMany;
+use wmproxy_wire::head::coding::Encoding;
 use wmproxy_wire::units::ByteRate;
 
 use super::endpoint::{RedirectOptions, RespondOptions, ReverseProxyOptions};
 use super::filter::{
-    BasicAuthOptions, Encoding, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus,
+    BasicAuthOptions, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus,
 };
 use super::listener::is_empty;
 use super::value::{HostPattern, MethodName, PathPattern, TryStep, ValuePattern};

@@ -13,9 +13,10 @@ use wmproxy_net::relay::Splice;
 use wmproxy_net::sockopt::{ListenSocket, Source, TcpOptions, Way};
 use wmproxy_net::tls::{AcceptorSpec, ConnectorSpec};
 use wmproxy_wire::bucket::Frequency;
+use wmproxy_wire::head::coding::Encoding;
 use wmproxy_wire::units::{ByteRate, HumanDuration};
 
-use super::filter::{Encoding, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus};
+use super::filter::{HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus};
 use super::listener::{HttpLimits, HttpOptions, HttpProtocol, HttpTimeouts};
 use super::route::RouteOptions;
 use super::value::{HostPattern, MethodName, PathPattern, TryStep, ValuePattern};

@@ -12,6 +12,7 @@
 
 pub mod authority;
 mod chars;
+pub mod coding;
 mod date;
 mod fields;
 pub mod forwarded;

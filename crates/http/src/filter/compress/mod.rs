@@ -9,13 +9,12 @@
 
 mod coder;
 mod encoder;
-mod negotiate;
 mod worth;
 
 #[cfg(test)]
 mod tests;
 
-use wmproxy_wire::head::{Request, Response};
+use wmproxy_wire::head::{Request, Response, coding};
 
 use crate::options::Encoding;
 pub(crate) use encoder::Encoder;
@@ -38,7 +37,7 @@ impl Compress {
 
     /// The coding that a client takes best, if any.
     pub(crate) fn negotiate(&self, request: &Request) -> Option<Encoding> {
-        negotiate::best(&self.codings, &request.fields)
+        coding::best(&self.codings, &request.fields)
     }
 
     /// Decides whether a response is compressed for who takes `coding` best, and changes its head if so. Without a body to
@@ -62,16 +61,5 @@ impl Compress {
         let encoder = if has_body { Some(Encoder::new(coding, length)?) } else { None };
         worth::encode_head(coding.token(), response);
         encoder
-    }
-}
-
-impl Encoding {
-    /// As in `Accept-Encoding` and `Content-Encoding`.
-    pub(crate) fn token(self) -> &'static str {
-        match self {
-            Encoding::Zstd => "zstd",
-            Encoding::Br => "br",
-            Encoding::Gzip => "gzip",
-        }
     }
 }

@@ -1,8 +1,35 @@
-//! Which coding a client takes best.
+//! Codings of contents, and which of them a client takes (RFC 9110 sections 8.4.1 and 12.5.3).
 
-use wmproxy_wire::head::{Fields, Known};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::options::Encoding;
+use super::{Fields, Known};
+
+/// A way to compress (RFC 9110 section 8.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// Brotli (RFC 7932).
+    Br,
+    /// gzip (RFC 1952).
+    Gzip,
+}
+
+impl Encoding {
+    /// So many there are.
+    pub const COUNT: usize = 3;
+
+    /// As in `Accept-Encoding` and `Content-Encoding`.
+    pub fn token(self) -> &'static str {
+        match self {
+            Encoding::Zstd => "zstd",
+            Encoding::Br => "br",
+            Encoding::Gzip => "gzip",
+        }
+    }
+}
 
 /// More members than any client has reason to send; the rest is not looked at.
 const MOST: usize = 32;
@@ -10,10 +37,19 @@ const MOST: usize = 32;
 /// The weight that nothing says otherwise of, in thousandths.
 const FULL: u16 = 1000;
 
+/// Codings that a client takes, in the order in which it gets them.
+pub type Preferred = [Option<Encoding>; Encoding::COUNT];
+
 /// The coding that a client gives the most weight, of those that have the same the first of ours. None where it takes none of
 /// them, or gives it less weight than nothing at all (`identity`).
-pub(super) fn best(ours: &[Encoding], fields: &Fields) -> Option<Encoding> {
-    let (mut named, mut identity, mut any) = ([None; 3], None, None);
+pub fn best(ours: &[Encoding], fields: &Fields) -> Option<Encoding> {
+    preferred(ours, fields)[0]
+}
+
+/// All those of `ours` that a client takes, no two the same: the one first that it gives the most weight, of those that have
+/// the same the one that comes first in `ours`. Without those that it gives less weight than nothing at all (`identity`).
+pub fn preferred(ours: &[Encoding], fields: &Fields) -> Preferred {
+    let (mut named, mut identity, mut any) = ([None; Encoding::COUNT], None, None);
     for member in fields.list(Known::AcceptEncoding).take(MOST) {
         let mut parts = member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().unwrap_or_default();
@@ -26,12 +62,24 @@ pub(super) fn best(ours: &[Encoding], fields: &Fields) -> Option<Encoding> {
             named[coding as usize].get_or_insert(weight);
         }
     }
-    let of = |coding: &Encoding| named[*coding as usize].or(any).unwrap_or(0);
-    let weight = ours.iter().map(of).max().filter(|weight| *weight > 0)?;
-    if identity.is_some_and(|identity| identity > weight) {
-        return None;
+    let weight = |coding: Encoding| named[coding as usize].or(any).unwrap_or(0);
+    let least = identity.unwrap_or(0).max(1);
+    let mut preferred = [None; Encoding::COUNT];
+    let mut below = FULL + 1;
+    let mut taken = 0;
+    // From the highest weight down; each round takes all that share the next one.
+    while let Some(next) =
+        ours.iter().map(|&coding| weight(coding)).filter(|&w| w < below && w >= least).max()
+    {
+        for &coding in ours.iter().filter(|&&coding| weight(coding) == next) {
+            if taken < Encoding::COUNT && !preferred.contains(&Some(coding)) {
+                preferred[taken] = Some(coding);
+                taken += 1;
+            }
+        }
+        below = next;
     }
-    ours.iter().copied().find(|coding| of(coding) == weight)
+    preferred
 }
 
 fn coding(name: &[u8]) -> Option<Encoding> {
@@ -114,5 +162,19 @@ mod tests {
     fn a_long_list_has_an_end() {
         let line = "x, ".repeat(MOST) + "gzip";
         assert_eq!(choose(&[&line]), None);
+    }
+
+    #[test]
+    fn all_that_a_client_takes_are_in_its_order() {
+        use Encoding::{Br, Gzip, Zstd};
+        let all = |line: &str| {
+            let mut fields = Fields::new();
+            fields.push_known(Known::AcceptEncoding, line.as_bytes());
+            preferred(&[Zstd, Br, Gzip], &fields)
+        };
+        assert_eq!(all("gzip, br;q=0.5, zstd"), [Some(Zstd), Some(Gzip), Some(Br)]);
+        assert_eq!(all("gzip;q=0.2, identity;q=0.5, br;q=0.7, zstd;q=0"), [Some(Br), None, None]);
+        assert_eq!(all("*;q=0.3, gzip"), [Some(Gzip), Some(Zstd), Some(Br)]);
+        assert_eq!(all("identity"), [None; 3]);
     }
 }
