@@ -1,8 +1,11 @@
 //! A route at work.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::endpoint::EndpointError;
+use crate::endpoint::files::Files;
 use crate::endpoint::mirror::Watcher;
 use crate::endpoint::redirect::Redirect;
 use crate::endpoint::respond::Respond;
@@ -28,6 +31,8 @@ pub(crate) struct Route {
 pub(crate) enum Endpoint {
     /// A peer.
     Reverse(Reverse),
+    /// The files below a directory.
+    Files(Files),
     /// A redirect.
     Redirect(Redirect),
     /// What is written in the config.
@@ -46,6 +51,14 @@ pub enum BuildError {
     /// An endpoint that makes no sense.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A directory of files that can't be opened.
+    #[error("{}: {error}", root.display())]
+    Root {
+        /// The directory.
+        root: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// A filter that can't be made.
     #[error(transparent)]
     Filter(#[from] FilterError),
@@ -68,6 +81,7 @@ impl Route {
             EndpointSpec::Reverse(to) => {
                 Endpoint::Reverse(Reverse::new(to.clone(), group(&to.group)?, listener))
             }
+            EndpointSpec::Files(spec) => Endpoint::Files(Files::new(spec.clone())?),
             EndpointSpec::Redirect { to, status } => Endpoint::Redirect(Redirect::new(to.clone(), *status)?),
             EndpointSpec::Respond { status, body, content_type } => {
                 Endpoint::Respond(Respond::new(*status, body.clone(), content_type)?)

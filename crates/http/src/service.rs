@@ -288,6 +288,7 @@ impl HttpService {
                 }
                 end
             }
+            Endpoint::Files(files) => files.answer(ex, route, pass).await,
             Endpoint::Redirect(redirect) => {
                 redirect.answer(&scene, ex.response);
                 Ok(ended(ex.deliver(filters, pass, b"").await))

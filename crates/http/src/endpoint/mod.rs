@@ -1,5 +1,6 @@
 //! Who answers requests.
 
+pub(crate) mod files;
 pub(crate) mod mirror;
 pub(crate) mod onward;
 pub mod redirect;

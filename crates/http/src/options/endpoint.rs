@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use wmproxy_files::options::FilesOptions;
 use wmproxy_net::options::OneOrMany;
 use wmproxy_wire::units::HumanDuration;
 
@@ -46,6 +47,15 @@ pub struct ReverseProxyTable {
     /// `alpn` of the upstream's `tls` has to offer, and does so without this as well. WebSockets then need servers that
     /// take them over HTTP/2 (RFC 8441).
     pub h2: bool,
+}
+
+/// A directory whose files are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilesEndpointOptions {
+    /// A directory alone.
+    Root(String),
+    /// A table.
+    Table(Box<FilesOptions>),
 }
 
 /// Where a client is sent to.
@@ -175,5 +185,65 @@ impl JsonSchema for ReverseProxyOptions {
                 generator.subschema_for::<ReverseProxyTable>(),
             ]
         })
+    }
+}
+
+impl FilesEndpointOptions {
+    /// All that it says, defaults filled in.
+    pub fn table(&self) -> Cow<'_, FilesOptions> {
+        match self {
+            FilesEndpointOptions::Root(root) => {
+                Cow::Owned(FilesOptions { root: root.clone(), ..FilesOptions::default() })
+            }
+            FilesEndpointOptions::Table(table) => Cow::Borrowed(table),
+        }
+    }
+}
+
+impl Serialize for FilesEndpointOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            FilesEndpointOptions::Root(root) => root.serialize(serializer),
+            FilesEndpointOptions::Table(table) => table.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FilesEndpointOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FilesVisitor)
+    }
+}
+
+struct FilesVisitor;
+
+impl<'de> Visitor<'de> for FilesVisitor {
+    type Value = FilesEndpointOptions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a directory, or a table with `root`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<FilesEndpointOptions, E> {
+        Ok(FilesEndpointOptions::Root(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FilesEndpointOptions, A::Error> {
+        let table = FilesOptions::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(FilesEndpointOptions::Table(Box::new(table)))
+    }
+}
+
+impl JsonSchema for FilesEndpointOptions {
+    fn schema_name() -> Cow<'static, str> {
+        "FilesOrRoot".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<FilesOptions>()] })
     }
 }

@@ -15,7 +15,9 @@ mod tests;
 mod text;
 mod value;
 
-pub use endpoint::{RedirectOptions, RespondOptions, ReverseProxyOptions, ReverseProxyTable};
+pub use endpoint::{
+    FilesEndpointOptions, RedirectOptions, RespondOptions, ReverseProxyOptions, ReverseProxyTable,
+};
 pub use filter::{BasicAuthOptions, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus};
 pub use listener::{HttpLimits, HttpOptions, HttpProtocol, HttpTimeouts};
 pub use route::RouteOptions;

@@ -9,7 +9,7 @@ use wmproxy_net::options::OneOrMany;
 use wmproxy_wire::head::coding::Encoding;
 use wmproxy_wire::units::ByteRate;
 
-use super::endpoint::{RedirectOptions, RespondOptions, ReverseProxyOptions};
+use super::endpoint::{FilesEndpointOptions, RedirectOptions, RespondOptions, ReverseProxyOptions};
 use super::filter::{
     BasicAuthOptions, HeaderRules, LimitConnectionsOptions, LimitRequestsOptions, PageStatus,
 };
@@ -52,6 +52,9 @@ pub struct RouteOptions {
     /// `"https://app.internal:8443/base"`, or a table with more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reverse_proxy: Option<ReverseProxyOptions>,
+    /// Endpoint: serves the files below a directory: `"/srv/www"`, or a table with more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesEndpointOptions>,
     /// Endpoint: sends the client elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<RedirectOptions>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wmproxy_files::options::FilesSpec;
 use wmproxy_net::acl::{Acl, Prefix};
 use wmproxy_net::limit::Limits;
 use wmproxy_net::options::OneOrMany;
@@ -155,6 +156,8 @@ pub struct ErrorPage {
 pub enum EndpointSpec {
     /// A peer.
     Reverse(ReverseSpec),
+    /// Files below a directory.
+    Files(FilesSpec),
     /// A redirect.
     Redirect {
         /// Where to.
@@ -256,7 +259,7 @@ impl HttpSpec {
         self.routes.iter().flat_map(|route| {
             let proxied = match &route.endpoint {
                 EndpointSpec::Reverse(to) => Some(&to.group),
-                EndpointSpec::Redirect { .. } | EndpointSpec::Respond { .. } => None,
+                EndpointSpec::Files(_) | EndpointSpec::Redirect { .. } | EndpointSpec::Respond { .. } => None,
             };
             proxied.into_iter().chain(route.filters.mirror.as_ref().map(|to| &to.group))
         })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use wmproxy_http::endpoint::redirect::Redirect;
 use wmproxy_http::endpoint::respond::Respond;
 use wmproxy_http::options::{
-    EndpointSpec, RedirectOptions, RespondOptions, ReverseProxyOptions, ReverseProxyTable, ReverseSpec,
-    RouteOptions, TargetUrl, UrlScheme,
+    EndpointSpec, FilesEndpointOptions, RedirectOptions, RespondOptions, ReverseProxyOptions,
+    ReverseProxyTable, ReverseSpec, RouteOptions, TargetUrl, UrlScheme,
 };
 use wmproxy_http::vars::Template;
 use wmproxy_net::addr::{AddressSpec, TargetSpec};
@@ -45,6 +45,7 @@ impl Planner<'_> {
     ) -> Option<EndpointSpec> {
         let said = [
             ("reverse_proxy", route.reverse_proxy.is_some()),
+            ("files", route.files.is_some()),
             ("redirect", route.redirect.is_some()),
             ("respond", route.respond.is_some()),
         ];
@@ -53,7 +54,7 @@ impl Planner<'_> {
             // One that could not be read was reported, and so was an unknown key, which may be meant for one.
             if !self.is_damaged(path) {
                 let found = self.error(path, "this route has no endpoint: nobody would answer");
-                self.push(found.hint("say one of `reverse_proxy`, `redirect` and `respond`"));
+                self.push(found.hint("say one of `reverse_proxy`, `files`, `redirect` and `respond`"));
             }
             return None;
         };
@@ -65,10 +66,33 @@ impl Planner<'_> {
         if let Some(options) = &route.reverse_proxy {
             return self.reverse(options, server, &first).map(EndpointSpec::Reverse);
         }
+        if let Some(options) = &route.files {
+            return self.files(options, &first);
+        }
         match (&route.redirect, &route.respond) {
             (Some(options), _) => self.redirect(options, &first),
             (_, Some(options)) => self.respond(options, &first),
             (None, None) => None,
+        }
+    }
+
+    fn files(&mut self, options: &FilesEndpointOptions, path: &Path) -> Option<EndpointSpec> {
+        let table = options.table();
+        // A root alone is written where the table would be.
+        let place = match options {
+            FilesEndpointOptions::Root(_) => path.clone(),
+            FilesEndpointOptions::Table(_) => path.key("root"),
+        };
+        let root = self.file(&place, &table.root);
+        match table.spec(root) {
+            Ok(spec) => Some(EndpointSpec::Files(spec)),
+            Err(wrong) => {
+                for wrong in wrong {
+                    let place = wrong.place.iter().fold(path.clone(), |path, key| path.key(key));
+                    self.problem(&place, wrong.message);
+                }
+                None
+            }
         }
     }
 
