@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use wmproxy_net::addr::Address;
-use wmproxy_wire::head::{Fields, Known};
+use wmproxy_wire::head::{Fields, Known, civil};
 
 use super::{Name, Plain, RequestId, Var};
 use crate::facts::Scene;
@@ -195,17 +195,4 @@ fn push_time(at: SystemTime, out: &mut Vec<u8>) {
         second % 60,
         since.subsec_millis()
     );
-}
-
-/// Year, month and day of a day since 1970, by the calendar of today. Years begin in March here, so that the leap day is
-/// the last of one, and 400 of them have the same number of days always.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, date)
 }

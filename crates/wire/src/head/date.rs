@@ -108,8 +108,8 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     (era * 146_097 + year * 365 + year / 4 - year / 100 + day_of_year).saturating_sub(719_469)
 }
 
-/// Year, month and day of a day since 1970.
-fn civil(days: u64) -> (u64, u64, u64) {
+/// Year, month and day of a day since 1970, by the calendar of today.
+pub fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -26,7 +26,7 @@ mod response;
 
 pub(crate) use chars::{first_control, is_host_name, is_target_byte, is_tchar};
 pub use chars::{is_token, is_value};
-pub use date::{DATE_LEN, date, parse_date};
+pub use date::{DATE_LEN, civil, date, parse_date};
 pub use fields::{Field, Fields, Span};
 pub use known::Known;
 pub use lookup::{cookie, normalise_query, query_param};
