@@ -54,6 +54,9 @@ pub(crate) fn run(kind: Kind, dir: &Path) -> Result<()> {
         Kind::HttpGet | Kind::HttpPost | Kind::HttpConnect | Kind::HttpIdle | Kind::HttpPaced => {
             http::serve(listen()?, false)
         }
+        Kind::FileGet | Kind::FileTls | Kind::FileUnchanged | Kind::FileListing | Kind::FileDistinct => {
+            bail!("there is nothing behind a server of files")
+        }
     }
 }
 

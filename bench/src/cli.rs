@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::scenario::Kind;
 
-/// Measures wmproxy beside nginx, HAProxy and direct.
+/// Measures wmproxy beside nginx, HAProxy, Caddy and direct.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -75,7 +75,7 @@ pub(crate) struct LoadArgs {
     pub(crate) core: usize,
     #[arg(long)]
     pub(crate) target: SocketAddr,
-    /// Bytes of one message or datagram
+    /// Bytes of one message or datagram; entries of a listing
     #[arg(long)]
     pub(crate) size: usize,
     /// Connections or client sockets kept busy at once

@@ -1,8 +1,8 @@
-//! Measures wmproxy beside nginx `stream`, HAProxy and no proxy at all.
+//! Measures wmproxy beside nginx, HAProxy, Caddy and no proxy at all.
 //!
 //! The runner (`runner`) starts, for each scenario and round, a backend, one proxy and a load generator as
 //! processes of their own: the proxy pinned to one core, backend and load to another. Backend and load are this
-//! same binary in another role. Equal work goes through each proxy, and what is compared is the CPU that the
+//! same binary in another role; where files are served there is no backend, but files (`site`). Equal work goes through each proxy, and what is compared is the CPU that the
 //! proxy's processes spent on it (`procstat`), or the memory they hold. `report` and `plot` turn the samples into
 //! Markdown and SVG.
 //!
@@ -26,6 +26,7 @@ mod report;
 mod runner;
 mod sample;
 mod scenario;
+mod site;
 mod strace;
 
 use std::process::ExitCode;

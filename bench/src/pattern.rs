@@ -21,6 +21,11 @@ impl Pattern {
         Self { bytes, stretch }
     }
 
+    /// As `new`, of zeros: what a file holds that is all hole.
+    pub(crate) fn zeros(stretch: usize) -> Self {
+        Self { bytes: vec![0; PERIOD + stretch], stretch }
+    }
+
     /// The stream's bytes from `offset`, `len` of them or as many as the stretch.
     pub(crate) fn at(&self, offset: u64, len: u64) -> &[u8] {
         let start = (offset % PERIOD as u64) as usize;

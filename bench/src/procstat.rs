@@ -61,6 +61,12 @@ pub(crate) fn usage_at_rest(root: u32) -> Result<Usage> {
     }
 }
 
+/// The memory of the tree under `root`, once it has come to rest.
+pub(crate) fn memory_at_rest(root: u32) -> Result<Memory> {
+    usage_at_rest(root)?;
+    memory(root)
+}
+
 /// The memory of the tree under `root`.
 pub(crate) fn memory(root: u32) -> Result<Memory> {
     let mut memory = Memory::default();

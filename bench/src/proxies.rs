@@ -29,6 +29,7 @@ pub(crate) enum Variant {
     Relay,
     Nginx,
     Haproxy,
+    Caddy,
     Direct,
 }
 
@@ -48,8 +49,8 @@ pub(crate) struct Running {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Wmproxy, Self::Plain, Self::Relay, Self::Nginx, Self::Haproxy, Self::Direct];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Wmproxy, Self::Plain, Self::Relay, Self::Nginx, Self::Haproxy, Self::Caddy, Self::Direct];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -58,6 +59,7 @@ impl Variant {
             Self::Relay => "wmproxy, layer 4",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
+            Self::Caddy => "Caddy",
             Self::Direct => "direct",
         }
     }
@@ -67,10 +69,14 @@ impl Variant {
         match self {
             Self::Wmproxy | Self::Nginx => true,
             // What speaks TLS to the one can't speak to the other.
-            Self::Plain => !matches!(spec.feature, Feature::None | Feature::Tls | Feature::Http(_)),
+            Self::Plain => {
+                matches!(spec.feature, Feature::ProxyHeader | Feature::ServerName | Feature::Splice)
+            }
             Self::Relay => spec.kind == Kind::HttpGet && spec.feature == Feature::Http(Front::Clear),
-            Self::Haproxy => !spec.is_udp(),
-            Self::Direct => !spec.is_memory() && !spec.is_tls(),
+            Self::Haproxy => !spec.is_udp() && !spec.is_files(),
+            // It lists ten thousand entries of a directory and no more.
+            Self::Caddy => spec.is_files() && spec.kind != Kind::FileListing,
+            Self::Direct => !spec.is_memory() && !spec.is_tls() && !spec.is_files(),
         }
     }
 
@@ -87,6 +93,7 @@ impl Installed {
             Variant::Wmproxy | Variant::Plain | Variant::Relay => (wmproxy.to_owned(), "version"),
             Variant::Nginx => (in_path("nginx").context("apt-get install nginx libnginx-mod-stream")?, "-V"),
             Variant::Haproxy => (in_path("haproxy").context("apt-get install haproxy")?, "-v"),
+            Variant::Caddy => (in_path("caddy").context("apt-get install caddy")?, "version"),
             Variant::Direct => {
                 let load_module = String::new();
                 return Ok(Self { variant, version: String::new(), binary: PathBuf::new(), load_module });
@@ -104,11 +111,11 @@ impl Installed {
         Ok(Self { variant, version: version_in(&text), binary, load_module })
     }
 
-    /// Starts it before `backend`, pinned to `core`, and waits until it relays. `None` for `Direct`.
+    /// Starts it before `backend`, where there is one, pinned to `core`, and waits until it relays. `None` for `Direct`.
     pub(crate) fn start(
         &self,
         spec: &Spec,
-        backend: SocketAddr,
+        backend: Option<SocketAddr>,
         core: usize,
         dir: &Path,
     ) -> Result<Option<Running>> {
@@ -126,13 +133,19 @@ impl Installed {
         }
     }
 
-    fn start_once(&self, spec: &Spec, backend: SocketAddr, core: usize, dir: &Path) -> Result<Running> {
+    fn start_once(
+        &self,
+        spec: &Spec,
+        backend: Option<SocketAddr>,
+        core: usize,
+        dir: &Path,
+    ) -> Result<Running> {
         let address = free_address(spec.is_udp())?;
         let (name, config) = config::write(self.variant, spec, (address, backend), &self.load_module, dir);
         let file = dir.join(name);
         fs::write(&file, config)?;
         let log = dir.join(format!("{name}.log"));
-        let mut guarded = Guarded::start_pinned(core, &self.command(&file), &log)?;
+        let mut guarded = Guarded::start_pinned(core, &self.command(&file, dir), &log)?;
         match await_relay(&mut guarded, spec, address) {
             Ok(()) => Ok(Running { guarded, address }),
             Err(error) => {
@@ -142,14 +155,22 @@ impl Installed {
         }
     }
 
-    fn command(&self, config: &Path) -> Vec<String> {
+    /// What to execute; Caddy, which takes that from its environment only, with one processor, and with `dir` for what it
+    /// would keep in somebody's home.
+    fn command(&self, config: &Path, dir: &Path) -> Vec<String> {
         let (binary, config) = (self.binary.display().to_string(), config.display().to_string());
-        let args = match self.variant {
-            Variant::Nginx => vec!["-c", &config],
-            Variant::Haproxy => vec!["-db", "-f", &config],
-            _ => vec!["run", "-c", &config, "--no-admin"],
+        let (data, home) =
+            (format!("XDG_DATA_HOME={}", dir.display()), format!("XDG_CONFIG_HOME={}", dir.display()));
+        let words = match self.variant {
+            Variant::Nginx => vec![&*binary, "-c", &config],
+            Variant::Haproxy => vec![&*binary, "-db", "-f", &config],
+            Variant::Caddy => {
+                let run = [&*binary, "run", "--config", &config, "--adapter", "caddyfile"];
+                [&["env", "GOMAXPROCS=1", &data, &home][..], &run].concat()
+            }
+            _ => vec![&*binary, "run", "-c", &config, "--no-admin"],
         };
-        [binary.as_str()].iter().chain(&args).map(|&arg| arg.to_owned()).collect()
+        words.into_iter().map(str::to_owned).collect()
     }
 }
 
@@ -217,9 +238,10 @@ fn stream_module(build: &str) -> Result<String> {
     Ok(format!("load_module {};", module.display()))
 }
 
-/// The first word that begins with a digit, after any `name/`.
+/// The first word that begins with a digit, after any `name/` and a `v`.
 fn version_in(text: &str) -> String {
     let words = text.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let words = words.map(|word| word.strip_prefix('v').unwrap_or(word));
     words
         .filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))
         .map(str::to_owned)
@@ -236,6 +258,7 @@ mod tests {
         assert_eq!(version_in("nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.17"), "1.22.1");
         assert_eq!(version_in("HAProxy version 2.6.12-1+deb12u4 2026/10/17"), "2.6.12-1+deb12u4");
         assert_eq!(version_in("wmproxy 0.1.0"), "0.1.0");
+        assert_eq!(version_in("v2.6.2 h1:wKoFIxpmOJLGl3QXoo6PNbYvGW4xLEgo32GPBEjWL8o="), "2.6.2");
     }
 
     #[test]

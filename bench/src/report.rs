@@ -2,7 +2,7 @@
 
 use crate::proxies::Variant;
 use crate::sample::{Sample, Series, Spread, Summary};
-use crate::scenario::{Bar, Spec};
+use crate::scenario::{Bar, Measure, Spec};
 
 /// A column of a scenario's table, which is left out where no proxy has a value for it.
 struct Column {
@@ -38,21 +38,13 @@ pub(crate) fn table(spec: &Spec, series: &Series) -> String {
             row.ratio(rival).map(|ratio| with_ends(ratio, times))
         })
     }));
+    columns.extend(match spec.measure() {
+        Measure::Memory => vec![column("by Rss, KB", &rows, |row| row.rss.map(|rss| number(rss.median)))],
+        Measure::Growth => growth_columns(&rows),
+        Measure::FirstByte => listing_columns(&rows),
+        Measure::Cpu | Measure::Tail => rate_columns(spec, &rows),
+    });
     if !spec.is_memory() {
-        let head = format!("{} a second", plural(spec.unit));
-        columns.push(column(&head, &rows, |row| row.rate.map(|rate| with_ends(rate, number))));
-    }
-    // The table of a latency has opened with the proxies' p99.
-    let p99_is_new = |row: &Summary| !spec.is_latency() || row.figure.is_none();
-    columns.extend([
-        column("p50, µs", &rows, |row| row.p50.map(|p50| with_ends(p50, number))),
-        column("p99, µs", &rows, |row| {
-            row.p99.filter(|_| p99_is_new(row)).map(|p99| with_ends(p99, number))
-        }),
-    ]);
-    if spec.is_memory() {
-        columns.push(column("by Rss, KB", &rows, |row| row.rss.map(|rss| number(rss.median))));
-    } else {
         columns
             .push(column("user part", &rows, |row| Some(format!("{:.0} %", row.user_share?.median * 100.0))));
         let head = format!("context switches a {}", spec.unit);
@@ -69,10 +61,39 @@ pub(crate) fn table(spec: &Spec, series: &Series) -> String {
     format!("{}\n{}\n", markdown(&columns), verdict_line(spec, series))
 }
 
+/// How much gets through, and how long it takes.
+fn rate_columns(spec: &Spec, rows: &[Summary]) -> Vec<Column> {
+    let head = format!("{} a second", plural(spec.unit));
+    // The table of a tail has opened with the proxies' p99.
+    let p99_is_new = |row: &Summary| spec.measure() != Measure::Tail || row.figure.is_none();
+    vec![
+        column(&head, rows, |row| row.rate.map(|rate| with_ends(rate, number))),
+        column("p50, µs", rows, |row| row.p50.map(|p50| with_ends(p50, number))),
+        column("p99, µs", rows, |row| row.p99.filter(|_| p99_is_new(row)).map(|p99| with_ends(p99, number))),
+    ]
+}
+
+/// What else there is to say about memory that work leaves behind.
+fn growth_columns(rows: &[Summary]) -> Vec<Column> {
+    vec![
+        column("since the start, MB", rows, |row| row.since_start.map(|growth| with_ends(growth, number))),
+        column("CPU per file, µs", rows, |row| row.cpu_us.map(|cpu| with_ends(cpu, number))),
+        column("files a second", rows, |row| row.rate.map(|rate| with_ends(rate, number))),
+    ]
+}
+
+fn listing_columns(rows: &[Summary]) -> Vec<Column> {
+    vec![
+        column("whole, ms", rows, |row| row.whole_ms.map(|whole| with_ends(whole, number))),
+        column("CPU per listing, ms", rows, |row| row.cpu_us.map(|cpu| number(cpu.median / 1e3))),
+    ]
+}
+
 /// The Markdown table that opens the page: each scenario with its bar and verdict.
 pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
     let mut text = String::from(
-        "| work | figure | wmproxy | nginx | HAProxy | wmproxy of its rival | bar | |\n|---|---|---:|---:|---:|---:|---:|---|\n",
+        "| work | figure | wmproxy | nginx | HAProxy | Caddy | wmproxy of its rival | bar | |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---|\n",
     );
     for (spec, series) in measured {
         let rows = series.summaries(spec);
@@ -82,12 +103,13 @@ pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
         for bar in spec.bars {
             let ours = of(Variant::Wmproxy).and_then(|row| row.ratio(bar.rival()));
             text.push_str(&format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 spec.title,
                 spec.figure,
                 figure(Variant::Wmproxy),
                 figure(Variant::Nginx),
                 figure(Variant::Haproxy),
+                figure(Variant::Caddy),
                 ours.map_or("-".into(), |ratio| times(ratio.median)),
                 words(bar),
                 verdict(bar, spec, series),

@@ -13,8 +13,8 @@ use crate::load::LoadReport;
 use crate::procstat::{self, Memory, Usage};
 use crate::proxies::{Installed, Running, Variant};
 use crate::sample::{Cost, Failure, Place, Sample, Series};
-use crate::scenario::{self, Spec};
-use crate::{identity, page, report, strace};
+use crate::scenario::{self, Measure, Spec};
+use crate::{identity, page, report, site, strace};
 
 /// Allocators and timers of an idle proxy get so long before its memory is read.
 const IDLE_FOR: Duration = Duration::from_secs(1);
@@ -35,12 +35,14 @@ pub(crate) struct Task {
     pub(crate) rate: Option<f64>,
 }
 
-/// One proxy before its backend, with a load generator that has warmed it up.
+/// One proxy before its backend, where it needs one, with a load generator that has warmed it up.
 pub(crate) struct Stage {
     // In the order in which they have to go: the proxy must see its clients leave, not its backend.
     load: Helper,
     pub(crate) proxy: Option<Running>,
-    backend: Helper,
+    backend: Option<Helper>,
+    /// Of the proxy, when it had just started.
+    fresh: Memory,
 }
 
 /// The runner's whole work; an error too when any single run failed.
@@ -60,6 +62,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let mut all = Vec::new();
     for spec in specs {
         println!("\n{}: {}", spec.slug, spec.what);
+        site::prepare(spec, bench.quick, bench.dir.path()).context("the files to serve")?;
         let mut series = measure(&bench, spec, &proxies, &place);
         if args.strace {
             series.syscalls = strace::pass(&bench, spec, &proxies);
@@ -89,7 +92,7 @@ fn find_proxies(wmproxy: &Path) -> Result<Vec<Installed>> {
 fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> Series {
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     let mut proxies: Vec<&Installed> = proxies.iter().filter(|proxy| proxy.variant.serves(spec)).collect();
-    let rate = if spec.is_latency() { half_of_slowest(bench, spec, &proxies) } else { None };
+    let rate = if spec.measure() == Measure::Tail { half_of_slowest(bench, spec, &proxies) } else { None };
     for round in 1..=place.rounds {
         for proxy in &proxies {
             let variant = proxy.variant;
@@ -141,7 +144,7 @@ fn run_once(bench: &Bench, spec: &Spec, proxy: &Installed, rate: Option<f64>, ro
     if spec.is_memory() {
         std::thread::sleep(IDLE_FOR);
     }
-    let cost = before.zip(stage.observe(spec)?).map(|(before, after)| cost(before, after));
+    let cost = before.zip(stage.observe(spec)?).map(|(before, after)| cost(before, after, stage.fresh));
     stage.strike();
     Ok(Sample {
         variant: proxy.variant,
@@ -154,7 +157,11 @@ fn run_once(bench: &Bench, spec: &Spec, proxy: &Installed, rate: Option<f64>, ro
     })
 }
 
-fn cost((usage, memory): (Usage, Memory), (usage_after, memory_after): (Usage, Memory)) -> Cost {
+fn cost(
+    (usage, memory): (Usage, Memory),
+    (usage_after, memory_after): (Usage, Memory),
+    fresh: Memory,
+) -> Cost {
     let user = (usage_after.user_ticks - usage.user_ticks) as f64;
     let kernel = (usage_after.kernel_ticks - usage.kernel_ticks) as f64;
     Cost {
@@ -163,6 +170,7 @@ fn cost((usage, memory): (Usage, Memory), (usage_after, memory_after): (Usage, M
         context_switches: usage_after.switches.saturating_sub(usage.switches),
         pss_growth: memory_after.pss as i64 - memory.pss as i64,
         rss_growth: memory_after.rss as i64 - memory.rss as i64,
+        pss_since_start: memory_after.pss as i64 - fresh.pss as i64,
     }
 }
 
@@ -174,12 +182,19 @@ impl Stage {
         let kind = spec.kind.arg();
         let dir = bench.dir.path().display().to_string();
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        let mut backend =
-            Helper::start(&words(&["backend", "--kind", &kind, "--core", &core, "--dir", &dir]))?;
-        let port: u16 = backend.line()?.parse().context("the backend's port")?;
-        let origin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (mut backend, mut origin) = (None, None);
+        if !spec.is_files() {
+            let args = words(&["backend", "--kind", &kind, "--core", &core, "--dir", &dir]);
+            let backend = backend.insert(Helper::start(&args)?);
+            let port: u16 = backend.line()?.parse().context("the backend's port")?;
+            origin = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        }
         let proxy = proxy.start(spec, origin, bench.proxy_core, bench.dir.path())?;
-        let target = proxy.as_ref().map_or(origin, |proxy| proxy.address);
+        let fresh = match &proxy {
+            Some(proxy) if spec.is_memory() => procstat::memory_at_rest(proxy.pid())?,
+            _ => Memory::default(),
+        };
+        let target = proxy.as_ref().map(|proxy| proxy.address).or(origin).context("nobody to put load on")?;
         let mut args = words(&["load", "--kind", &kind, "--core", &core]);
         for (flag, value) in [
             ("--target", target.to_string()),
@@ -199,7 +214,7 @@ impl Stage {
         }
         let mut load = Helper::start(&args)?;
         load.line()?;
-        Ok(Self { load, proxy, backend })
+        Ok(Self { load, proxy, backend, fresh })
     }
 
     /// Lets the load do its work.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::Latency;
 use crate::proxies::Variant;
-use crate::scenario::{Rival, Spec};
+use crate::scenario::{Measure, Rival, Spec};
 
 /// One run of one proxy in one round.
 #[derive(Clone, Serialize, Deserialize)]
@@ -30,7 +30,13 @@ pub(crate) struct Cost {
     /// Growth over the run, bytes.
     pub(crate) pss_growth: i64,
     pub(crate) rss_growth: i64,
+    /// Growth since the process had just started, bytes.
+    #[serde(default)]
+    pub(crate) pss_since_start: i64,
 }
+
+/// What bytes are divided by where many are told.
+const MEGABYTE: f64 = 1024.0 * 1024.0;
 
 /// All that was measured of a scenario in one go.
 #[derive(Serialize, Deserialize)]
@@ -88,6 +94,12 @@ pub(crate) struct Summary {
     pub(crate) switches: Option<Spread>,
     /// Growth of Rss a unit, KB.
     pub(crate) rss: Option<Spread>,
+    /// Growth of Pss since the process had just started, MB.
+    pub(crate) since_start: Option<Spread>,
+    /// CPU a unit, microseconds.
+    pub(crate) cpu_us: Option<Spread>,
+    /// Milliseconds that a unit takes from its beginning to its end, where one follows the other.
+    pub(crate) whole_ms: Option<Spread>,
     pub(crate) lost: u64,
     pub(crate) failed: usize,
 }
@@ -109,18 +121,16 @@ impl Spread {
 }
 
 impl Sample {
-    /// The scenario's figure: CPU or memory a unit of work, or the time that all but one in a hundred requests keep.
+    /// What the scenario measures, in its unit.
     pub(crate) fn figure(&self, spec: &Spec) -> Option<f64> {
         let cost = self.cost?;
-        if spec.is_latency() {
-            return Some(self.latency_us?.p99);
-        }
-        let total = if spec.is_memory() {
-            cost.pss_growth as f64 / 1024.0
-        } else {
-            cost.cpu_ns as f64 * spec.per_ns()
-        };
-        Some(total / self.units)
+        Some(match spec.measure() {
+            Measure::Cpu => cost.cpu_ns as f64 * spec.per_ns() / self.units,
+            Measure::Memory => cost.pss_growth as f64 / 1024.0 / self.units,
+            Measure::Growth => cost.pss_growth as f64 / MEGABYTE,
+            Measure::Tail => self.latency_us?.p99,
+            Measure::FirstByte => self.latency_us?.p50 / 1e3,
+        })
     }
 }
 
@@ -150,6 +160,9 @@ impl Series {
             user_share: spread(&|sample| Some(sample.cost?.user_share)),
             switches: a_unit(|cost| cost.context_switches as f64),
             rss: a_unit(|cost| cost.rss_growth as f64 / 1024.0),
+            since_start: spread(&|sample| Some(sample.cost?.pss_since_start as f64 / MEGABYTE)),
+            cpu_us: a_unit(|cost| cost.cpu_ns as f64 / 1e3),
+            whole_ms: spread(&|sample| Some(sample.seconds * 1e3 / sample.units)),
             lost: own().map(|sample| sample.lost).sum(),
             failed: self.failures.iter().filter(|failure| failure.variant == variant).count(),
         }

@@ -1,5 +1,6 @@
 //! What is measured: the shape and amount of work of each scenario, and the bar it is held to.
 
+mod file_specs;
 mod http_specs;
 mod specs;
 
@@ -41,6 +42,30 @@ pub(crate) enum Kind {
     HttpTlsIdle,
     /// Streams of HTTP/2 over TLS.
     HttpH2,
+    /// Requests for files, one after the other on connections that stay.
+    FileGet,
+    FileTls,
+    /// As `FileGet` by a client that has all the files already.
+    FileUnchanged,
+    /// Requests for a directory's listing, each on a connection of its own.
+    FileListing,
+    /// As `FileGet`, for no file twice.
+    FileDistinct,
+}
+
+/// What the figure of a scenario is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// CPU a unit of work.
+    Cpu,
+    /// Memory that each unit of work holds.
+    Memory,
+    /// Memory that all of the work has left behind.
+    Growth,
+    /// The time that all but one in a hundred requests keep.
+    Tail,
+    /// The time until an answer begins.
+    FirstByte,
 }
 
 /// What wmproxy is held to.
@@ -78,9 +103,11 @@ pub(crate) enum Feature {
     Tls,
     /// They are proxies of HTTP.
     Http(Front),
+    /// They serve files over HTTP, and there is no backend.
+    Files(Front),
 }
 
-/// What the clients of an HTTP proxy speak.
+/// What the clients of an HTTP proxy or server speak.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
     /// HTTP/1.1 in the clear.
@@ -103,6 +130,7 @@ pub(crate) struct Spec {
     /// One unit of work, singular.
     pub(crate) unit: &'static str,
     pub(crate) kind: Kind,
+    /// Bytes of a message, body or datagram; of a listing, its entries.
     pub(crate) size: usize,
     pub(crate) parallel: usize,
     /// Work of a full run, chosen so that the proxies are busy for seconds, hundreds of times the granularity of
@@ -171,23 +199,37 @@ impl Spec {
         matches!(self.feature, Feature::Http(_))
     }
 
+    /// Whether files are served, and nothing is behind the servers.
+    pub(crate) fn is_files(&self) -> bool {
+        matches!(self.feature, Feature::Files(_))
+    }
+
     /// Whether the proxies end TLS.
     pub(crate) fn is_tls(&self) -> bool {
-        matches!(self.feature, Feature::Tls | Feature::Http(Front::Tls | Front::H2))
+        let front = match self.feature {
+            Feature::Http(front) | Feature::Files(front) => front,
+            feature => return feature == Feature::Tls,
+        };
+        front != Front::Clear
     }
 
     pub(crate) fn is_udp(&self) -> bool {
         matches!(self.kind, Kind::Udp | Kind::UdpFlows | Kind::Quic)
     }
 
-    /// Whether the figure is memory rather than CPU.
-    pub(crate) fn is_memory(&self) -> bool {
-        matches!(self.kind, Kind::Idle | Kind::TlsIdle | Kind::HttpIdle | Kind::HttpTlsIdle)
+    pub(crate) fn measure(&self) -> Measure {
+        match self.kind {
+            Kind::Idle | Kind::TlsIdle | Kind::HttpIdle | Kind::HttpTlsIdle => Measure::Memory,
+            Kind::FileDistinct => Measure::Growth,
+            Kind::HttpPaced => Measure::Tail,
+            Kind::FileListing => Measure::FirstByte,
+            _ => Measure::Cpu,
+        }
     }
 
-    /// Whether the figure is the time that requests take.
-    pub(crate) fn is_latency(&self) -> bool {
-        self.kind == Kind::HttpPaced
+    /// Whether the figure is memory of either sort.
+    pub(crate) fn is_memory(&self) -> bool {
+        matches!(self.measure(), Measure::Memory | Measure::Growth)
     }
 
     /// Factor from nanoseconds of CPU to the figure's unit: seconds for a GB, microseconds for the rest.
@@ -214,7 +256,7 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Spec>> {
 
 /// Every scenario, in the order of the report.
 pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
-    http_specs::SPECS.iter().chain(&specs::SPECS)
+    file_specs::SPECS.iter().chain(&http_specs::SPECS).chain(&specs::SPECS)
 }
 
 #[cfg(test)]

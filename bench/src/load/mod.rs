@@ -26,6 +26,9 @@ use crate::scenario::Kind;
 /// A blocking read or write that takes longer means that the proxy under test has stalled.
 const STALL: Duration = Duration::from_secs(10);
 
+/// Neighbouring HTTP requests ask for bytes that begin so far apart, so that an answer to another one shows.
+pub(crate) const STEP: u64 = 64;
+
 /// What a load generator saw.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LoadReport {
@@ -34,7 +37,7 @@ pub(crate) struct LoadReport {
     /// Work that got no answer. Only datagrams may be lost; anywhere else that is an error.
     pub(crate) lost: u64,
     pub(crate) seconds: f64,
-    /// Time from request to answer, where that is measured.
+    /// Time from request to answer, or to the beginning of a listing, where that is measured.
     pub(crate) latency: Option<Latency>,
 }
 
@@ -59,6 +62,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Kind::TlsIdle => tls::idle(args),
         Kind::Setup | Kind::SetupProxied | Kind::SetupHello => setup::run(args),
         Kind::HttpGet | Kind::HttpPost | Kind::HttpLong | Kind::HttpTls => http::keep_alive(args),
+        Kind::FileGet | Kind::FileTls | Kind::FileUnchanged | Kind::FileDistinct => http::keep_alive(args),
+        Kind::FileListing => http::listing(args),
         Kind::HttpConnect => http::connect(args),
         Kind::HttpIdle | Kind::HttpTlsIdle => http::idle(args),
         Kind::HttpPaced => http::paced(args),

@@ -10,14 +10,14 @@ use crate::scenario::{Feature, Front, Kind, Spec};
 pub(super) fn write(
     variant: Variant,
     spec: &Spec,
-    (listen, backend): (SocketAddr, SocketAddr),
+    (listen, backend): (SocketAddr, Option<SocketAddr>),
     load_module: &str,
     dir: &Path,
 ) -> (&'static str, String) {
     let (name, template) = template(variant, spec);
     let mut config = template.to_owned();
     let lines = match spec.feature {
-        Feature::Http(front) => http_lines(variant, front),
+        Feature::Http(front) | Feature::Files(front) => http_lines(variant, front),
         feature => stream_lines(variant, feature),
     };
     for (place, text) in lines {
@@ -26,7 +26,8 @@ pub(super) fn write(
     let splices = spec.kind.is_bulk() || spec.kind == Kind::HttpLong;
     let config = config
         .replace("@LISTEN@", &listen.to_string())
-        .replace("@BACKEND@", &backend.to_string())
+        .replace("@PORT@", &listen.port().to_string())
+        .replace("@BACKEND@", &backend.map_or_else(String::new, |backend| backend.to_string()))
         .replace("@LOAD_MODULE@", load_module)
         .replace("@UDP@", if spec.is_udp() { " udp rcvbuf=4m" } else { "" })
         .replace("@NGINX_TLS@", if spec.is_tls() { " ssl" } else { "" })
@@ -38,6 +39,13 @@ pub(super) fn write(
 }
 
 fn template(variant: Variant, spec: &Spec) -> (&'static str, &'static str) {
+    if spec.is_files() {
+        return match variant {
+            Variant::Nginx => ("nginx.conf", include_str!("../../configs/nginx-files.conf")),
+            Variant::Caddy => ("Caddyfile", include_str!("../../configs/Caddyfile")),
+            _ => ("wmproxy.toml", include_str!("../../configs/wmproxy-files.toml")),
+        };
+    }
     match (variant, spec.is_http()) {
         (Variant::Nginx, false) => ("nginx.conf", include_str!("../../configs/nginx.conf")),
         (Variant::Nginx, true) => ("nginx.conf", include_str!("../../configs/nginx-http.conf")),
@@ -48,7 +56,7 @@ fn template(variant: Variant, spec: &Spec) -> (&'static str, &'static str) {
     }
 }
 
-/// What depends on what the clients of an HTTP proxy speak.
+/// What depends on what the clients of an HTTP proxy or server speak.
 fn http_lines(variant: Variant, front: Front) -> &'static [(&'static str, &'static str)] {
     const NGINX_TLS: &str =
         "ssl_certificate @DIR@/bench.pem; ssl_certificate_key @DIR@/bench.key; ssl_protocols TLSv1.3;";
@@ -67,6 +75,12 @@ fn http_lines(variant: Variant, front: Front) -> &'static [(&'static str, &'stat
         (Variant::Haproxy, Front::H2) => {
             &[("@FRONT@", "ssl crt @DIR@/bench.both alpn h2,http/1.1"), ("@PROTO@", "https")]
         }
+        (Variant::Caddy, Front::Clear) => &[("@SCHEME@", "http"), ("@PROTOCOL@", "h1"), ("@TLS@", "")],
+        (Variant::Caddy, Front::Tls | Front::H2) => &[
+            ("@SCHEME@", "https"),
+            ("@PROTOCOL@", "h1 h2"),
+            ("@TLS@", "tls @DIR@/bench.pem @DIR@/bench.key"),
+        ],
         // The relay.
         _ => stream_lines(variant, Feature::None),
     }

@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::transport::Transport;
-use super::{Client, LoadReport, STEP, await_start, deliver, latency, nanos_since};
+use super::{Client, LoadReport, await_start, deliver, latency, nanos_since};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::identity;
+use crate::load::STEP;
 
 /// Streams that are busy at once on a connection.
 const STREAMS: usize = 10;

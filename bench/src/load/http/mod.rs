@@ -1,8 +1,9 @@
 //! Requests over HTTP/1.1, in the clear and over TLS: as fast as answers come, at a pace of their own, one a connection,
-//! or one and then silence. HTTP/2 is in a file of its own.
+//! or one and then silence. HTTP/2 and listings are in files of their own.
 
 mod answer;
 mod h2;
+mod listing;
 mod paced;
 mod transport;
 
@@ -11,24 +12,23 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::answer::Answer;
+use self::answer::{Answer, Expected};
 use self::transport::{Dialer, Transport};
-use super::{LoadReport, await_start, deliver, latency, nanos_since};
+use super::{LoadReport, STEP, await_start, deliver, latency, nanos_since};
 use crate::backend::CHUNK;
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::identity;
 use crate::pattern::Pattern;
 use crate::scenario::Kind;
+use crate::site::Files;
 
 pub(super) use self::h2::run as h2;
+pub(super) use self::listing::run as listing;
 pub(super) use self::paced::run as paced;
 
 /// Bytes that a POST request sends.
 const UPLOAD: u64 = 1024;
-
-/// Neighbouring requests ask for bytes that differ, so that an answer to another one shows.
-const STEP: u64 = 64;
 
 /// What a browser would say as well.
 const FIELDS: &str = "User-Agent: wmproxy-bench\r\nAccept: */*";
@@ -39,6 +39,12 @@ struct Client<'a> {
     dialer: Dialer,
     pattern: Pattern,
     scratch: Vec<u8>,
+    /// Files that are asked for in turn, where it is files.
+    files: Option<Files>,
+    /// Requests for files that were made.
+    asked: u64,
+    /// The entity tag of each file, once they are known and to be sent.
+    tags: Vec<String>,
 }
 
 /// A connection, and the request that is under way on it.
@@ -56,6 +62,9 @@ pub(super) fn keep_alive(args: &LoadArgs) -> Result<()> {
     let mut client = Client::new(args, &[])?;
     let mut epoll = Epoll::new()?;
     let mut lanes = client.lanes(&epoll)?;
+    if args.kind == Kind::FileUnchanged {
+        client.learn_tags(&mut epoll, &mut lanes[0])?;
+    }
     play(&mut client, &mut epoll, &mut lanes, args.warmup, &mut Vec::new())?;
     let mut nanos = Vec::with_capacity(usize::try_from(args.work)?);
     await_start()?;
@@ -169,7 +178,9 @@ impl<'a> Client<'a> {
     /// Over TLS by the kind of the load; `alpn` is then asked for.
     fn new(args: &'a LoadArgs, alpn: &[&[u8]]) -> Result<Self> {
         let dialer = Dialer::new(args, alpn)?;
-        Ok(Self { args, dialer, pattern: Pattern::new(CHUNK), scratch: vec![0; CHUNK] })
+        let files = Files::of(args.kind, args.size, args.warmup + args.work);
+        let pattern = files.map_or_else(|| Pattern::new(CHUNK), |files| files.pattern());
+        Ok(Self { args, dialer, pattern, scratch: vec![0; CHUNK], files, asked: 0, tags: Vec::new() })
     }
 
     fn lanes(&mut self, epoll: &Epoll) -> Result<Vec<Lane>> {
@@ -179,7 +190,12 @@ impl<'a> Client<'a> {
     fn open(&mut self, epoll: &Epoll, index: usize) -> Result<Lane> {
         let transport = self.dialer.dial()?;
         epoll.add(transport.socket(), index)?;
-        let answer = Answer::new(self.args.proxied);
+        let expected = match (self.files, self.args.proxied) {
+            (Some(_), _) => Expected::File,
+            (None, true) => Expected::Fields("4"),
+            (None, false) => Expected::Fields("0"),
+        };
+        let answer = Answer::new(expected);
         Ok(Lane { transport, request: Vec::new(), answer, seq: index as u64 * STEP, since: Instant::now() })
     }
 
@@ -187,6 +203,9 @@ impl<'a> Client<'a> {
     fn ask(&mut self, lane: &mut Lane, since: Instant) -> Result<()> {
         lane.seq += 1;
         lane.since = since;
+        if let Some(files) = self.files {
+            return self.ask_for_file(lane, files);
+        }
         let offset = lane.seq * STEP;
         lane.answer.expect(self.args.size as u64, offset);
         lane.request.clear();
@@ -208,6 +227,44 @@ impl<'a> Client<'a> {
             lane.request.extend_from_slice(b"\r\n");
         }
         lane.transport.send(&lane.request)
+    }
+
+    fn ask_for_file(&mut self, lane: &mut Lane, files: Files) -> Result<()> {
+        let index = self.asked % files.count;
+        self.asked += 1;
+        lane.request.clear();
+        write!(
+            lane.request,
+            "GET {} HTTP/1.1\r\nHost: {}\r\n{FIELDS}\r\n",
+            files.path(index),
+            identity::NAME
+        )?;
+        match self.tags.get(usize::try_from(index)?) {
+            Some(tag) => {
+                lane.answer.expect_unchanged(tag);
+                write!(lane.request, "If-None-Match: {tag}\r\n\r\n")?;
+            }
+            None => {
+                lane.answer.expect(files.len(index), files.offset(index));
+                lane.request.extend_from_slice(b"\r\n");
+            }
+        }
+        lane.transport.send(&lane.request)
+    }
+
+    /// Asks for every file once, and keeps what the server tags it with.
+    fn learn_tags(&mut self, epoll: &mut Epoll, lane: &mut Lane) -> Result<()> {
+        let mut tags = Vec::new();
+        let mut ready = Vec::new();
+        for _ in 0..self.files.map_or(0, |files| files.count) {
+            self.ask(lane, Instant::now())?;
+            while !self.receive(lane)? {
+                epoll.wait_busy(&mut ready)?;
+            }
+            tags.push(lane.answer.tag().context("a file without a tag")?.to_owned());
+        }
+        self.tags = tags;
+        Ok(())
     }
 
     /// Takes what has come; whether the answer is whole.

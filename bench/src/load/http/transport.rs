@@ -27,7 +27,7 @@ struct DontWait<'a>(&'a TcpStream);
 
 impl Dialer {
     pub(super) fn new(args: &LoadArgs, alpn: &[&[u8]]) -> Result<Self> {
-        let is_tls = matches!(args.kind, Kind::HttpTls | Kind::HttpTlsIdle | Kind::HttpH2);
+        let is_tls = matches!(args.kind, Kind::HttpTls | Kind::HttpTlsIdle | Kind::HttpH2 | Kind::FileTls);
         let config = if is_tls { Some(tls::config(args, alpn)?) } else { None };
         Ok(Self { target: args.target, config })
     }
