@@ -43,6 +43,7 @@ pub struct Service {
 /// [`Accepting::finish`].
 pub struct Accepting {
     acceptor: Rc<Acceptor>,
+    listeners: Scope,
     _task: Leash,
 }
 
@@ -82,7 +83,7 @@ impl Accepting {
             service: RefCell::new(service),
         });
         let task = listeners.spawn_leashed(acceptor.clone().run());
-        Ok(Accepting { acceptor, _task: task })
+        Ok(Accepting { acceptor, listeners: listeners.clone(), _task: task })
     }
 
     /// Serves connections from now on with something else, and counts them in `listener`, which has the same sockets.
@@ -94,18 +95,30 @@ impl Accepting {
         old.serve.replaced(&new);
     }
 
-    /// Stops, but first lets in what already waits in the queue: for those clients the connection stands.
+    /// Stops, but first lets in whoever the kernel has promised it: for those clients the connection stands, or soon will.
+    /// What waits in the queue is in when this returns; who is on the way comes in later, by a task of `listeners`.
     pub fn finish(self) {
+        let bound = self.acceptor.listener.borrow().bound.clone();
+        let is_passed_by = bound.step_aside();
+        if !is_passed_by {
+            // Or whoever came between the last look and the close would be let in by the kernel and then be reset. Where
+            // the system can't do that either, so it is.
+            let _ = sockopt::refuse_newcomers(self.acceptor.socket.get_ref());
+        }
         self.let_in();
         let serve = self.acceptor.service.borrow().serve.clone();
         serve.retire();
+        if is_passed_by {
+            self.listeners.clone().spawn(async move {
+                // The loop goes on meanwhile.
+                bound.until_deserted().await;
+                self.let_in();
+            });
+        }
     }
 
     fn let_in(&self) {
-        // Or whoever came between the last look and the close would be let in by the kernel and then be reset. Where the
-        // system can't do that, so it is.
-        let _ = sockopt::refuse_newcomers(self.acceptor.socket.get_ref());
-        // Bounded, for there the socket still listens: a storm must not keep the worker here.
+        // Bounded, for where nothing else helps the socket still listens: a storm must not keep the worker here.
         for _ in 0..BACKLOG {
             let permit = self.acceptor.listener.borrow().gate.try_enter();
             match permit.map(|permit| self.acceptor.accept(permit)) {

@@ -6,16 +6,20 @@
 //! option set, for our own further sockets to join. Among these are those that take the place of others of ours: on a
 //! wider or narrower address, or of another kind ([`bind_beside`]).
 
+mod handshakes;
+mod leaving;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::sync::OnceCell;
 
 use crate::addr::{Address, AddressSpec, Host, Protocol};
 use crate::limit::Gate;
@@ -44,6 +48,12 @@ pub struct Bound {
     options: Mutex<ListenSocket>,
     /// Whether clients may reach it at more than one address.
     many_addresses: AtomicBool,
+    /// Whether others were bound to replace them at the very same address: the kernel spreads clients over all of them.
+    is_shared: AtomicBool,
+    /// Whether newcomers are led past them, once they are to be closed.
+    is_aside: OnceLock<bool>,
+    /// Nobody is on the way to them any more.
+    deserted: OnceCell<()>,
 }
 
 /// A bound address at work: its sockets, its counters and its limits. It outlives the configurations that name it.
@@ -202,8 +212,13 @@ impl Binding<'_> {
     /// Binds one address for every worker.
     fn bind(&self, addr: SocketAddr) -> io::Result<Bound> {
         let joins = !self.old.is_empty();
-        for socket in self.old.iter().flat_map(|bound| &bound.sockets) {
-            SockRef::from(socket).set_reuse_port(true)?;
+        for old in self.old {
+            for socket in &old.sockets {
+                SockRef::from(socket).set_reuse_port(true)?;
+            }
+            if old.address == Address::Inet(addr) {
+                old.is_shared.store(true, Ordering::Relaxed);
+            }
         }
         let first = self.bind_one(addr, joins)?;
         let addr = first.local_addr()?.as_socket().unwrap_or(addr);
@@ -222,6 +237,9 @@ impl Binding<'_> {
             sockets,
             options: Mutex::new(self.options.clone()),
             many_addresses: has_many_addresses(addr.ip(), self.options).into(),
+            is_shared: false.into(),
+            is_aside: OnceLock::new(),
+            deserted: OnceCell::new(),
         })
     }
 
@@ -300,6 +318,9 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
         // None of them is of use there.
         options: Mutex::default(),
         many_addresses: false.into(),
+        is_shared: false.into(),
+        is_aside: OnceLock::new(),
+        deserted: OnceCell::new(),
     })
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Generation {
     active: Vec<Active>,
     /// UDP listeners that were taken out of service and still have flows.
     lingering: Vec<Lingering>,
+    /// TCP sockets that were taken out of service, and still wait for handshakes that had begun.
+    leaving: Vec<Weak<Bound>>,
     /// Listeners that are gone, until their last connection is.
     gone: Vec<Arc<ListenerMetrics>>,
     /// What keeps its groups up to date: their names' addresses, their peers' health, the files of certificates.
@@ -192,7 +194,10 @@ impl House {
             let mode = modes.build(wanted, &mut tried)?;
             let (active, running) = match heirs.remove(&index) {
                 Some(parts) => (self.inherit(wanted, &parts), true),
-                None => (self.bind(wanted, &going)?, false),
+                None => {
+                    sockets::way_is_clear(wanted, &old.leaving).await;
+                    (self.bind(wanted, &going)?, false)
+                }
             };
             tried.listen_socket(wanted.mode.socket(), wanted, &active)?;
             listeners.push((active, mode, running));
@@ -280,6 +285,8 @@ impl House {
             active.iter().flat_map(|active| &active.parts).map(|part| (part.id, &part.listener)).collect();
         let mut lingering = old.lingering;
         lingering.retain(|old| !in_service.contains_key(&old.id) && old.bound.strong_count() > 0);
+        let mut leaving = old.leaving;
+        leaving.retain(|bound| bound.strong_count() > 0);
         let mut gone = old.gone;
         let mut retired = Vec::new();
         // Consumed, for the sockets close with the last that holds them.
@@ -291,9 +298,13 @@ impl House {
                     Some(_) => {}
                     None => {
                         retired.push(id);
-                        if key.protocol == Protocol::Udp {
-                            let (bound, gate) = (Arc::downgrade(&listener.bound), listener.gate.clone());
-                            lingering.push(Lingering { key: key.clone(), id, bound, gate });
+                        let bound = Arc::downgrade(&listener.bound);
+                        match key.protocol {
+                            Protocol::Tcp => leaving.push(bound),
+                            Protocol::Udp => {
+                                let gate = listener.gate.clone();
+                                lingering.push(Lingering { key: key.clone(), id, bound, gate });
+                            }
                         }
                     }
                 }
@@ -320,7 +331,7 @@ impl House {
             }
         }
         upkeep.extend(self.follow_certificates());
-        Generation { groups, active, lingering, gone, _upkeep: upkeep }
+        Generation { groups, active, lingering, leaving, gone, _upkeep: upkeep }
     }
 
     /// Keeps an eye on the files of certificates, as long as there are any.

@@ -102,6 +102,17 @@ impl ListenSocket {
     }
 }
 
+/// Has the kernel find a listening TCP socket for no SYN any more: by ties to a device that there is not. Its handshakes go
+/// on, for those have been found already. Others that listen at the address get the newcomers, or else they are refused.
+///
+/// # Errors
+/// The system does not know that option (Linux has it since 5.0), or the socket has a device and this process lacks
+/// CAP_NET_RAW to change that.
+pub(crate) fn hide(socket: &impl AsFd) -> io::Result<()> {
+    // The kernel counts devices from 1 and takes any number here without a look for the device.
+    sys::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, i32::MAX)
+}
+
 /// Has a listening TCP socket take no more SYNs, which their clients then send again: by then somebody else listens there,
 /// or nobody does, and they are refused. Handshakes that are under way go on.
 ///

@@ -13,7 +13,7 @@ mod values;
 mod way;
 
 pub use listen::ListenSocket;
-pub(crate) use listen::refuse_newcomers;
+pub(crate) use listen::{hide, refuse_newcomers};
 pub use peer::{NoWay, PeerSocket};
 pub use refusal::Refusal;
 pub use tcp::TcpOptions;

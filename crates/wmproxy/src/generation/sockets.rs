@@ -4,7 +4,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anyhow::Context;
 use wmproxy_net::addr::{Address, AddressSpec, Protocol};
@@ -15,6 +16,9 @@ use wmproxy_net::sockopt::{ListenSocket, PeerSocket, Source};
 
 use super::{Active, Generation, House, Inherited, Key, Lingering, Origin, Part};
 use crate::config::plan::{ListenerPlan, Plan};
+
+/// How often a reload looks whether sockets have closed that it waits for. A look costs next to nothing.
+const LOOK_FOR_LEAVING: Duration = Duration::from_millis(2);
 
 impl House {
     /// A listener with the sockets of an old one, whose counters go on if it has the same name.
@@ -113,6 +117,15 @@ pub(super) fn going(old: &Generation, heirs: &HashMap<usize, Vec<Inherited>>) ->
     let kept: HashSet<u64> = heirs.values().flatten().map(|heir| heir.id).collect();
     let parts = old.active.iter().flat_map(|active| &active.parts).filter(|part| !kept.contains(&part.id));
     parts.map(|part| part.listener.clone()).collect()
+}
+
+/// Waits until those `leaving` that are in a new listener's way have closed. They let in whom they had promised it, and
+/// that takes a round trip as a rule; [`Accepting::finish`](wmproxy_net::accept::Accepting::finish) says how long at most.
+pub(super) async fn way_is_clear(wanted: &ListenerPlan, leaving: &[Weak<Bound>]) {
+    let in_the_way = || leaving.iter().filter_map(Weak::upgrade).any(|bound| overlaps(&bound, wanted));
+    while in_the_way() {
+        tokio::time::sleep(LOOK_FOR_LEAVING).await;
+    }
 }
 
 /// Whether two addresses may be in each other's way.

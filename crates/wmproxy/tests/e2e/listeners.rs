@@ -1,7 +1,11 @@
 //! Listeners that come, go, change their names and come back: the right sockets stay, and whoever uses them notices
 //! nothing.
 
-use wmproxy_testkit::{Backend, Conn, UdpBackend, UdpClient, eventually};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use socket2::{SockFilter, Socket, Type};
+use wmproxy_testkit::{Addr, Backend, Conn, UdpBackend, UdpClient, eventually};
 
 use crate::{start, stream, tcp};
 
@@ -29,7 +33,7 @@ fn a_udp_listener_may_come_back_while_its_flows_live() {
         // Out of service: no new flows.
         let late = UdpClient::connect(to);
         late.send(b"anybody?");
-        late.expect_nothing(std::time::Duration::from_millis(50));
+        late.expect_nothing(Duration::from_millis(50));
         proxy.reload_with(&with);
         assert_eq!(proxy.udp("u"), to);
         assert_untouched();
@@ -82,4 +86,103 @@ fn a_listener_under_another_name_keeps_its_sockets_and_connections() {
     third.send(b"may I?");
     drop(conn);
     assert_eq!(third.recv(6), b"may I?");
+}
+
+/// A client in the middle of its handshake: the proxy's kernel has answered its SYN, and it has not heard that yet.
+struct HalfOpen(Socket);
+
+impl HalfOpen {
+    fn connect(to: &Addr) -> Self {
+        let to = to.inet();
+        let socket = Socket::new(socket2::Domain::for_address(to), Type::STREAM.nonblocking(), None).unwrap();
+        // BPF_RET with nothing to be kept: it hears nothing at all.
+        socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]).unwrap();
+        socket.connect(&to.into()).unwrap_err();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        // proc(5): both ports in hexadecimal, and 03 is SYN_RECV.
+        let ports = (format!(":{:04X}", to.port()), format!(":{port:04X}"));
+        eventually("the SYN to be answered", || {
+            std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                let mut next = || words.next().unwrap_or_default();
+                next().ends_with(&ports.0) && next().ends_with(&ports.1) && next() == "03"
+            })
+        });
+        HalfOpen(socket)
+    }
+
+    /// Hears what is sent to it from now on: the answer to the SYN comes again a second after the first.
+    fn hear(self) -> Conn {
+        self.0.detach_filter().unwrap();
+        eventually("the handshake to end", || {
+            assert_eq!(self.0.take_error().unwrap().map(|error| error.kind()), None);
+            self.0.peer_addr().is_ok()
+        });
+        self.0.set_nonblocking(false).unwrap();
+        Conn::new(self.0)
+    }
+}
+
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+#[test]
+fn who_is_in_its_handshake_gets_in_though_the_listener_goes() {
+    let backend = Backend::echo();
+    let port = wmproxy_testkit::tcp::free_port();
+    let anchor = tcp(backend.addr(), "");
+    let at = |host: &str| anchor.clone() + &stream("x", &format!("{host}:{port}"), backend.addr(), "");
+    let here = Addr::local(port);
+    for (before, after) in
+        [("127.0.0.1", None), ("127.0.0.1", Some("0.0.0.0")), ("0.0.0.0", Some("127.0.0.1"))]
+    {
+        let proxy = start(&at(before));
+        let client = HalfOpen::connect(&here);
+        proxy.reload_with(&after.map_or(anchor.clone(), at));
+        let begun = Instant::now();
+        match after {
+            None => assert!(Conn::try_connect(&here).is_err()),
+            Some(_) => Conn::connect(&here).echo(b"a newcomer"),
+        }
+        assert!(
+            begun.elapsed() < AT_ONCE,
+            "{before} to {after:?}: a newcomer waited for {:?}",
+            begun.elapsed()
+        );
+        client.hear().echo(b"from before the reload");
+    }
+}
+
+#[test]
+fn a_listener_comes_back_while_its_last_client_is_in_its_handshake() {
+    let backend = Backend::echo();
+    let port = wmproxy_testkit::tcp::free_port();
+    let without = tcp(backend.addr(), "");
+    let with = without.clone() + &stream("x", &format!("127.0.0.1:{port}"), backend.addr(), "");
+    let proxy = start(&with);
+    let client = HalfOpen::connect(&proxy.tcp("x"));
+    proxy.reload_with(&without);
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.hear().echo(b"from before the reload"));
+        proxy.reload_with(&with);
+        Conn::connect(&proxy.tcp("x")).echo(b"in service again");
+    });
+}
+
+#[test]
+fn a_handshake_that_does_not_end_delays_neither_a_stop_nor_a_reload_for_long() {
+    let backend = Backend::echo();
+    let port = wmproxy_testkit::tcp::free_port();
+    let without = tcp(backend.addr(), "");
+    let with = without.clone() + &stream("x", &format!("127.0.0.1:{port}"), backend.addr(), "");
+    let mut proxy = start(&with);
+    let _client = HalfOpen::connect(&proxy.tcp("x"));
+    proxy.reload_with(&without);
+    let begun = Instant::now();
+    proxy.reload_with(&with);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let _other = HalfOpen::connect(&proxy.tcp("x"));
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
