@@ -15,6 +15,7 @@
 pub mod archive;
 pub mod file;
 pub mod listing;
+mod mime;
 pub mod options;
 pub mod path;
 pub mod produce;
