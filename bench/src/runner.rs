@@ -90,6 +90,7 @@ fn find_proxies(wmproxy: &Path) -> Result<Vec<Installed>> {
 }
 
 fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> Series {
+    let place = Place { rounds: spec.rounds(place.rounds), ..place.clone() };
     let (mut samples, mut failures) = (Vec::new(), Vec::new());
     let mut proxies: Vec<&Installed> = proxies.iter().filter(|proxy| proxy.variant.serves(spec)).collect();
     let rate = if spec.measure() == Measure::Tail { half_of_slowest(bench, spec, &proxies) } else { None };
@@ -111,7 +112,6 @@ fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> 
         // Whoever runs first finds the fewest ports in TIME_WAIT and the coolest machine; each gets its turn.
         proxies.rotate_left(1);
     }
-    let place = place.clone();
     Series {
         scenario: spec.slug.to_owned(),
         quick: bench.quick,

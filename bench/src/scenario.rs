@@ -188,8 +188,17 @@ impl Spec {
         if quick { self.quick } else { self.work }
     }
 
-    /// Whom figures are told as multiples of, without repetition.
+    /// Of `wanted` rounds, how many are run. Memory that a million requests leave behind is the same each time, and each
+    /// time takes minutes.
+    pub(crate) fn rounds(&self, wanted: u32) -> u32 {
+        if self.measure() == Measure::Growth { 1 } else { wanted }
+    }
+
+    /// Whom figures are told as multiples of, without repetition; nobody where the best figure is 0.
     pub(crate) fn rivals(&self) -> Vec<Rival> {
+        if self.measure() == Measure::Growth {
+            return Vec::new();
+        }
         let mut rivals: Vec<Rival> = self.bars.iter().map(|bar| bar.rival()).collect();
         rivals.dedup();
         rivals
