@@ -124,9 +124,12 @@ impl Acceptor {
         watched.renew(stamp(&self.spec), false, || self.load_again())
     }
 
-    /// Goes on with what was loaded.
+    /// Goes on with what was loaded, unless that was overtaken.
     pub(super) fn apply(&self, fresh: Fresh<Loaded>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.is_behind(&fresh) {
+            return;
+        }
         self.loaded.store(Arc::new(fresh.loaded));
         watched.have_tried(fresh.stamp, None);
     }

@@ -165,9 +165,15 @@ impl Connector {
         watched.renew(stamp(&self.spec), others, || Ok(Loaded::load(&self.spec, system)?.0))
     }
 
-    /// Goes on with what was loaded.
-    pub(super) fn apply(&self, fresh: Fresh<Loaded>) {
+    /// Goes on with what was loaded. Where its files were overtaken, the newer ones are used with whom the system trusts now.
+    pub(super) fn apply(&self, mut fresh: Fresh<Loaded>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.is_behind(&fresh) {
+            fresh.stamp = stamp(&self.spec);
+            // Files that can't be loaded are told of by who follows them.
+            let Ok((loaded, _)) = Loaded::load(&self.spec, fresh.loaded.system.take()) else { return };
+            fresh.loaded = loaded;
+        }
         self.loaded.store(Arc::new(fresh.loaded));
         watched.have_tried(fresh.stamp, None);
     }

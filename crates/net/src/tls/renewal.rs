@@ -23,6 +23,8 @@ pub struct Renewal {
 pub(super) struct Fresh<T> {
     pub(super) loaded: T,
     pub(super) stamp: Stamp,
+    /// How often these files had been loaded by then.
+    pub(super) loads: u64,
 }
 
 impl Renewal {

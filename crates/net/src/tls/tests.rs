@@ -298,6 +298,33 @@ fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
 }
 
 #[test]
+fn what_a_reload_has_loaded_does_not_replace_what_is_newer() {
+    let authority = Authority::new();
+    let spec = authority.accepts(&["a.test"]);
+    let connects =
+        ConnectorSpec { cert: Some(authority.issue("client", &["c.test"])), ..authority.connects() };
+    let store = Store::new();
+    let acceptor = store.acceptor(&spec, &mut Renewal::new()).unwrap();
+    let connector = store.connector(&connects, &mut Renewal::new()).unwrap();
+    let issue =
+        || [("server", "a.test"), ("client", "c.test")].map(|(file, name)| authority.issue(file, &[name]));
+    issue();
+    let mut renewal = Renewal::new();
+    store.acceptor(&spec, &mut renewal).unwrap();
+    store.connector(&connects, &mut renewal).unwrap();
+    issue();
+    // The first look sees a change, the second that it is over.
+    assert_eq!((acceptor.follow().unwrap(), connector.follow().unwrap()), (false, false));
+    assert_eq!((acceptor.follow().unwrap(), connector.follow().unwrap()), (true, true));
+    let newest = acceptor.certificates();
+    renewal.apply();
+    assert_eq!(acceptor.certificates(), newest);
+    // Nothing is left to be loaded, so what is used are the files as they are.
+    assert_eq!((acceptor.follow().unwrap(), connector.follow().unwrap()), (false, false));
+    assert_eq!((acceptor.follow().unwrap(), connector.follow().unwrap()), (false, false));
+}
+
+#[test]
 fn a_blocking_peer_that_knows_nothing_of_tls_gets_an_alert_and_an_end() {
     let authority = Authority::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

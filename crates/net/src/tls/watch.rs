@@ -19,11 +19,13 @@ pub(super) struct Watched {
     seen: Option<Stamp>,
     /// What was wrong when they were last tried, if something was.
     fault: Option<String>,
+    /// How often they were loaded.
+    loads: u64,
 }
 
 impl Watched {
     pub(super) fn new(now: Stamp) -> Watched {
-        Watched { tried: now, seen: None, fault: None }
+        Watched { tried: now, seen: None, fault: None, loads: 1 }
     }
 
     /// Whether they are to be loaded: they are other files than were tried last, or those could not be loaded. What was
@@ -71,7 +73,7 @@ impl Watched {
             return Ok(None);
         }
         match load() {
-            Ok(loaded) => Ok(Some(Fresh { loaded, stamp: now })),
+            Ok(loaded) => Ok(Some(Fresh { loaded, stamp: now, loads: self.loads })),
             Err(fault) => {
                 self.have_tried(now, Some(&fault));
                 Err(fault)
@@ -79,11 +81,17 @@ impl Watched {
         }
     }
 
+    /// Whether newer files than these came to use while it was made ready.
+    pub(super) fn is_behind<T>(&self, fresh: &Fresh<T>) -> bool {
+        self.loads != fresh.loads
+    }
+
     /// Notes which files were loaded, or what came of the attempt.
     pub(super) fn have_tried(&mut self, then: Stamp, fault: Option<&Fault>) {
         self.tried = then;
         self.seen = None;
         self.fault = fault.map(ToString::to_string);
+        self.loads += u64::from(fault.is_none());
     }
 }
 
