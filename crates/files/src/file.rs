@@ -1,10 +1,13 @@
 //! A file that was found, open: what was checked is what is served.
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use wmproxy_wire::head::DATE_LEN;
+use rustix::fs::{Stat, fstat, fstatfs};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, retry_on_intr};
 use wmproxy_wire::head::coding::Encoding;
+use wmproxy_wire::head::{DATE_LEN, date};
 
 use crate::Effort;
 
@@ -27,6 +30,7 @@ pub struct Version {
 #[derive(Debug)]
 pub struct File {
     pub(crate) fd: OwnedFd,
+    pub(crate) memory: Memory,
     /// The version that was found.
     pub version: Version,
     /// The type of its contents.
@@ -35,11 +39,27 @@ pub struct File {
     pub encoding: Option<Encoding>,
     /// Whether another client could have got another form of it.
     pub varies: bool,
-    /// Its strong entity tag, with quotes (RFC 9110 section 8.8.3).
+    /// Its strong entity tag, with quotes (RFC 9110 section 8.8.3). It says nothing of the file system, so that servers with
+    /// copies of the same file, times included, agree on it.
     pub etag: Box<str>,
     /// When it was modified, as `Last-Modified` says it.
     pub last_modified: [u8; DATE_LEN],
 }
+
+/// How the bytes of a file that are in memory are told from the rest: what is known of that, one of the constants below.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(AtomicU8);
+
+/// The kernel is asked with `RWF_NOWAIT`.
+const ASK: u8 = 0;
+/// All of them are, for the file system is nowhere else.
+const ALL: u8 = 1;
+/// The file system doesn't tell.
+const UNKNOWN: u8 = 2;
+
+/// The file systems that live in memory, by their magic numbers (statfs(2)).
+const TMPFS: u32 = 0x0102_1994;
+const RAMFS: u32 = 0x8584_58f6;
 
 /// Why no bytes came of a file.
 #[derive(Debug, thiserror::Error)]
@@ -55,23 +75,106 @@ pub enum ReadError {
     Failed(#[from] io::Error),
 }
 
+impl Version {
+    pub(crate) fn of(stat: &Stat) -> Version {
+        Version {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    fn etag(&self, encoding: Option<Encoding>) -> Box<str> {
+        let (dash, coding) = encoding.map_or(("", ""), |encoding| ("-", encoding.token()));
+        format!("\"{:x}-{:x}{dash}{coding}\"", self.modified, self.len).into()
+    }
+
+    fn last_modified(&self) -> [u8; DATE_LEN] {
+        date(u64::try_from(self.modified.div_euclid(1_000_000_000)).unwrap_or(0))
+    }
+}
+
+fn nanoseconds(seconds: i64, rest: u64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+}
+
 impl File {
-    /// Reads bytes from `offset` on, at least one where `buffer` has room.
+    pub(crate) fn new(
+        fd: OwnedFd,
+        version: Version,
+        content_type: Box<str>,
+        encoding: Option<Encoding>,
+    ) -> File {
+        File {
+            fd,
+            memory: Memory::default(),
+            version,
+            content_type,
+            encoding,
+            varies: false,
+            etag: version.etag(encoding),
+            last_modified: version.last_modified(),
+        }
+    }
+
+    /// Reads bytes from `offset` on, at least one where `buffer` has room and the file, as long as it was when it was found,
+    /// has more. Of one that has grown there is no more.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn read_at(&self, _buffer: &mut [u8], _offset: u64, _effort: Effort) -> Result<usize, ReadError> {
-        todo!("CONTAIN")
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64, effort: Effort) -> Result<usize, ReadError> {
+        let left = self.version.len.saturating_sub(offset);
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
+            return Ok(0);
+        };
+        let read = match effort {
+            Effort::Full => retry_on_intr(|| pread(&self.fd, &mut *buffer, offset)),
+            Effort::Cached => self.memory.read_at(self.fd.as_fd(), buffer, offset),
+        };
+        match read {
+            Ok(0) => Err(ReadError::Shorter),
+            Ok(read) => Ok(read),
+            Err(Errno::AGAIN) if effort == Effort::Cached => Err(ReadError::WouldBlock),
+            Err(errno) => Err(ReadError::Failed(errno.into())),
+        }
     }
 
     /// Whether it is still the version that was found: asked before the last bytes of a response go.
     pub fn is_unchanged(&self) -> bool {
-        todo!("CONTAIN")
+        fstat(&self.fd).is_ok_and(|stat| Version::of(&stat) == self.version)
+    }
+
+    /// Whether `other`, found at the same path, is the same in all that a client sees of it: what is cached of this one goes
+    /// on being true.
+    pub fn is_same(&self, other: &File) -> bool {
+        self.version == other.version && self.encoding == other.encoding
     }
 
     /// For sendfile(2).
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
         self.fd.as_fd()
+    }
+}
+
+impl Memory {
+    fn read_at(&self, fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        loop {
+            let read = match self.0.load(Ordering::Relaxed) {
+                ASK => retry_on_intr(|| {
+                    preadv2(fd, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
+                }),
+                ALL => return retry_on_intr(|| pread(fd, &mut *buffer, offset)),
+                _ => return Err(Errno::AGAIN),
+            };
+            // A kernel before 4.6 has no call for it, a file system may have no answer.
+            if !matches!(read, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) {
+                return read;
+            }
+            let is_memory = fstatfs(fd).is_ok_and(|system| matches!(system.f_type as u32, TMPFS | RAMFS));
+            self.0.store(if is_memory { ALL } else { UNKNOWN }, Ordering::Relaxed);
+        }
     }
 }

@@ -13,14 +13,18 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+mod beneath;
+mod entries;
 pub mod file;
 pub mod listing;
 mod mime;
+mod moment;
 pub mod options;
 pub mod path;
 pub mod produce;
 pub mod reply;
 pub mod site;
+mod walk;
 
 /// How far somebody may go to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

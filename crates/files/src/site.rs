@@ -1,20 +1,32 @@
 //! A tree of files that is served, and what a path names in it.
+//!
+//! What lives here: the [site](Site) with its [root], and the [rules](crate::look) by which a path
+//! names a file. Everything is opened [beneath](crate::beneath) the root by one call that keeps the bounds, and from then on only
+//! the descriptor counts.
+
+mod directory;
+mod look;
+mod root;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-
-use wmproxy_wire::head::coding::Preferred;
+use std::time::Duration;
 
 use crate::Effort;
+use crate::beneath::{Beneath, Refused, Way};
 use crate::file::File;
 use crate::options::FilesSpec;
-use crate::path::PathName;
+
+pub use directory::Directory;
+use root::Root;
 
 /// A tree of files that is served, and how.
 #[derive(Debug)]
 pub struct Site {
     spec: FilesSpec,
+    root: Root,
+    beneath: Beneath,
 }
 
 /// What a path names.
@@ -30,15 +42,6 @@ pub enum Found {
     Missing,
     /// Something that may not be read.
     Forbidden,
-}
-
-/// A directory below the root, open.
-#[derive(Debug)]
-pub struct Directory {
-    pub(crate) fd: OwnedFd,
-    pub(crate) site: Arc<Site>,
-    /// Its path below the root, decoded, without slashes around it.
-    pub(crate) path: Vec<u8>,
 }
 
 /// Why nobody knows what a path names.
@@ -61,7 +64,18 @@ impl Site {
     /// # Errors
     /// The root is no directory, or can't be opened.
     pub fn new(spec: FilesSpec) -> io::Result<Arc<Site>> {
-        Ok(Arc::new(Site { spec }))
+        Site::with(spec, None, root::TRUSTED)
+    }
+
+    /// With a way to keep the bounds, the best one if it is none, and how long a root is trusted to be the one at its path.
+    fn with(spec: FilesSpec, way: Option<Way>, trusted: Duration) -> io::Result<Arc<Site>> {
+        let root = Root::new(&spec.root, trusted)?;
+        let way = match way {
+            Some(way) => way,
+            None => Way::of(root.held(Way::Walk, Effort::Full)?.as_fd()),
+        };
+        let beneath = Beneath { way, follow: spec.follow_symlinks };
+        Ok(Arc::new(Site { spec, root, beneath }))
     }
 
     /// Its options.
@@ -69,28 +83,7 @@ impl Site {
         &self.spec
     }
 
-    /// What a path names, for a client that takes these encodings.
-    ///
-    /// # Errors
-    /// See [`LookError`].
-    pub fn look(
-        self: &Arc<Self>,
-        _path: &PathName,
-        _preferred: &Preferred,
-        _effort: Effort,
-    ) -> Result<Found, LookError> {
-        todo!("CONTAIN")
-    }
-
-    /// The page that stands for an error, if there is one.
-    ///
-    /// # Errors
-    /// See [`LookError`].
-    pub fn error_page(
-        self: &Arc<Self>,
-        _status: u16,
-        _effort: Effort,
-    ) -> Result<Option<Arc<File>>, LookError> {
-        todo!("CONTAIN")
+    fn root(&self, effort: Effort) -> Result<Arc<OwnedFd>, Refused> {
+        self.root.held(self.beneath.way, effort)
     }
 }

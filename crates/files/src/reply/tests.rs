@@ -23,6 +23,7 @@ fn file(len: u64) -> File {
     let modified = i128::from(MODIFIED) * 1_000_000_000 + 5;
     File {
         fd: null.into(),
+        memory: Default::default(),
         version: crate::file::Version { device: 1, inode: 2, len, modified, changed: modified },
         content_type: "text/plain".into(),
         encoding: None,
