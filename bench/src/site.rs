@@ -51,9 +51,10 @@ impl Files {
 
     /// A file's path in requests and below the site.
     pub(crate) fn path(&self, index: u64) -> String {
-        match self.distinct {
-            true => format!("/distinct/{}/{index}.jpg", index / IN_DIRECTORY),
-            false => format!("/{}/{index}.jpg", self.size),
+        if self.distinct {
+            format!("/distinct/{}/{index}.jpg", index / IN_DIRECTORY)
+        } else {
+            format!("/{}/{index}.jpg", self.size)
         }
     }
 
