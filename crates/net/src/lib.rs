@@ -20,6 +20,7 @@ pub mod limit;
 pub mod listen;
 pub mod options;
 pub mod preface;
+pub mod pressure;
 pub mod privileges;
 pub mod record;
 pub mod relay;
@@ -30,7 +31,6 @@ pub mod tls;
 pub mod udp;
 
 mod margin;
-mod pressure;
 mod sys;
 
 pub use margin::MARGIN;

@@ -31,7 +31,7 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 static LAST_PORT: AtomicU64 = AtomicU64::new(0);
 
 /// Notes the failure if it is one of resources. The first of an episode is logged.
-pub(crate) fn note(error: &io::Error) {
+pub fn note(error: &io::Error) {
     if is_exhaustion(error) && begins(&LAST) {
         tracing::warn!(%error, "out of resources: accepting pauses until others are freed");
     } else if Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL) && begins(&LAST_PORT) {
@@ -53,7 +53,10 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
 
 /// Fails as the kernel would when `fd`, just opened for a connection, is one of the reserve: a new descriptor is always
 /// the lowest that is free (open(2)), so its number tells how many are left.
-pub(crate) fn check(fd: impl AsFd) -> io::Result<()> {
+///
+/// # Errors
+/// Too many open files.
+pub fn check(fd: impl AsFd) -> io::Result<()> {
     if is_reserved(fd.as_fd().as_raw_fd()) { Err(Errno::MFILE.into()) } else { Ok(()) }
 }
 
@@ -65,15 +68,22 @@ pub(crate) fn is_short(fd: impl AsFd) -> bool {
 fn is_reserved(fd: i32) -> bool {
     static FIRST: OnceLock<u64> = OnceLock::new();
     let first = *FIRST.get_or_init(|| {
-        // Raised once, before the first connection. Under a very low limit connections still get most of it.
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        // Under a very low limit connections still get most of it.
+        let limit = descriptors();
         limit - RESERVE.min(limit / 4)
     });
     fd as u64 >= first
 }
 
-/// Whether the limit was met within the last [`PAUSE`].
-pub(crate) fn is_high() -> bool {
+/// How many descriptors the process may have.
+pub fn descriptors() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    // Raised once, before the first connection.
+    *LIMIT.get_or_init(|| getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+/// Whether the limit was met within the last tenth of a second.
+pub fn is_high() -> bool {
     let last = LAST.load(Ordering::Relaxed);
     last != 0 && clock::now().since(Ticks(last)) < PAUSE
 }

@@ -1,7 +1,9 @@
 //! A connected byte stream: a TCP connection or a unix socket, with TLS or without.
 
+mod file;
 mod gone;
 mod parts;
+mod stall;
 
 use std::io;
 use std::net::IpAddr;
@@ -27,6 +29,7 @@ use crate::sys;
 use crate::tls::Session;
 
 pub use parts::Parts;
+pub use stall::Stall;
 
 /// A connected stream that belongs to the worker it was made on.
 #[derive(Debug)]
