@@ -1,5 +1,10 @@
 //! The options of the `files` endpoint, and the spec that they come to.
 
+mod check;
+#[cfg(test)]
+mod tests;
+mod text;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,29 +12,35 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wmproxy_wire::head::coding::Encoding;
 
+pub use check::{Place, Wrong};
+pub use text::{Cors, ErrorStatus};
+
 /// Files below a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Files")]
 pub struct FilesOptions {
-    /// The directory; nothing outside of it is ever served. Required.
+    /// The directory; nothing outside of it is ever served. Required. A relative one starts at the config's own directory.
+    /// It is opened when the config is loaded, so that another directory of the same name is served after a reload.
     pub root: String,
     /// The files that stand for a directory, the first that is there.
     pub index: Vec<String>,
-    /// Whether a directory without such a file is listed, and can be had as an archive.
+    /// Whether a directory without such a file is listed, and can be downloaded whole as tar or zip. Without it such a
+    /// directory is a 404.
     pub browse: bool,
-    /// The file that answers where nothing else is there, as single-page applications want it: `"/index.html"`.
+    /// The file below the root that answers with 200 where nothing else is there, as single-page applications want it:
+    /// `"/index.html"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spa: Option<String>,
     /// Which compressed forms of a file are looked for beside it: `zstd` (`.zst`), `br` (`.br`), `gzip` (`.gz`). The
-    /// client's preference decides, and this order where it has none.
+    /// client's preference decides, and this order where it has none. One that is older than the file is passed over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub precompressed: Vec<Encoding>,
-    /// Whether names that begin with a dot are served and listed.
+    /// Whether names that begin with a dot are served and listed. `/.well-known` is served in any case.
     pub hidden: bool,
-    /// Whether symbolic links are followed, as long as they stay below the root.
+    /// Whether symbolic links are followed, as long as they stay below the root. Without it they are a 404.
     pub follow_symlinks: bool,
-    /// The `Cache-Control` of files, as in `"max-age=60"`.
+    /// The `Cache-Control` of files, as in `"max-age=60"`. Errors and listings don't get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_control: Option<String>,
     /// Types by the end of names, before the usual ones: `{ ".foo" = "text/x-foo" }`.
@@ -40,23 +51,7 @@ pub struct FilesOptions {
     pub cors: Cors,
     /// Files below the root that are sent as the body of errors, by status: `{ 404 = "404.html" }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub error_pages: BTreeMap<u16, String>,
-}
-
-/// Whose pages may read what is served (the Fetch standard, section 3.2).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Cors {
-    /// Everybody's, or nobody's.
-    All(bool),
-    /// Those of these origins.
-    Origins(Vec<String>),
-}
-
-impl Default for Cors {
-    fn default() -> Self {
-        Cors::All(false)
-    }
+    pub error_pages: BTreeMap<ErrorStatus, String>,
 }
 
 impl Default for FilesOptions {
@@ -102,45 +97,4 @@ pub struct FilesSpec {
     pub cors: Cors,
     /// Paths below the root, without a slash in front, by status from 400 to 599.
     pub error_pages: BTreeMap<u16, Box<str>>,
-}
-
-/// What is wrong with an option.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
-    /// The key, and below it the key or index of an entry.
-    pub place: Vec<Box<str>>,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-impl FilesOptions {
-    /// The spec that it comes to, with `root` found by who knows where the config lies. It does not look at the root.
-    ///
-    /// # Errors
-    /// All that is wrong.
-    pub fn spec(&self, root: PathBuf) -> Result<FilesSpec, Vec<Wrong>> {
-        let wrong = Vec::new();
-        // CONFIG fills in the checks.
-        let below = |path: &str| -> Box<str> { path.trim_start_matches('/').into() };
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        Ok(FilesSpec {
-            root,
-            index: self.index.iter().map(|name| name.as_str().into()).collect(),
-            browse: self.browse,
-            spa: self.spa.as_deref().map(below),
-            precompressed: self.precompressed.clone(),
-            hidden: self.hidden,
-            follow_symlinks: self.follow_symlinks,
-            cache_control: self.cache_control.as_deref().map(Into::into),
-            mime: self
-                .mime
-                .iter()
-                .map(|(end, kind)| (end.to_ascii_lowercase().into(), kind.as_str().into()))
-                .collect(),
-            cors: self.cors.clone(),
-            error_pages: self.error_pages.iter().map(|(status, path)| (*status, below(path))).collect(),
-        })
-    }
 }
