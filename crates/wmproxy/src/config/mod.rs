@@ -11,7 +11,7 @@ mod access_log;
 mod bridge;
 mod de;
 mod expand;
-mod http;
+pub(crate) mod http;
 mod include;
 mod json;
 mod listen;
@@ -137,6 +137,7 @@ fn finish(mut reader: Reader<'_>, root: Option<Node>) -> Result<Loaded, Problems
 fn judge(mut reader: Reader<'_>, tree: Option<&Node>, options: Options) -> Result<Loaded, Problems> {
     let mut planner = resolve::Planner::new(tree, &reader.sources);
     let plan = planner.plan(&options);
+    planner.check_served(&reader.files);
     reader.found.append(&mut planner.found);
     reader.files.append(&mut planner.files);
     if reader.found.iter().any(Found::is_error) {

@@ -8,6 +8,7 @@ use wmproxy_net::addr::{AddressSpec, Protocol};
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
 
+use super::http::files::Served;
 use super::include::read_text;
 use super::listen::Listens;
 use super::options::{AdminOptions, Options, Workers};
@@ -25,6 +26,10 @@ pub(super) struct Planner<'a> {
     errors: usize,
     /// Files that were read besides the config.
     pub(super) files: Vec<PathBuf>,
+    /// Files that are nobody else's business, and what each is.
+    pub(super) private: Vec<(PathBuf, &'static str)>,
+    /// Directories whose files are served.
+    pub(super) served: Vec<Served>,
     pub(super) groups: BTreeMap<Arc<str>, GroupSpec>,
     /// Names of upstreams that are written somewhere, with problems or without.
     pub(super) upstreams: BTreeSet<String>,
@@ -45,6 +50,8 @@ impl<'a> Planner<'a> {
             found: Vec::new(),
             errors: 0,
             files: Vec::new(),
+            private: Vec::new(),
+            served: Vec::new(),
             groups: BTreeMap::new(),
             upstreams: BTreeSet::new(),
             used: BTreeSet::new(),
@@ -126,6 +133,7 @@ impl<'a> Planner<'a> {
         }
         let file = self.file(&file_key, file);
         self.files.push(file.clone());
+        self.private.push((file.clone(), "a secret"));
         let secret = read_text(&file)
             .map_err(|why| format!("can't read {}: {why}", file.display()))
             .and_then(|text| {

@@ -63,6 +63,7 @@ impl Planner<'_> {
                 self.push(found.hint("set XDG_STATE_HOME or HOME"));
                 return None;
             };
+            self.private.push((directory.clone(), "a private key"));
             return Some(CertSpec::SelfSigned { directory });
         }
         for (key, is_missing) in [("cert", options.cert.is_empty()), ("key", options.key.is_none())] {
@@ -74,10 +75,10 @@ impl Planner<'_> {
             }
         }
         let key = options.key.as_deref().filter(|_| !options.cert.is_empty())?;
-        Some(CertSpec::Files {
-            cert: self.file(&path.key("cert"), &options.cert),
-            key: self.file(&path.key("key"), key),
-        })
+        let cert = self.file(&path.key("cert"), &options.cert);
+        let key = self.file(&path.key("key"), key);
+        self.private.push((key.clone(), "a private key"));
+        Some(CertSpec::Files { cert, key })
     }
 
     /// What is one for the whole listener stands with the first certificate.
@@ -113,7 +114,10 @@ impl Planner<'_> {
         let ca = file(self, "ca", &options.ca);
         let (cert, key) = (file(self, "cert", &options.cert), file(self, "key", &options.key));
         let cert = match (cert, key) {
-            (Some(cert), Some(key)) => Some(CertSpec::Files { cert, key }),
+            (Some(cert), Some(key)) => {
+                self.private.push((key.clone(), "a private key"));
+                Some(CertSpec::Files { cert, key })
+            }
             (None, None) => None,
             (Some(_), None) => {
                 self.problem(&path.key("cert"), "`key` is missing: a certificate proves nothing without it");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use wmproxy_http::endpoint::redirect::Redirect;
 use wmproxy_http::endpoint::respond::Respond;
 use wmproxy_http::options::{
-    EndpointSpec, FilesEndpointOptions, RedirectOptions, RespondOptions, ReverseProxyOptions,
-    ReverseProxyTable, ReverseSpec, RouteOptions, TargetUrl, UrlScheme,
+    EndpointSpec, RedirectOptions, RespondOptions, ReverseProxyOptions, ReverseProxyTable, ReverseSpec,
+    RouteOptions, TargetUrl, UrlScheme,
 };
 use wmproxy_http::vars::Template;
 use wmproxy_net::addr::{AddressSpec, TargetSpec};
@@ -67,32 +67,12 @@ impl Planner<'_> {
             return self.reverse(options, server, &first).map(EndpointSpec::Reverse);
         }
         if let Some(options) = &route.files {
-            return self.files(options, &first);
+            return self.files(options, &first).map(EndpointSpec::Files);
         }
         match (&route.redirect, &route.respond) {
             (Some(options), _) => self.redirect(options, &first),
             (_, Some(options)) => self.respond(options, &first),
             (None, None) => None,
-        }
-    }
-
-    fn files(&mut self, options: &FilesEndpointOptions, path: &Path) -> Option<EndpointSpec> {
-        let table = options.table();
-        // A root alone is written where the table would be.
-        let place = match options {
-            FilesEndpointOptions::Root(_) => path.clone(),
-            FilesEndpointOptions::Table(_) => path.key("root"),
-        };
-        let root = self.file(&place, &table.root);
-        match table.spec(root) {
-            Ok(spec) => Some(EndpointSpec::Files(spec)),
-            Err(wrong) => {
-                for wrong in wrong {
-                    let place = wrong.place.iter().fold(path.clone(), |path, key| path.key(key));
-                    self.problem(&place, wrong.message);
-                }
-                None
-            }
         }
     }
 

@@ -94,6 +94,7 @@ impl Planner<'_> {
             return None;
         }
         let users_file = self.file(&place, &options.users_file);
+        self.private.push((users_file.clone(), "a file of passwords"));
         if let Err(error) = Store::open(&users_file) {
             self.problem(&place, format!("{}: {error}", users_file.display()));
             return None;

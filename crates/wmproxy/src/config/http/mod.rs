@@ -1,6 +1,7 @@
 //! The plan of `[[http]]`: a listener for each address and port, and the routes that they share.
 
 mod endpoint;
+pub(crate) mod files;
 mod filters;
 mod route;
 

@@ -26,7 +26,9 @@ impl Planner<'_> {
         let table = path.key("route");
         if http.route.is_empty() && !self.is_damaged(&table) && !self.was_dropped(&table) {
             let found = self.error(path, "without a route every request gets a 404").warning();
-            self.push(found.hint("add an [[http.route]] with `reverse_proxy`, `redirect` or `respond`"));
+            self.push(
+                found.hint("add an [[http.route]] with `reverse_proxy`, `files`, `redirect` or `respond`"),
+            );
         }
         self.check_route_names(http, &table);
         self.check_regexes(http, &table);
