@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
 
+use crate::file_server::FileServerArgs;
 use crate::observe::filter;
 use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
@@ -27,6 +28,7 @@ Examples:
   wmproxy run -c /etc/wmproxy.toml
   wmproxy stream tcp://:5432=10.0.0.5:5432 udp://:53=1.1.1.1:53,8.8.8.8:53
   wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000
+  wmproxy file-server -r public --browse
   wmproxy check -c wmproxy.toml && wmproxy reload
   wmproxy status
 
@@ -118,6 +120,13 @@ Examples:
   wmproxy reverse-proxy -f :8080 -t 10.0.0.5:3000 -t 10.0.0.6:3000           two, in turn
   wmproxy reverse-proxy -f :8443 --self-signed -t https://example.com --change-host")]
     ReverseProxy(ReverseProxyArgs),
+    /// Serve the files below a directory without a config
+    #[command(after_help = "\
+Examples:
+  wmproxy file-server                                   this directory on http://127.0.0.1:8869/
+  wmproxy file-server -r /srv/pub -l :8080 --browse     listings and downloads, for every address
+  wmproxy file-server -r dist --spa index.html          a single-page application")]
+    FileServer(Box<FileServerArgs>),
     /// Bridge TCP and WebSocket without a config
     #[command(after_help = "\
 Examples:

@@ -102,7 +102,12 @@ Try, in another terminal:
   curl -i http://{HTTP_ADDRESS}/
   curl http://{admin}/metrics
 
-What each of them did is told here as it ends. Ctrl-C stops.
+Without a config there are also, among others (`wmproxy --help` has them all):
+
+  wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000
+  wmproxy file-server --browse
+
+What each of the requests did is told here as it ends. Ctrl-C stops.
 
 ",
         version = env!("CARGO_PKG_VERSION"),

@@ -8,7 +8,9 @@ mod admin;
 mod cli;
 mod config;
 mod demo;
+mod file_server;
 mod generation;
+mod http_args;
 mod modes;
 mod observe;
 mod process;
@@ -26,7 +28,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use admin::command::Action;
 use cli::{Cli, Command, Global, print};
-use process::Run;
+use file_server::FileServerArgs;
+use process::{Banner, Run};
 use source::Source;
 
 /// Small and steady where many threads allocate and free small things; see docs/benchmarks.md for the memory.
@@ -43,7 +46,10 @@ fn main() -> ExitCode {
             run(Source::File(PathBuf::from(DEFAULT_CONFIG)), global, false, None)
         }
         None => match demo::start() {
-            Ok(demo) => run(Source::Demo(demo.config), global, false, Some(demo.banner)),
+            Ok(demo) => {
+                let banner: Banner = Box::new(|_| demo.banner);
+                run(Source::Demo(demo.config), global, false, Some(banner))
+            }
             Err(error) => {
                 eprintln!("error: the demonstration can't start: {error}");
                 ExitCode::FAILURE
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
             Ok(()) => run(Source::ReverseProxy(Box::new(args)), global, false, None),
             Err(error) => error.exit(),
         },
+        Some(Command::FileServer(args)) => serve_files(args, global),
         Some(Command::Check { config, print, json }) => check(config, &global, print, json),
         Some(Command::Reload(remote)) => admin::remote::run(Action::Reload, &remote, &global),
         Some(Command::Stop { remote, now, wait }) => {
@@ -71,9 +78,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(source: Source, global: Global, watch: bool, banner: Option<String>) -> ExitCode {
+fn run(source: Source, global: Global, watch: bool, banner: Option<Banner>) -> ExitCode {
     raise_descriptor_limit();
     process::run(Run { source, global, watch, banner })
+}
+
+fn serve_files(args: Box<FileServerArgs>, global: Global) -> ExitCode {
+    if let Err(error) = args.check() {
+        error.exit();
+    }
+    // The config says the same, but not in the words of the command line.
+    if let Some(problem) = args.root_problem() {
+        eprintln!("error: {problem}");
+        return ExitCode::FAILURE;
+    }
+    let told = args.clone();
+    run(Source::FileServer(args), global, false, Some(Box::new(move |listeners| told.banner(listeners))))
 }
 
 fn say(text: impl AsRef<[u8]>) -> ExitCode {

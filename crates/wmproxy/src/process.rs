@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use wmproxy_net::privileges::Identity;
+use wmproxy_net::record::ListenerMetrics;
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::signal::{Request, Signals};
 use wmproxy_runtime::worker::Workers;
@@ -33,6 +34,9 @@ use control::{ReloadAsked, Shared, Stop};
 /// How long the last lines of the logs may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// Makes what is printed, of the listeners in service.
+pub(crate) type Banner = Box<dyn FnOnce(&[Arc<ListenerMetrics>]) -> String>;
+
 /// How to run.
 pub(crate) struct Run {
     pub(crate) source: Source,
@@ -40,7 +44,7 @@ pub(crate) struct Run {
     /// Reload when a file of the config changes.
     pub(crate) watch: bool,
     /// Printed once everything listens.
-    pub(crate) banner: Option<String>,
+    pub(crate) banner: Option<Banner>,
 }
 
 /// The state that the deciding task owns.
@@ -152,9 +156,9 @@ impl Process {
         };
         process.admin = admin.map(|(plan, bound)| process.serve_admin(plan, bound));
         process.report_listeners();
-        if let Some(banner) = &process.run.banner {
+        if let Some(banner) = process.run.banner.take() {
             // The banner is for people; one who has closed stdout is not interested.
-            let _ = crate::cli::print(banner);
+            let _ = crate::cli::print(banner(&process.generation.listeners()));
         }
         Ok(process)
     }

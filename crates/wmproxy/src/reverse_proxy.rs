@@ -3,12 +3,12 @@
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use wmproxy_http::options::{HttpOptions, ReverseProxyOptions, ReverseProxyTable, RouteOptions, TargetUrl};
-use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
+use wmproxy_net::addr::{AddressSpec, ListenSpec, TargetSpec};
 use wmproxy_net::options::OneOrMany;
-use wmproxy_net::tls::{CertOptions, ListenerTls};
 
 use crate::cli::Cli;
 use crate::config::options::Options;
+use crate::http_args::{TlsArgs, listen};
 
 /// What a reverse proxy is told.
 #[derive(Debug, Clone, Args)]
@@ -20,15 +20,8 @@ pub(crate) struct ReverseProxyArgs {
     /// turns
     #[arg(short, long, value_name = "TARGET", required = true, value_parser = target)]
     to: Vec<String>,
-    /// Serve https with a certificate made for development
-    #[arg(long, conflicts_with_all = ["cert", "key"])]
-    self_signed: bool,
-    /// Serve https with the certificate in this PEM file
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<String>,
-    /// The private key of that certificate
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Ask servers by their own name instead of the one that the client asked for
     #[arg(long)]
     change_host: bool,
@@ -58,30 +51,13 @@ impl ReverseProxyArgs {
             reverse_proxy: Some(ReverseProxyOptions::Table(Box::new(table))),
             ..RouteOptions::default()
         };
-        let cert = self.cert.as_ref().map(|cert| CertOptions {
-            cert: cert.clone(),
-            key: self.key.clone(),
-            ..CertOptions::default()
-        });
-        let tls = match cert {
-            Some(cert) => Some(ListenerTls::One(Box::new(cert))),
-            None => self.self_signed.then_some(ListenerTls::SelfSigned),
-        };
         let http = HttpOptions {
             listen: Some(OneOrMany(self.from.clone())),
-            tls,
+            tls: self.tls.options(),
             route: vec![route],
             ..HttpOptions::default()
         };
         Options { http: vec![http], ..Options::default() }
-    }
-}
-
-fn listen(text: &str) -> Result<ListenSpec, String> {
-    let listen: ListenSpec = text.parse().map_err(|error| format!("{error}"))?;
-    match listen.protocol {
-        Protocol::Tcp => Ok(listen),
-        Protocol::Udp => Err("HTTP is served over tcp".to_owned()),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::cli::{Global, StreamArg};
 use crate::config::options::Options;
 use crate::config::plan::AdminPlan;
 use crate::config::{self, Format, Loaded, Problems};
+use crate::file_server::FileServerArgs;
 use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
 
@@ -23,6 +24,8 @@ pub(crate) enum Source {
     WsProxy(Box<WsProxyArgs>),
     /// What `wmproxy reverse-proxy` was told.
     ReverseProxy(Box<ReverseProxyArgs>),
+    /// What `wmproxy file-server` was told.
+    FileServer(Box<FileServerArgs>),
     /// The built-in demonstration.
     Demo(String),
 }
@@ -41,6 +44,7 @@ impl Source {
             }
             Source::WsProxy(args) => config::from_options(args.options())?,
             Source::ReverseProxy(args) => config::from_options(args.options())?,
+            Source::FileServer(args) => config::from_options(args.options())?,
             Source::Demo(text) => config::load_text("the built-in demonstration", text, Format::Toml)?,
         };
         let plan = &mut loaded.plan;
@@ -63,7 +67,11 @@ impl Source {
     pub(crate) fn file(&self) -> Option<&PathBuf> {
         match self {
             Source::File(path) => Some(path),
-            Source::Streams(_) | Source::WsProxy(_) | Source::ReverseProxy(_) | Source::Demo(_) => None,
+            Source::Streams(_)
+            | Source::WsProxy(_)
+            | Source::ReverseProxy(_)
+            | Source::FileServer(_)
+            | Source::Demo(_) => None,
         }
     }
 }

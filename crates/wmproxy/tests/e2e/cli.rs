@@ -29,9 +29,18 @@ fn version_names_the_version() {
 #[test]
 fn help_lists_the_commands() {
     let finished = wmproxy(&["--help"]).success();
-    for command in
-        ["run", "check", "reload", "stop", "status", "stream", "ws-proxy", "schema", "completions", "version"]
-    {
+    for command in [
+        "run",
+        "check",
+        "reload",
+        "stop",
+        "status",
+        "stream",
+        "reverse-proxy",
+        "file-server",
+        "ws-proxy",
+        "schema",
+    ] {
         assert!(finished.stdout.contains(command), "{command} is missing in\n{}", finished.stdout);
     }
 }
