@@ -40,6 +40,8 @@ fn help_lists_the_commands() {
         "file-server",
         "ws-proxy",
         "schema",
+        "completions",
+        "version",
     ] {
         assert!(finished.stdout.contains(command), "{command} is missing in\n{}", finished.stdout);
     }
