@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -133,6 +133,27 @@ impl Conn {
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.connect(&addr.sock())?;
         Ok(Conn::new(socket))
+    }
+
+    /// Shrinks the receive buffer, so that unread bytes press back soon.
+    pub fn read_slowly(&self) {
+        self.0.set_recv_buffer_size(16 * 1024).unwrap();
+    }
+
+    /// Reads at a steady pace for so long, far slower than anybody sends. Returns how many bytes came.
+    ///
+    /// # Panics
+    /// When the connection ends or fails meanwhile.
+    #[track_caller]
+    pub fn sip(&self, during: Duration) -> usize {
+        let (begun, mut came, mut buffer) = (Instant::now(), 0, [0; 4096]);
+        while begun.elapsed() < during {
+            let n = (&self.0).read(&mut buffer).expect("a slow reader is cut off");
+            assert_ne!(n, 0, "a slow reader is sent away after {came} bytes");
+            came += n;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        came
     }
 
     /// Connects from a given local address.

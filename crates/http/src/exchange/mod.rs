@@ -303,20 +303,24 @@ impl Exchange<'_, '_> {
         if self.front.is_gone(cx) {
             return Poll::Ready(Err(Cut::Client(Broken::Cut)));
         }
-        let (deadline, whose) = self.body_due(patience);
-        self.timer.poll_until(cx, deadline).map(|()| Err(whose))
+        if self.down.waits == Waits::Sink {
+            return self.poll_client_slow(cx);
+        }
+        let last = self.up.last.max(self.down.last);
+        // Its answer may wait for the rest of the question.
+        let (pause, whose) = if !self.up.is_over() && self.up.waits == Waits::Source {
+            (self.service.spec().timeouts.body.get(), Cut::ClientSlow)
+        } else {
+            (patience.pause, Cut::PeerSlow)
+        };
+        self.timer.poll_until(cx, last + pause).map(|()| Err(whose))
     }
 
-    fn body_due(&self, patience: Patience) -> (Ticks, Cut) {
-        let timeouts = &self.service.spec().timeouts;
-        match self.down.waits {
-            Waits::Sink => (self.down.last + timeouts.write.get(), Cut::ClientSlow),
-            // Its answer may wait for the rest of the question.
-            Waits::Source if !self.up.is_over() && self.up.waits == Waits::Source => {
-                (self.up.last.max(self.down.last) + timeouts.body.get(), Cut::ClientSlow)
-            }
-            Waits::Source => (self.up.last.max(self.down.last) + patience.pause, Cut::PeerSlow),
-        }
+    /// Ready when the client takes no more of the response.
+    fn poll_client_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let timeout = self.service.spec().timeouts.write.get();
+        let stalled = self.down.poll_stalled(cx, self.timer, self.front.stream(), timeout);
+        stalled.map(|()| Err(Cut::ClientSlow))
     }
 
     /// Notes the bytes that have passed.

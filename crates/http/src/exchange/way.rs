@@ -4,11 +4,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use wmproxy_net::relay::{Carry, CarryError, Splice};
+use wmproxy_net::stream::{Stall, Stream};
 use wmproxy_runtime::clock::{self, Ticks};
 use wmproxy_wire::head::Fields;
 
 use super::sides::{Broken, Piece, Sink, Source};
 use crate::scratch::Scratch;
+use crate::timer::Timer;
 
 /// Pieces of one direction before the other tasks of the worker get their turn: about a millisecond of copying, as in
 /// the relay.
@@ -17,6 +19,10 @@ const ROUNDS: usize = 16;
 /// A body of which so much is still to come, as it is, from one plain socket to another, is passed on by the kernel. Below
 /// that the pipe's own calls cost as much as the copying that they save; see the relay.
 const BULK: u64 = 256 * 1024;
+
+/// Who takes less than this within its timeout, of what the kernel holds for it, takes nothing: or a byte now and then would
+/// keep a peer busy for ever.
+const LEAST: u64 = 1024;
 
 /// Which end of a way stopped.
 #[derive(Debug)]
@@ -48,6 +54,8 @@ pub(crate) struct Way {
     pub(crate) moved: u64,
     /// What had come by when, the last time that somebody looked.
     mark: (Ticks, u64),
+    /// What was left for the other side to take, when it took nothing from here.
+    stall: Stall,
     /// Bytes that the kernel passed on, since they were last asked for.
     pub(crate) spliced: u64,
     trailers: Fields,
@@ -73,6 +81,7 @@ impl Default for Way {
             last: Ticks(0),
             moved: 0,
             mark: (Ticks(0), 0),
+            stall: Stall::default(),
             spliced: 0,
             trailers: Fields::new(),
             splice: Splice::Off,
@@ -91,6 +100,7 @@ impl Way {
         self.last = clock::now();
         self.moved = 0;
         self.mark = (self.last, 0);
+        self.stall = Stall::default();
         self.trailers.clear();
     }
 
@@ -123,6 +133,24 @@ impl Way {
             self.mark = (self.last, self.moved);
         }
         (self.last + pause).min(self.mark.0 + pause)
+    }
+
+    /// Ready when the other side takes nothing for `timeout`: neither from here, nor what the kernel holds for it, where `to`
+    /// is its connection and this body's alone.
+    pub(crate) fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer<'_>,
+        to: Option<&Stream>,
+        timeout: Duration,
+    ) -> Poll<()> {
+        loop {
+            ready!(timer.poll_until(cx, self.stall.due(self.last, timeout)));
+            let left = to.map_or(0, Stream::unacknowledged);
+            if self.stall.is_over(&mut self.last, clock::now(), left, LEAST) {
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// Where trailers are read to.

@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 use wmproxy_runtime::clock::{self, Ticks};
 
 use crate::record::{Outcome, Record};
-use crate::stream::{ResetOnDrop, Stream};
+use crate::stream::{ResetOnDrop, Stall, Stream};
 use lane::{Break, Broken, Lane, Side};
 
 pub use brake::Brake;
@@ -33,7 +33,8 @@ pub use splice::pipes_open;
 /// How bytes are moved.
 #[derive(Debug)]
 pub struct Terms {
-    /// How long nothing may move in either direction. A connection that waits for its rate is not idle.
+    /// How long nothing may move in either direction. A connection that waits for its rate is not idle; nor is one of which
+    /// a side takes what the kernel holds for it, for which it has so long once more.
     pub idle_timeout: Duration,
     /// Whether bulk is spliced.
     pub splice: Splice,
@@ -82,6 +83,7 @@ pub fn relay<'a>(
         down: Lane::new(splice, down),
         cut_by: None,
         last: clock::now(),
+        stall: Stall::default(),
         armed: false,
     };
     async move {
@@ -121,6 +123,8 @@ struct Relay<'a> {
     cut_by: Option<Outcome>,
     /// When something moved last.
     last: Ticks,
+    /// What was left for the sides to take, when nothing moved.
+    stall: Stall,
     /// Whether the timer knows this task. Its deadline is moved only when it fires: a timer that is moved for each
     /// packet costs more than the packet.
     armed: bool,
@@ -192,12 +196,21 @@ impl<'a> Relay<'a> {
                 self.last = clock::now();
             }
             let quiet = clock::now().since(self.last);
-            if quiet >= self.idle_timeout {
+            if quiet >= self.idle_timeout && self.is_stalled() {
                 return Poll::Ready(self.record.silence());
             }
-            sleep.as_mut().reset(tokio::time::Instant::now() + (self.idle_timeout - quiet));
+            let rest = self.idle_timeout.saturating_sub(quiet);
+            let rest = if rest.is_zero() { self.idle_timeout } else { rest };
+            sleep.as_mut().reset(tokio::time::Instant::now() + rest);
             self.armed = false;
         }
+    }
+
+    /// Whether neither side takes anything from the kernel either.
+    fn is_stalled(&mut self) -> bool {
+        // One of them falls, or none: more comes to neither while nothing moves.
+        let left = self.client.unacknowledged() + self.peer.unacknowledged();
+        left == 0 || self.stall.is_over(&mut self.last, clock::now(), left, 1)
     }
 }
 

@@ -41,6 +41,14 @@ pub(crate) fn get_int(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// How many bytes a stream socket has yet to deliver: those that were not acknowledged, sent or not (SIOCOUTQ, tcp(7)).
+pub(crate) fn outgoing(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut value = 0i32;
+    // SAFETY: the pointer is valid for the call, which writes an `int` through it.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut value) };
+    if done == 0 { Ok(value.unsigned_abs().into()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +63,17 @@ mod tests {
         assert!(get_int(socket.as_fd(), libc::SOL_SOCKET, 9999).is_err());
         let refused = set_int(socket.as_fd(), libc::SOL_SOCKET, 9999, 1).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENOPROTOOPT));
+    }
+
+    #[test]
+    fn what_waits_to_be_delivered_is_counted_and_a_listener_has_none() {
+        let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(outgoing(near.as_fd()).unwrap(), 0);
+        std::io::Write::write_all(&mut near, b"hello").unwrap();
+        // Unix sockets count what the bytes take in memory.
+        assert!(outgoing(near.as_fd()).unwrap() >= 5);
+        assert_eq!(outgoing(far.as_fd()).unwrap(), 0);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(outgoing(listener.as_fd()).is_err());
     }
 }

@@ -52,7 +52,7 @@ impl Client {
 
     /// Shrinks the receive buffer, so that unread bytes press back soon.
     pub fn read_slowly(&self) {
-        self.conn().socket().set_recv_buffer_size(16 * 1024).unwrap();
+        self.conn().read_slowly();
     }
 
     /// Expects that nothing came after the last answer, and that the connection is still open.

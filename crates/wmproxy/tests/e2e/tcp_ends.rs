@@ -1,7 +1,7 @@
 //! How TCP connections end, and whose fault the access log says it was.
 
 use std::io::{self, Read as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wmproxy_testkit::backend::{Unreachable, drain};
@@ -125,6 +125,23 @@ fn traffic_in_one_direction_keeps_a_connection() {
     let proxy = start(&tcp(backend.addr(), "idle_timeout = \"700ms\""));
     let conn = Conn::connect(&proxy.tcp("t"));
     assert_eq!(conn.recv_all().len(), 75);
+}
+
+/// What the kernel holds for it is more than it reads within the timeout.
+#[test]
+fn a_slow_reader_is_not_idle_and_one_who_stops_is() {
+    let backend = Backend::start(|conn| {
+        while conn.try_send(&[7; 65_536]).is_ok() {}
+        Ok(0)
+    });
+    let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), "idle_timeout = \"500ms\"")));
+    let conn = Conn::connect(&proxy.tcp("t"));
+    conn.read_slowly();
+    conn.sip(Duration::from_secs(3));
+    let stopped = Instant::now();
+    backend.wait_idle();
+    assert!(stopped.elapsed() < Duration::from_secs(3), "{:?}", stopped.elapsed());
+    assert_end(&record(&proxy), "client_silent", "client");
 }
 
 #[test]

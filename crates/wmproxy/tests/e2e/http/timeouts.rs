@@ -94,15 +94,20 @@ fn a_body_that_goes_on_has_its_time() {
     assert_eq!(client.response().body.len(), total);
 }
 
-#[test]
-fn a_client_that_does_not_read_is_given_up() {
-    let origin = Origin::start(|call| {
+/// An origin whose answers have no end.
+fn endless() -> Origin {
+    Origin::start(|call| {
         call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         let chunk = [b"10000\r\n", &[7; 65_536][..], b"\r\n"].concat();
         while call.send(&chunk).is_ok() {}
         call.close();
         Ok(())
-    });
+    })
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let origin = endless();
     let config = site_with(origin.addr(), "timeouts = { write = \"500ms\" }");
     let proxy = start(&format!("{ACCESS_LOG}{config}"));
     let mut client = Client::connect(&proxy.tcp("h"));
@@ -113,6 +118,20 @@ fn a_client_that_does_not_read_is_given_up() {
     origin.backend().wait_idle();
     let record = proxy.access_log(1).remove(0);
     assert_ne!(record["outcome"], "done", "{record}");
+}
+
+/// The kernel holds more for it than it reads within the timeout.
+#[test]
+fn a_client_that_reads_slowly_has_its_time_until_it_stops() {
+    let origin = endless();
+    let proxy = start(&site_with(origin.addr(), "timeouts = { write = \"500ms\" }"));
+    let mut client = Client::connect(&proxy.tcp("h"));
+    client.read_slowly();
+    client.send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    client.conn().sip(Duration::from_secs(3));
+    let stopped = Instant::now();
+    origin.backend().wait_idle();
+    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
 }
 
 #[test]
