@@ -21,7 +21,7 @@ pub use text::{Cors, ErrorStatus};
 #[schemars(rename = "Files")]
 pub struct FilesOptions {
     /// The directory; nothing outside of it is ever served. Required. A relative one starts at the config's own directory.
-    /// It is opened when the config is loaded, so that another directory of the same name is served after a reload.
+    /// It is looked at once a second: a directory, or a link, that takes its place is served from then on.
     pub root: String,
     /// The files that stand for a directory, the first that is there.
     pub index: Vec<String>,
@@ -29,11 +29,11 @@ pub struct FilesOptions {
     /// directory is a 404.
     pub browse: bool,
     /// The file below the root that answers with 200 where nothing else is there, as single-page applications want it:
-    /// `"/index.html"`.
+    /// `"/index.html"`. A path whose last name has a dot in it, as those of scripts and images, is a 404 all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spa: Option<String>,
     /// Which compressed forms of a file are looked for beside it: `zstd` (`.zst`), `br` (`.br`), `gzip` (`.gz`). The
-    /// client's preference decides, and this order where it has none. One that is older than the file is passed over.
+    /// client's preference decides, and this order where it has none. One that is older than the file itself is passed over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub precompressed: Vec<Encoding>,
     /// Whether names that begin with a dot are served and listed. `/.well-known` is served in any case.
@@ -43,13 +43,13 @@ pub struct FilesOptions {
     /// The `Cache-Control` of files, as in `"max-age=60"`. Errors and listings don't get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_control: Option<String>,
-    /// Types by the end of names, before the usual ones: `{ ".foo" = "text/x-foo" }`.
+    /// Types by the end of names, before the usual ones: `{ ".foo" = "text/x-foo" }`. The longest end that fits counts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mime: BTreeMap<String, String>,
     /// Whether pages of other origins may read the files: `true` for all, or a list of origins as
     /// `["https://app.example.com"]`.
     pub cors: Cors,
-    /// Files below the root that are sent as the body of errors, by status: `{ 404 = "404.html" }`.
+    /// Files below the root that are sent as the body of errors of this endpoint, by status: `{ 404 = "404.html" }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub error_pages: BTreeMap<ErrorStatus, String>,
 }

@@ -1,0 +1,1 @@
+document.getElementById("at").textContent = `You are at ${location.pathname}`;
