@@ -92,7 +92,7 @@ impl Version {
     }
 
     fn last_modified(&self) -> [u8; DATE_LEN] {
-        date(u64::try_from(self.modified.div_euclid(1_000_000_000)).unwrap_or(0))
+        date(u64::try_from(self.modified.max(0) / 1_000_000_000).unwrap_or(u64::MAX))
     }
 }
 
@@ -178,3 +178,6 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! A tree of files that is served, and what a path names in it.
 //!
-//! What lives here: the [site](Site) with its [root], and the [rules](crate::look) by which a path
-//! names a file. Everything is opened [beneath](crate::beneath) the root by one call that keeps the bounds, and from then on only
-//! the descriptor counts.
+//! What lives here: the [site](Site) with its [root], the [rules](look) by which a path names a file, and the
+//! [directories](Directory) that are listed. What must not: how a name is opened without a way out of the root, which is
+//! [`beneath`](crate::beneath)'s part.
 
 mod directory;
 mod look;
 mod root;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
