@@ -9,8 +9,9 @@ use wmproxy_net::MARGIN;
 /// Heads of more than this go on their own. The margin keeps what is read off the border of a page.
 const FRONT: usize = 4 * 1024 + MARGIN;
 
-/// The largest read. It is what the relay takes at once, for the same reasons.
-pub(crate) const ROOM: usize = 64 * 1024;
+/// The largest read: what the relay takes at once, for the same reasons, and a head in front of it. Bodies like to have
+/// 64 KiB, and would be read and written in two pieces because of their head.
+pub(crate) const ROOM: usize = (64 + 4) * 1024;
 
 /// Behind what is read: the end of a chunk, and of a body.
 const BACK: usize = 16;
