@@ -142,9 +142,16 @@ impl File {
         }
     }
 
-    /// Whether it is still the version that was found: asked before the last bytes of a response go.
+    /// Whether it has still the bytes that were found, by its length and its time: asked before the last bytes of a response go.
+    ///
+    /// When it was changed in another way does not count, for a file is also changed by another that is put in its place: who
+    /// is being sent the old one gets all of it. Whoever writes into a file and sets its time back to the nanosecond goes
+    /// unnoticed here, as by its entity tag.
     pub fn is_unchanged(&self) -> bool {
-        fstat(&self.fd).is_ok_and(|stat| Version::of(&stat) == self.version)
+        fstat(&self.fd).is_ok_and(|stat| {
+            let now = Version::of(&stat);
+            (now.len, now.modified) == (self.version.len, self.version.modified)
+        })
     }
 
     /// Whether `other`, found at the same path, is the same in all that a client sees of it: what is cached of this one goes

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::limit::Permit;
 use wmproxy_net::preface::{self, Heard, Welcome};
-use wmproxy_net::record::{Outcome, Record};
+use wmproxy_net::record::{AccessLog, Outcome, Record};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_net::tls::Acceptor;
 use wmproxy_upstream::Group;
@@ -20,6 +20,7 @@ use crate::facts::{ConnFacts, Facts, Scene};
 use crate::filter::{Pass, Tables, Verdict};
 use crate::live;
 use crate::options::HttpSpec;
+use crate::refusals::Refusals;
 use crate::reply::{self, Failure};
 use crate::route::{BuildError, Endpoint, Route};
 use crate::router::{Router, Sought};
@@ -77,6 +78,11 @@ impl HttpService {
         let (successor, retired) = (OnceLock::new(), AtomicBool::new(false));
         let unrouted = traffic.route(&Arc::from(""));
         Ok(Arc::new(HttpService { spec, router, tls, log, traffic, unrouted, limits, successor, retired }))
+    }
+
+    /// Where connections are to be written that end before their first request.
+    pub fn refusals(&self) -> Option<Arc<dyn AccessLog>> {
+        self.log.clone().map(|log| Arc::new(Refusals(log)) as Arc<dyn AccessLog>)
     }
 
     pub(crate) fn spec(&self) -> &HttpSpec {
@@ -227,7 +233,7 @@ impl HttpService {
         ex.facts.outcome = Some(match *end {
             End::Done => {
                 self.traffic.blocks.local().durations.record(ex.facts.began.elapsed());
-                Outcome::Done
+                ex.facts.outcome.unwrap_or(Outcome::Done)
             }
             End::Cut(outcome) | End::Upgraded(outcome) => outcome,
         });
@@ -288,7 +294,7 @@ impl HttpService {
                 }
                 end
             }
-            Endpoint::Files(files) => files.answer(ex, route, pass).await,
+            Endpoint::Files(files) => files.answer(ex, filters, pass).await,
             Endpoint::Redirect(redirect) => {
                 redirect.answer(&scene, ex.response);
                 Ok(ended(ex.deliver(filters, pass, b"").await))
@@ -346,10 +352,13 @@ impl HttpService {
 }
 
 /// Ends the connection behind a request of which the rest is not to be believed. Behind a CONNECT that is refused (501)
-/// bytes for the other end of its tunnel may have come already.
+/// bytes for the other end of its tunnel may have come already. Of a client that did not go on its outcome says so.
 fn distrust(ex: &mut Exchange<'_, '_>, status: u16) {
     if matches!(status, 400 | 408 | 413 | 414 | 431 | 501) {
         ex.is_persistent = false;
+    }
+    if status == 408 {
+        ex.facts.outcome = Some(Outcome::ClientSlow);
     }
 }
 

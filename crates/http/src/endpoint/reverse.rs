@@ -244,12 +244,17 @@ impl Reverse {
     ) -> Result<Line, (Failure, bool)> {
         let connected = self.dial(ex, lease).await?;
         let Some(making) = making else { return Ok(Line::H1(connected.stream)) };
-        let begun = making.begin(connected, self.group.spec().keepalive.idle_timeout).await;
-        begun.map_err(|error| {
-            tracing::debug!(listener = %ex.conn.listener, %error, "no HTTP/2 with a peer");
-            lease.failed(FailKind::Reset, clock::now().0);
-            (Failure::Status(502), true)
-        })
+        let begun = making.begin(connected, self.group.spec().keepalive.idle_timeout);
+        let (kind, status) = match tokio::time::timeout(self.group.spec().connect_timeout, begun).await {
+            Ok(Ok(line)) => return Ok(line),
+            Ok(Err(error)) => {
+                tracing::debug!(listener = %ex.conn.listener, %error, "no HTTP/2 with a peer");
+                (FailKind::Reset, 502)
+            }
+            Err(_) => (FailKind::Timeout, 504),
+        };
+        lease.failed(kind, clock::now().0);
+        Err((Failure::Status(status), true))
     }
 
     /// Where HTTP/2 is spoken: a stream of a connection, or the right to make one.
@@ -320,7 +325,7 @@ impl Reverse {
                 match cut {
                     Cut::Peer(_) => link.lease.failed(FailKind::Broken, clock::now().0),
                     Cut::PeerSlow => link.lease.failed(FailKind::AnswerTimeout, clock::now().0),
-                    Cut::Client(_) | Cut::ClientSlow => {}
+                    Cut::Client(_) | Cut::ClientSlow | Cut::Changed | Cut::Unreadable(_) => {}
                 }
                 return Ok(End::Cut(cut.outcome()));
             }

@@ -7,8 +7,8 @@ use wmproxy_net::record::Outcome;
 use wmproxy_wire::head::{Known, Method};
 use wmproxy_wire::http1::Length;
 
-use super::respond::decimal;
-use super::{Cut, Exchange, Passage, date};
+use super::respond::{Nothing, decimal};
+use super::{Cut, Exchange, Passage, Source, date};
 use crate::filter::limit::pacer::Pacer;
 use crate::filter::{Filters, Pass, Turn, Verdict};
 use crate::options::ErrorPage;
@@ -44,6 +44,25 @@ impl Exchange<'_, '_> {
         let encoded = encoder.map(|encoder| encoder.all(body)).transpose().map_err(Cut::Peer)?;
         let passage = Passage { encoder: None, pacer: pacer(filters) };
         self.respond(encoded.as_deref().unwrap_or(body), passage).await
+    }
+
+    /// Answers with the response that is there and a body of this length that is yet to come: one that says so where that is
+    /// not known. It stands for itself, and no error page for it.
+    pub(crate) async fn deliver_from(
+        &mut self,
+        filters: &Filters,
+        pass: &Pass,
+        source: &mut impl Source,
+        length: Option<u64>,
+    ) -> Result<(), Cut> {
+        if let Some(length) = length {
+            self.response.fields.set(Known::ContentLength, decimal(length, &mut [0; 20]));
+        }
+        let passage = self.begin_filtered(filters, pass, length.map_or(Length::UntilClose, Length::Known));
+        if self.request.method == Method::Head {
+            return self.send(&mut Nothing, Passage::default()).await;
+        }
+        self.send(source, passage).await
     }
 
     /// Makes the head that of an error page: what says something of the body that was says nothing of this one.

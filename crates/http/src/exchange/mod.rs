@@ -16,6 +16,7 @@ mod way;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,9 +33,11 @@ use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
 pub(crate) use back::{Line, NoResponse};
+pub(crate) use date::seconds;
 use held::Continued;
 pub(crate) use held::Held;
 pub(crate) use passage::Passage;
+pub(crate) use respond::Nothing;
 pub(crate) use sides::{Broken, Front, Piece, Sink, Source};
 pub(crate) use way::{Break, Waits, Way};
 
@@ -384,6 +387,12 @@ pub(crate) enum Cut {
     /// It took nothing more, or sent nothing more.
     #[error("the client took or sent nothing more")]
     ClientSlow,
+    /// The file that was being sent is another one now.
+    #[error("the file has changed meanwhile")]
+    Changed,
+    /// What was being sent can't be read any further.
+    #[error("it can't be read any further: {0}")]
+    Unreadable(io::Error),
 }
 
 impl Cut {
@@ -393,7 +402,9 @@ impl Cut {
             Cut::Peer(_) => Outcome::PeerReset,
             Cut::PeerSlow => Outcome::PeerSilent,
             Cut::Client(_) => Outcome::ClientReset,
-            Cut::ClientSlow => Outcome::ClientSilent,
+            Cut::ClientSlow => Outcome::ClientSlow,
+            Cut::Changed => Outcome::FileChanged,
+            Cut::Unreadable(_) => Outcome::FileUnreadable,
         }
     }
 }
@@ -401,6 +412,8 @@ impl Cut {
 impl From<Break> for Cut {
     fn from(broken: Break) -> Cut {
         match broken {
+            Break::Source(Broken::Changed) => Cut::Changed,
+            Break::Source(Broken::Unreadable(error)) => Cut::Unreadable(error),
             Break::Source(broken) => Cut::Peer(broken),
             Break::Sink(broken) => Cut::Client(broken),
         }

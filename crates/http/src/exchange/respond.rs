@@ -7,7 +7,7 @@ use wmproxy_net::relay::Splice;
 use wmproxy_wire::head::{Fields, Known, Method};
 use wmproxy_wire::http1::Length;
 
-use super::{Broken, Cut, Exchange, Passage, Piece, Source, date};
+use super::{Broken, Cut, Exchange, Passage, Piece, Source, Waits, date};
 use crate::scratch::Scratch;
 
 /// A body that is there.
@@ -29,9 +29,24 @@ impl Source for Ready<'_> {
     }
 }
 
+/// No body.
+pub(crate) struct Nothing;
+
+impl Source for Nothing {
+    fn poll_piece(
+        &mut self,
+        _: &mut Context<'_>,
+        scratch: &mut Scratch,
+        _: usize,
+        _: &mut Fields,
+    ) -> Poll<Result<Piece, Broken>> {
+        Poll::Ready(Ok(Piece::end(scratch)))
+    }
+}
+
 impl Exchange<'_, '_> {
     /// Answers with the response that is there, and this body, which goes through `passage`.
-    pub(crate) async fn respond(&mut self, body: &[u8], mut passage: Passage) -> Result<(), Cut> {
+    pub(crate) async fn respond(&mut self, body: &[u8], passage: Passage) -> Result<(), Cut> {
         let has_none = matches!(self.response.status, 100..200 | 204 | 304);
         if has_none {
             self.response.fields.remove(Known::ContentLength);
@@ -42,17 +57,27 @@ impl Exchange<'_, '_> {
         date::put(self.response);
         let is_bare = has_none || self.request.method == Method::Head;
         self.begin(if is_bare { Length::None } else { Length::Known(body.len() as u64) });
+        self.send(&mut Ready(if is_bare { b"" } else { body }), passage).await
+    }
+
+    /// Sends the body of a response that has begun, whatever it comes from, through `passage`.
+    pub(crate) async fn send(&mut self, source: &mut impl Source, mut passage: Passage) -> Result<(), Cut> {
         self.down.begin(Splice::Off);
-        let mut source = Ready(if is_bare { b"" } else { body });
         poll_fn(|cx| {
             let mut scratch = Scratch::take();
-            let moved = passage.poll(cx, self.down, &mut source, &mut self.front, &mut scratch);
+            let moved = passage.poll(cx, self.down, source, &mut self.front, &mut scratch);
             self.count();
             if let Poll::Ready(done) = moved {
                 return Poll::Ready(done.map_err(Cut::from));
             }
-            let due = self.down.last + self.service.spec().timeouts.write.get();
-            self.timer.poll_until(cx, due).map(|()| Err(Cut::ClientSlow))
+            if self.front.is_gone(cx) {
+                return Poll::Ready(Err(Cut::Client(Broken::Cut)));
+            }
+            match self.down.waits {
+                Waits::Sink => self.poll_client_slow(cx),
+                // The disk answers when it does; who has gone meanwhile is noticed.
+                Waits::Source => Poll::Pending,
+            }
         })
         .await
     }

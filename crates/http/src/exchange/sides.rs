@@ -42,6 +42,12 @@ pub(crate) enum Broken {
     /// The body's chunks are none.
     #[error(transparent)]
     Malformed(#[from] ChunkError),
+    /// The file that it comes from is not the one any more that its head speaks of.
+    #[error("the file has changed meanwhile")]
+    Changed,
+    /// That file, or directory, can't be read.
+    #[error("it can't be read: {0}")]
+    Unreadable(io::Error),
 }
 
 /// Where a body comes from.
@@ -68,6 +74,15 @@ pub(crate) trait Source {
 
     /// So many bytes of the body were read from that socket.
     fn took(&mut self, _bytes: u64) {}
+
+    /// Has the kernel send the next bytes to a plain socket by itself, and says how many went; none where it can't, or that is
+    /// not worth it, and a piece is to be read. Pending is for room only.
+    ///
+    /// # Errors
+    /// The socket's.
+    fn poll_send(&mut self, _cx: &mut Context<'_>, _to: &Stream) -> Poll<Result<usize, Broken>> {
+        Poll::Ready(Ok(0))
+    }
 }
 
 /// Where a body goes.

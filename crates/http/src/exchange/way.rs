@@ -20,6 +20,9 @@ const ROUNDS: usize = 16;
 /// that the pipe's own calls cost as much as the copying that they save; see the relay.
 const BULK: u64 = 256 * 1024;
 
+/// Bytes that the kernel sends from a file before the other tasks get their turn, as in the relay.
+const TURN: u64 = 2 * 1024 * 1024;
+
 /// Who takes less than this within its timeout, of what the kernel holds for it, takes nothing: or a byte now and then would
 /// keep a peer busy for ever.
 const LEAST: u64 = 1024;
@@ -182,6 +185,7 @@ impl Way {
         to: &mut impl Sink,
         scratch: &mut Scratch,
     ) -> Poll<Result<(), Break>> {
+        let turn = self.moved + TURN;
         for _ in 0..ROUNDS {
             match self.state {
                 State::Open => {}
@@ -196,7 +200,13 @@ impl Way {
             if self.carry.is_some() || self.begin_carry(from, to) {
                 return self.poll_carry(cx, from, to);
             }
+            if self.moved >= turn {
+                break;
+            }
             self.waits = Waits::Sink;
+            if ready!(self.poll_send(cx, from, to))? {
+                continue;
+            }
             let most = ready!(to.poll_ready(cx)).map_err(Break::Sink)?;
             self.waits = Waits::Source;
             let Poll::Ready(piece) = from.poll_piece(cx, scratch, most, &mut self.trailers) else {
@@ -210,6 +220,24 @@ impl Way {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the kernel has sent something by itself.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+    ) -> Poll<Result<bool, Break>> {
+        let (Some(_), Some(socket)) = (to.bulk(), to.socket()) else { return Poll::Ready(Ok(false)) };
+        let sent = ready!(from.poll_send(cx, socket)).map_err(Break::Sink)? as u64;
+        if sent > 0 {
+            to.gave(sent);
+            self.moved += sent;
+            self.spliced += sent;
+            self.last = clock::now();
+        }
+        Poll::Ready(Ok(sent > 0))
     }
 
     /// Whether the rest of the body can go in bulk, as it does then.

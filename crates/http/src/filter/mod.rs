@@ -178,6 +178,11 @@ impl Filters {
         rewrite::retarget(self.rewrite.as_deref(), path, conn, request, facts)
     }
 
+    /// Whether `strip_prefix` leaves nothing of a path, which has no slash at its end.
+    pub(crate) fn strips_all(&self, path: &[u8]) -> bool {
+        self.rewrite.as_ref().is_some_and(|rewrite| rewrite.strips_all(path))
+    }
+
     /// Changes a request's fields for a peer, once.
     #[inline]
     pub fn change_request(&self, conn: &ConnFacts, request: &mut Request, facts: &Facts) {

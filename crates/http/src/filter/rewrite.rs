@@ -73,6 +73,13 @@ impl Rewrite {
         Ok(is_any.then_some(rewrite))
     }
 
+    /// Whether nothing is left of a path, and nothing put in its place.
+    pub(super) fn strips_all(&self, path: &[u8]) -> bool {
+        self.add.is_none()
+            && self.replace.is_none()
+            && self.strip.as_deref().is_some_and(|prefix| prefix.as_bytes() == path)
+    }
+
     /// Adds the target to `out` that the endpoint is asked for instead of `path`, which is in its normal form. The query
     /// of the request follows, unless the replacement has its own. False when there is nothing to change.
     ///

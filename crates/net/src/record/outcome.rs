@@ -55,6 +55,8 @@ outcomes! {
     IdleTimeout = "idle_timeout", None;
     /// No traffic for `idle_timeout`, and the client never sent a byte.
     ClientSilent = "client_silent", Client;
+    /// The client began and did not go on in time: with the head or the body of a request, or with taking its response.
+    ClientSlow = "client_slow", Client;
     /// No traffic for `idle_timeout`, and the peer never answered.
     PeerSilent = "peer_silent", Upstream;
     /// The client reset the connection.
@@ -118,6 +120,10 @@ outcomes! {
     ClientLimit = "client_limit", Client;
     /// Refused: the client comes more often than `per_client_rate`.
     RateLimited = "rate_limited", Client;
+    /// The file that was being sent was changed meanwhile.
+    FileChanged = "file_changed", Us;
+    /// What was being sent could not be read to its end.
+    FileUnreadable = "file_unreadable", Us;
     /// The oldest idle flow, ended to make room for a new one.
     Evicted = "evicted", Us;
     /// Closed by force at the end of a drain.
