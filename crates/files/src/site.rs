@@ -1,8 +1,8 @@
 //! A tree of files that is served, and what a path names in it.
 //!
-//! What lives here: the [site](Site) with its [root], the [rules](look) by which a path names a file, and the
+//! What lives here: the [site](Site) with its `root`, the rules (`look`) by which a path names a file, and the
 //! [directories](Directory) that are listed. What must not: how a name is opened without a way out of the root, which is
-//! [`beneath`](crate::beneath)'s part.
+//! `beneath`'s part.
 
 mod directory;
 mod look;

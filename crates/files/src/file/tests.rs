@@ -1,5 +1,5 @@
 use std::fs::{FileTimes, OpenOptions};
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::path::Path;
 
 use wmproxy_testkit::TempDir;
@@ -48,34 +48,37 @@ fn a_file_that_shrinks_is_not_made_up_for() {
     }
 }
 
-#[test]
-fn every_change_is_noticed() {
+/// Whether a file that is open is unchanged after something was done to its path, and whether it is the same as what is there.
+fn after(what: impl Fn(&Path)) -> (bool, bool) {
     let dir = TempDir::new();
-    let change = |what: fn(&mut std::fs::File)| {
-        let path = dir.write("f", "0123456789");
-        let file = open(&path);
-        assert!(file.is_unchanged());
-        // Time has to go on by one tick of the kernel's for its stamps to differ.
-        let before = file.version.changed;
-        let mut written = OpenOptions::new().write(true).open(&path).unwrap();
-        while Version::of(&fstat(&written).unwrap()).changed == before {
-            what(&mut written);
-        }
-        assert!(!file.is_unchanged());
-        assert!(!file.is_same(&open(&path)));
+    let path = dir.write("f", "0123456789");
+    let file = open(&path);
+    assert!(file.is_unchanged() && file.is_same(&open(&path)));
+    // Time has to go on by one tick of the kernel's for its stamps to differ.
+    while open(&path).version.changed == file.version.changed {
+        what(&path);
+    }
+    (file.is_unchanged(), file.is_same(&open(&path)))
+}
+
+#[test]
+fn a_change_of_bytes_is_noticed_and_a_new_file_in_its_place_spares_the_old() {
+    let writable = |path: &Path| OpenOptions::new().write(true).open(path).unwrap();
+    assert_eq!(after(|path| writable(path).write_all(b"9876543210").unwrap()), (false, false));
+    assert_eq!(after(|path| writable(path).set_len(9).unwrap()), (false, false));
+    let replace = |path: &Path| {
+        std::fs::write(path.with_extension("new"), "9876543210").unwrap();
+        std::fs::rename(path.with_extension("new"), path).unwrap();
     };
-    change(|file| {
-        file.rewind().unwrap();
-        file.write_all(b"9876543210").unwrap();
-    });
-    change(|file| file.set_len(9).unwrap());
-    change(|file| {
+    assert_eq!(after(replace), (true, false));
+    // What is set back is not noticed by who reads, but by who looks again.
+    let set_back = |path: &Path| {
+        let mut file = writable(path);
         let modified = file.metadata().unwrap().modified().unwrap();
         file.write_all(b"x").unwrap();
         file.set_times(FileTimes::new().set_modified(modified)).unwrap();
-    });
-    let path = dir.write("kept", "x");
-    assert!(open(&path).is_same(&open(&path)));
+    };
+    assert_eq!(after(set_back), (true, false));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is answered: the head of the response, and which bytes of the file follow (RFC 9110).
 //!
-//! What lives here: [methods], the [conditions] that a request makes with [entity tags](tags) and dates, the [ranges](range)
-//! that it asks for and the [body of several](multipart), and whose [pages of other origins](cors) may read it all. What must
+//! What lives here: `methods`, the [conditions] that a request makes with entity tags (`tags`) and dates, the [ranges](range)
+//! that it asks for and the body of several (`multipart`), and whose pages of other origins (`cors`) may read it all. What must
 //! not: the file system. All of it is decided by the fields of a request and what is known of an open [`File`].
 
 pub mod conditions;

@@ -11,7 +11,7 @@ use crate::site::Site;
 /// A directory below the root, open.
 ///
 /// What is in it is opened by one segment relative to `fd`, and without following a link that is no way out. A link is opened
-/// [from the root](Directory::open_linked).
+/// from the root (`open_linked`).
 #[derive(Debug)]
 pub struct Directory {
     pub(crate) fd: OwnedFd,
