@@ -13,7 +13,10 @@ use crate::observe::filter;
 use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
 
-/// A fast proxy for TCP, UDP and HTTP.
+/// Where the help of a command lists what goes with every command.
+const GLOBAL: &str = "Options of every command";
+
+/// A fast proxy for TCP, UDP and HTTP, and a server of files.
 #[derive(Debug, Parser)]
 #[command(
     name = "wmproxy",
@@ -47,16 +50,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// error, warn, info, debug, trace or off; for one crate "info,wmproxy_net=debug"
-    #[arg(long, global = true, value_name = "LEVEL", value_parser = level)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "LEVEL", value_parser = level)]
     pub(crate) log_level: Option<String>,
     /// Where the admin API is: HOST:PORT or unix:/path [default: 127.0.0.1:8837]
-    #[arg(long, global = true, value_name = "ADDR", value_parser = admin_address)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "ADDR", value_parser = admin_address)]
     pub(crate) admin: Option<AddressSpec>,
     /// Run without the admin API
-    #[arg(long, global = true, conflicts_with = "admin")]
+    #[arg(long, global = true, help_heading = GLOBAL, conflicts_with = "admin")]
     pub(crate) no_admin: bool,
     /// How many threads carry traffic [default: one for each core]
-    #[arg(long, global = true, value_name = "N", value_parser = workers)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "N", value_parser = workers)]
     pub(crate) workers: Option<usize>,
 }
 

@@ -106,9 +106,12 @@ impl FileServerArgs {
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         let scheme = if self.tls.options().is_some() { "https" } else { "http" };
         let mut text = format!("\nServing {} at\n\n", root.display());
-        for listener in listeners {
+        let mut urls: Vec<String> = listeners.iter().map(|listener| url(scheme, &listener.address)).collect();
+        // One port of every address is a listener for IPv4 and one for IPv6.
+        urls.dedup();
+        for url in urls {
             // Writing to a String does not fail.
-            let _ = writeln!(text, "  {}", url(scheme, &listener.address));
+            let _ = writeln!(text, "  {url}");
         }
         let listed = match (self.browse, &self.spa) {
             (true, _) => "Directories without an index.html are listed".to_owned(),
@@ -124,9 +127,10 @@ impl FileServerArgs {
 fn url(scheme: &str, address: &Address) -> String {
     match address {
         Address::Inet(at) if at.ip().is_unspecified() => {
-            format!("{scheme}://localhost:{}/ and every other address of this machine ({at})", at.port())
+            format!("{scheme}://localhost:{}/ and every other address of this machine", at.port())
         }
-        address => format!("{scheme}://{address}/"),
+        Address::Inet(at) => format!("{scheme}://{at}/"),
+        Address::Unix(_) => address.to_string(),
     }
 }
 
@@ -189,6 +193,9 @@ mod tests {
         let at = |text: &str| url("http", &text.parse::<std::net::SocketAddr>().unwrap().into());
         assert_eq!(at("127.0.0.1:8869"), "http://127.0.0.1:8869/");
         assert_eq!(at("[::1]:8869"), "http://[::1]:8869/");
-        assert!(at("[::]:8869").starts_with("http://localhost:8869/ and every other"));
+        for any in ["[::]:8869", "0.0.0.0:8869"] {
+            assert_eq!(at(any), "http://localhost:8869/ and every other address of this machine");
+        }
+        assert_eq!(url("http", &Address::Unix("/run/a.sock".into())), "unix:/run/a.sock");
     }
 }
