@@ -104,7 +104,7 @@ impl Root {
 
     /// A line for each change that somebody might wonder about.
     fn tell(&self, old: &State, new: &State) {
-        let root = self.path.parent().unwrap_or(&self.path).display();
+        let root = self.path.components().as_path().display();
         match (old, new) {
             (State::Missing, State::Missing) | (State::Forbidden, State::Forbidden) => {}
             (_, State::Missing) => {
