@@ -93,9 +93,9 @@ fn coding(name: &[u8]) -> Option<Encoding> {
     }
 }
 
-/// A weight in thousandths, of `q=0.5` (RFC 9110 section 12.4.2). One that is none counts as zero: in doubt nothing is
-/// compressed.
-fn quality(parameter: &[u8]) -> Option<u16> {
+/// A weight in thousandths, of the parameter `q=0.5` (RFC 9110 section 12.4.2); None for another parameter. One that is no
+/// number from 0 to 1 counts as zero: in doubt nothing is compressed.
+pub fn quality(parameter: &[u8]) -> Option<u16> {
     let value = match parameter {
         [b'q' | b'Q', rest @ ..] => rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start(),
         _ => return None,

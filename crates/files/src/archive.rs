@@ -1,1 +1,0 @@
-//! A directory with all below it as one file: tar and zip, made while they are sent.
