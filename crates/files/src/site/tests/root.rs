@@ -133,11 +133,11 @@ fn what_may_not_be_read_is_forbidden() {
     tree.write("dir/f", "f");
     tree.write("unlisted/f", "f");
     tree.write("index/index.html", "x");
-    let set =
-        |name: &str, mode| set_permissions(tree.root().join(name), Permissions::from_mode(mode)).unwrap();
+    let set_at = |path: PathBuf, mode| set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let set = |name: &str, mode| set_at(tree.root().join(name), mode);
     set("closed", 0o000);
     set("dir", 0o000);
-    set("unlisted", 0o711);
+    set("unlisted", 0o311);
     set("index/index.html", 0o000);
     for site in tree.sites(|options| options.browse = true) {
         as_nobody(|| {
@@ -149,10 +149,11 @@ fn what_may_not_be_read_is_forbidden() {
             assert_eq!(look(&site, "/not-there"), "Missing");
         });
         // The root itself, while it is held.
-        set(".", 0o000);
+        set_at(tree.root(), 0o000);
         as_nobody(|| assert_eq!(look(&site, "/unlisted/f"), "Forbidden"));
-        set(".", 0o755);
+        set_at(tree.root(), 0o755);
         as_nobody(|| assert_eq!(look(&site, "/unlisted/f"), "f"));
     }
     set("dir", 0o755);
+    set("unlisted", 0o755);
 }
