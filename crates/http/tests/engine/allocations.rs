@@ -5,9 +5,12 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
+use wmproxy_files::options::FilesOptions;
+use wmproxy_http::options::{EndpointSpec, HttpOptions};
+use wmproxy_testkit::TempDir;
 use wmproxy_testkit::http::Origin;
 
-use crate::house::House;
+use crate::house::{House, spec};
 
 /// Counts what each thread allocates.
 pub(crate) struct Counting;
@@ -67,4 +70,31 @@ fn a_request_on_connections_that_are_there_allocates_nothing() {
     // To ask the worker costs some.
     let (few, many) = (ask(1), ask(200));
     assert_eq!(few, many, "with 2 requests and with 400");
+}
+
+#[test]
+fn a_request_for_a_small_file_that_is_known_allocates_nothing() {
+    let root = TempDir::new();
+    root.write("some/file.txt", "hello");
+    let site = FilesOptions::default().spec(root.path().to_owned()).unwrap();
+    let house = House::with(spec(HttpOptions::default(), EndpointSpec::Files(site)), &[]);
+    house.log.is_off.store(true, Ordering::Relaxed);
+    let mut client = house.connect();
+    // Its bytes are kept once they are at rest, and it is looked at anew each second.
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    let tag = client.get("/some/file.txt").head.get("etag").unwrap().to_owned();
+    let mut ask = |times: usize| {
+        let before = of_worker(&house);
+        for _ in 0..times {
+            assert_eq!(client.get("/some/file.txt").text(), "hello");
+            client.send(format!("GET /some/file.txt HTTP/1.1\r\nHost: a\r\nIf-None-Match: {tag}\r\n\r\n"));
+            assert_eq!(client.response().status(), 304);
+        }
+        of_worker(&house) - before
+    };
+    ask(20);
+    let few = ask(1);
+    // One of these may meet the second in which it is looked for.
+    let many = (0..5).map(|_| ask(100)).min().unwrap();
+    assert_eq!(few, many, "with 2 requests and with 200");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod allocations;
+mod files;
 mod h2;
 mod h2_limits;
 mod h2_upgrade;

@@ -84,15 +84,17 @@ struct Entry {
     is_wanted: bool,
 }
 
-/// What a path of a site named a moment ago, and whether that is recent enough to be believed.
-pub(super) fn get(site: u64, name: &PathName, preferred: &Preferred) -> Option<(Rc<Kept>, bool)> {
+/// What a path of a site names, if that is known.
+pub(super) fn get(site: u64, name: &PathName, preferred: &Preferred) -> Option<Rc<Kept>> {
     CACHE.with_borrow_mut(|cache| {
         cache.write_key(site, name, preferred);
         let place = *cache.places.get(&cache.key[..])?;
         let entry = &mut cache.entries[place];
         let now = clock::now();
         (entry.used, entry.is_wanted) = (now, true);
-        Some((Rc::clone(&entry.kept), now.since(entry.checked) < TRUSTED))
+        // What is yet to be read would be found out to be another one at its end, when its head is gone.
+        let is_right = entry.kept.bytes.is_some() || entry.kept.file.is_unchanged();
+        (is_right && now.since(entry.checked) < TRUSTED).then(|| Rc::clone(&entry.kept))
     })
 }
 

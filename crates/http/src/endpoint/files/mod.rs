@@ -168,7 +168,7 @@ impl Files {
     /// What the name that was read stands for, as far as the worker and the kernel know it. None if a disk has to be asked.
     fn find_now(&self, preferred: &Preferred) -> Option<Answer> {
         NAME.with_borrow(|name| {
-            if let Some((kept, true)) = cache::get(self.id, name, preferred) {
+            if let Some(kept) = cache::get(self.id, name, preferred) {
                 return Some(Answer::File(kept));
             }
             match self.site.look(name, preferred, Effort::Cached) {
