@@ -377,7 +377,7 @@ proptest! {
     ) {
         let fields =
             ["Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"];
-        let lines: Vec<_> = names.iter().zip(&values).map(|(&name, value)| (fields[name], &**value)).collect();
+        let lines: Vec<_> = names.iter().zip(&values).map(|(&name, value)| (fields[name], value.trim_ascii())).collect();
         let mut response = Response::new();
         let content = answer(&spec(), &file(len), &request("GET", &lines), NOW, &mut response);
         match content {
