@@ -21,6 +21,7 @@ mod exchange;
 mod h1;
 mod h2;
 mod live;
+mod refusals;
 mod reply;
 mod route;
 mod scratch;

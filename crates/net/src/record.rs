@@ -126,6 +126,11 @@ pub struct Preface {
 
 /// Where closed records go. Must return at once: it is called on a worker.
 pub trait AccessLog: Send + Sync {
+    /// Whether it takes records that end so. What it does not take is not put together.
+    fn wants(&self, _outcome: Outcome) -> bool {
+        true
+    }
+
     /// Takes one record.
     fn write(&self, record: &ClosedRecord);
 }
@@ -280,7 +285,7 @@ impl Drop for Record {
         let block = self.metrics.blocks.local();
         block.closed.add(1);
         block.outcomes[outcome as usize].add(1);
-        let Some(log) = self.log.take() else { return };
+        let Some(log) = self.log.take().filter(|log| log.wants(outcome)) else { return };
         let duration = self.began.elapsed();
         log.write(&ClosedRecord {
             protocol: self.metrics.protocol,

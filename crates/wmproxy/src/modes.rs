@@ -42,9 +42,9 @@ impl Mode {
         }
     }
 
-    /// An HTTP server. It writes its requests down itself, instead of its connections.
+    /// An HTTP server. It writes its requests down itself, and of its connections only those that came to none.
     pub(crate) fn http(service: Arc<HttpService>) -> Mode {
-        Mode::Tcp(Service { serve: service, log: None })
+        Mode::Tcp(Service { log: service.refusals(), serve: service })
     }
 }
 

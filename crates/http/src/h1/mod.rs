@@ -225,11 +225,7 @@ impl<'a> Client<'a> {
         let end = service.refuse(&mut exchange, status).await;
         if matches!(end, End::Done) {
             linger::linger(self.stream, &mut self.timer).await;
-            return Some(Close::Ended(if status == 408 {
-                Outcome::ClientSilent
-            } else {
-                Outcome::BadRequest
-            }));
+            return Some(Close::Ended(if status == 408 { Outcome::ClientSlow } else { Outcome::BadRequest }));
         }
         self.after(desk, end, false).await
     }
@@ -280,7 +276,7 @@ impl<'a> Client<'a> {
         } else if !self.stream.can_splice() {
             linger::say_goodbye(self.stream, &mut self.timer).await;
         }
-        Some(Close::Ended(Outcome::Done))
+        Some(Close::Ended(desk.facts.outcome.unwrap_or(Outcome::Done)))
     }
 }
 

@@ -72,6 +72,8 @@ impl Plain {
                 Value::Host(&facts.host, port)
             }
             Plain::Hostname => Value::Host(&facts.host, None),
+            // There is no head, or none that could be read.
+            Plain::Method | Plain::Version if request.asked_target().is_empty() => Value::None,
             Plain::Method => Value::Text(request.method_name()),
             Plain::Scheme => Value::Word(facts.scheme.as_str()),
             Plain::Uri => text(Some(request.asked_target())),

@@ -1,9 +1,10 @@
 //! A line for each request, written when its response has ended.
 
+use serde_json::json;
 use wmproxy_testkit::http::Reply;
-use wmproxy_testkit::{Client, Gate, Origin, eventually};
+use wmproxy_testkit::{Authority, Client, Conn, Gate, Origin, eventually};
 
-use super::{http, one_route, route, site};
+use super::{http, one_route, route, site, site_with};
 use crate::{ACCESS_LOG, start};
 
 fn log(format: &str) -> String {
@@ -130,4 +131,49 @@ fn bytes_that_did_not_go_out_are_not_counted() {
     let line = proxy.access_log(1).remove(0);
     assert_eq!(line["status"], 200);
     assert!(line["bytes_out"].as_u64().unwrap() < 64 << 20, "{line}");
+}
+
+#[test]
+fn connections_that_come_to_no_request_are_written_too() {
+    let origin = Origin::named("o");
+    let authority = Authority::new();
+    let tls = format!("tls = {}", authority.issue("own", &["a.example"]).toml());
+    let config = [
+        ACCESS_LOG.to_owned(),
+        site_with(origin.addr(), "deny = [\"127.0.0.2\"]\nper_client_connections = 1"),
+        site_with(origin.addr(), &tls).replace("name = \"h\"", "name = \"s\""),
+    ];
+    let proxy = start(&config.concat());
+    let line = |number: usize| proxy.access_log(number).pop().unwrap();
+    Conn::connect_from([127, 0, 0, 2].into(), &proxy.tcp("h")).expect_closed();
+    let denied = line(1);
+    let facts = ["listener", "outcome", "client_ip", "status", "bytes_out"].map(|name| &denied[name]);
+    assert_eq!(
+        facts,
+        [&json!("h"), &json!("denied"), &json!("127.0.0.2"), &json!(null), &json!(0)],
+        "{denied}"
+    );
+    assert_eq!((&denied["method"], &denied["version"]), (&json!(null), &json!(null)), "{denied}");
+    let first = Client::connect(&proxy.tcp("h"));
+    // It has its place as soon as it is served.
+    eventually("the first client", || proxy.listener_number("h", "active") == 1);
+    Conn::connect(&proxy.tcp("h")).expect_closed();
+    assert_eq!(line(2)["outcome"], "client_limit");
+    drop(first);
+    let plain = Conn::connect(&proxy.tcp("s"));
+    plain.send(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    // An alert, which says why.
+    assert_eq!(plain.recv(1), [21]);
+    let refused = line(3);
+    assert_eq!(
+        (&refused["outcome"], &refused["scheme"]),
+        (&json!("client_tls"), &json!("https")),
+        "{refused}"
+    );
+    // Who just looks whether somebody listens is nobody to write of.
+    drop(Conn::connect(&proxy.tcp("h")));
+    drop(Conn::connect(&proxy.tcp("s")));
+    Client::connect(&proxy.tcp("h")).get("/");
+    let last = line(4);
+    assert_eq!((&last["outcome"], &last["status"]), (&json!("done"), &json!(200)), "{last}");
 }

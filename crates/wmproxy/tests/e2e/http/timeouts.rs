@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wmproxy_testkit::http::Reply;
-use wmproxy_testkit::{Client, Gate, Origin};
+use wmproxy_testkit::{Client, Gate, Origin, eventually};
 
 use super::{http, route, site_with};
 use crate::{ACCESS_LOG, group, start};
@@ -14,7 +14,8 @@ const HALF: &str = "GET / HTTP/1.1\r\nHost: a.example\r\nX-A";
 #[test]
 fn a_head_that_does_not_come_is_a_408() {
     let origin = Origin::named("o");
-    let proxy = start(&site_with(origin.addr(), "timeouts = { header = \"400ms\" }"));
+    let config = site_with(origin.addr(), "timeouts = { header = \"400ms\" }");
+    let proxy = start(&format!("{ACCESS_LOG}{config}"));
     for sent in ["G", HALF] {
         let mut client = Client::connect(&proxy.tcp("h"));
         client.send(sent);
@@ -24,6 +25,13 @@ fn a_head_that_does_not_come_is_a_408() {
         client.expect_closed();
     }
     assert_eq!(origin.backend().accepted(), 0);
+    for record in proxy.access_log(2) {
+        assert_eq!((&record["status"], &record["outcome"]), (&json!(408), &json!("client_slow")), "{record}");
+    }
+    let closed = [("listener", "h"), ("outcome", "client_slow")];
+    eventually("both connections to be counted", || {
+        proxy.metrics().sum("wmproxy_connections_closed_total", &closed) == 2.0
+    });
 }
 
 #[test]
@@ -75,6 +83,7 @@ fn a_body_that_stops_is_given_up() {
     }
     for record in proxy.access_log(2) {
         assert_eq!((&record["status"], &record["bytes_in"]), (&json!(408), &json!(4)), "{record}");
+        assert_eq!(record["outcome"], "client_slow", "{record}");
     }
     origin.backend().wait_idle();
 }
@@ -117,7 +126,7 @@ fn a_client_that_does_not_read_is_given_up() {
     origin.wait_requests(1);
     origin.backend().wait_idle();
     let record = proxy.access_log(1).remove(0);
-    assert_ne!(record["outcome"], "done", "{record}");
+    assert_eq!(record["outcome"], "client_slow", "{record}");
 }
 
 /// The kernel holds more for it than it reads within the timeout.
