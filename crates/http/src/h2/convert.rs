@@ -42,6 +42,9 @@ pub(super) fn read_request(
         Some(_) => return Err(Malformed(":protocol without CONNECT")),
         None => into.set_method(parts.method.as_str().as_bytes()),
     }
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(Malformed("a :scheme that is not HTTP's"));
+    }
     let authority = whom(parts)?;
     into.set_authority(authority);
     let target = match (into.method, parts.uri.path_and_query()) {
@@ -251,6 +254,8 @@ mod tests {
         assert_eq!(read(twice).unwrap_err(), Malformed("more than one Content-Length"));
         let padded = http::Request::get("https://a/").header("x", " a");
         assert!(read(padded).is_err());
+        let foreign = http::Request::get("ftp://a/");
+        assert_eq!(read(foreign).unwrap_err(), Malformed("a :scheme that is not HTTP's"));
     }
 
     #[test]

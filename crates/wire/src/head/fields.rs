@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Known;
+use super::{Known, is_token, is_value};
 
 /// A place in the buffer of some [`Fields`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -152,12 +152,14 @@ impl Fields {
     /// Adds a field at the end. Name and value have to be valid; see [`is_token`](super::is_token) and
     /// [`is_value`](super::is_value).
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(is_token(name) && is_value(value), "{}: {}", name.escape_ascii(), value.escape_ascii());
         let (name, value) = (self.intern(name), self.intern(value));
         self.push_spans(name, value);
     }
 
-    /// Adds a field that we know at the end, under its usual name.
+    /// Adds a field that we know at the end, under its usual name. The value has to be valid.
     pub fn push_known(&mut self, known: Known, value: &[u8]) {
+        debug_assert!(is_value(value), "{known:?}: {}", value.escape_ascii());
         let (name, value) = (self.intern(known.as_str().as_bytes()), self.intern(value));
         self.entries.push(Entry { known, name, value });
     }
@@ -210,8 +212,9 @@ impl Fields {
         self.all(known).flat_map(members)
     }
 
-    /// Sets a field that we know to one value: the first keeps its place, others go.
+    /// Sets a field that we know to one value, which has to be valid: the first keeps its place, others go.
     pub fn set(&mut self, known: Known, value: &[u8]) {
+        debug_assert!(is_value(value), "{known:?}: {}", value.escape_ascii());
         let value = self.intern(value);
         let mut is_set = false;
         self.entries.retain_mut(|entry| {
@@ -227,8 +230,9 @@ impl Fields {
         }
     }
 
-    /// Sets a field by its name to one value: the first keeps its place, others go.
+    /// Sets a field by its name to one value, both valid: the first keeps its place, others go.
     pub fn set_named(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(is_token(name) && is_value(value), "{}: {}", name.escape_ascii(), value.escape_ascii());
         let known = Known::of(name);
         if known != Known::Other {
             return self.set(known, value);
@@ -350,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_list_goes_over_all_its_lines() {
-        let fields = fields(&[("Connection", "close, , Foo"), ("connection", " bar\t,")]);
+        let fields = fields(&[("Connection", "close, , Foo"), ("connection", ", bar\t,")]);
         let members: Vec<_> = fields.list(Known::Connection).collect();
         assert_eq!(members, [&b"close"[..], b"Foo", b"bar"]);
     }

@@ -78,7 +78,7 @@ fn what_is_no_name_and_password_is_refused_at_once() {
     for value in [
         "",
         "Basic",
-        "Basic ",
+        "Basic =",
         "Basic !!!",
         "Bearer abc",
         &format!("Basic {colonless}"),

@@ -296,3 +296,19 @@ fn interim_answers_without_end_are_not_followed() {
     assert!(client.closes_within(wmproxy_testkit::PATIENCE) || origin.backend().active() == 0);
     origin.backend().wait_idle();
 }
+
+/// What we don't know the server may (RFC 9110 section 10.1.1 lets each decide by itself).
+#[test]
+fn an_expectation_that_is_not_known_is_the_origins_to_judge() {
+    let origin = Origin::start(|call| {
+        let status = if call.head.lists("expect", "a-miracle") { 417 } else { 200 };
+        call.read_body()?;
+        call.reply(&Reply::new(status, ""))
+    });
+    let proxy = start(&site(origin.addr()));
+    let mut client = Client::connect(&proxy.tcp("h"));
+    client.send("POST / HTTP/1.1\r\nHost: a.example\r\nExpect: a-miracle\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(client.response().status(), 417);
+    origin.wait_requests(1);
+    assert_eq!(origin.request().body, b"body");
+}

@@ -232,3 +232,18 @@ fn a_websocket_by_extended_connect_reaches_an_origin_of_1_1() {
     raw.send(Kind::DATA, Frame::END_STREAM, 1, &[]);
     eventually("the origin's end", || origin.backend().active() == 0);
 }
+
+#[test]
+fn what_is_asked_for_is_http_and_has_no_fragment() {
+    let origin = Origin::named("o");
+    let proxy = start(&site(origin.addr()));
+    let mut raw = Raw::connect(&proxy.tcp("h"));
+    let mut fields = request_fields("GET", "/");
+    fields.iter_mut().filter(|field| field.0 == ":scheme").for_each(|field| field.1 = "ftp");
+    raw.head(1, &fields, true);
+    assert_eq!(raw.status(1), 400);
+    // The library cuts it off: routes, filters and the origin go by the same.
+    raw.get(3, "/page#part");
+    assert_eq!(raw.status(3), 200);
+    assert_eq!(origin.request().head.target(), "/page");
+}
