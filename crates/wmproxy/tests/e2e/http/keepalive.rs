@@ -270,3 +270,21 @@ fn without_keepalive_no_connection_is_kept() {
     }
     assert_eq!(origin.ways(), [0, 1, 2]);
 }
+
+#[test]
+fn connections_that_wait_for_a_request_cost_little_memory() {
+    let origin = Origin::named("o");
+    let proxy = start(&site(origin.addr()));
+    let addr = proxy.tcp("h");
+    let open_all = |count| -> Vec<Client> {
+        let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(&addr)).collect();
+        clients.iter_mut().for_each(|client| assert_eq!(client.get("/").status(), 200));
+        clients
+    };
+    let warm = open_all(100);
+    let before = proxy.rss_kb();
+    let more = open_all(1_000);
+    let memory = proxy.rss_kb().saturating_sub(before);
+    assert!(memory < 6_000, "{memory} KiB for 1000 connections without a request");
+    drop((warm, more));
+}

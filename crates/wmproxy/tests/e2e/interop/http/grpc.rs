@@ -1,13 +1,13 @@
-//! gRPC by grpcio through the proxy: HTTP/2 on both sides, all four kinds of streams, status in the trailers.
+//! gRPC by grpcio through the proxy: HTTP/2 on both sides, all four kinds of streams, status in the trailers; with TLS and without.
 
 use std::process::Command;
 use std::time::Duration;
 
-use wmproxy_testkit::TempDir;
 use wmproxy_testkit::exec::run;
+use wmproxy_testkit::{Authority, TempDir};
 
 use super::asked;
-use crate::http::one_route;
+use crate::http::{http, route};
 use crate::start;
 
 /// Server and client in one: the server listens, says its port, and the client comes once it is told the proxy's.
@@ -58,7 +58,13 @@ const CLIENT: &str = r#"
 import sys
 import grpc
 
-channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.max_receive_message_length", -1)])
+options = [("grpc.max_receive_message_length", -1)]
+if len(sys.argv) > 2:
+    with open(sys.argv[2], "rb") as file:
+        trust = grpc.ssl_channel_credentials(file.read())
+    channel = grpc.secure_channel(sys.argv[1], trust, options=options)
+else:
+    channel = grpc.insecure_channel(sys.argv[1], options=options)
 unary = channel.unary_unary("/s/Unary")
 answer, call = unary.with_call(b"hello", timeout=10)
 assert answer == b"olleh", answer
@@ -112,8 +118,15 @@ fn all_kinds_of_calls_pass() {
     let _service = wmproxy_testkit::exec::Service::start(&mut command, &dir.join("server.log"));
     wmproxy_testkit::eventually("the server's port", || port.exists());
     let port = std::fs::read_to_string(port).unwrap();
-    let proxy = start(&one_route(&format!("reverse_proxy = \"h2c://127.0.0.1:{port}\"")));
-    let addr = proxy.tcp("h").to_string();
-    let said = run(Command::new("/usr/bin/python3").arg(client).arg(addr), Duration::from_secs(60)).success();
-    assert!(said.stdout.contains("all is well"), "{}", said.text());
+    let endpoint = route(&format!("reverse_proxy = \"h2c://127.0.0.1:{port}\""));
+    let authority = Authority::new();
+    let tls = format!("tls = {}", authority.issue("grpc", &["127.0.0.1"]).toml());
+    let secure = http(&tls, &endpoint).replace("name = \"h\"", "name = \"s\"");
+    let proxy = start(&(http("", &endpoint) + &secure));
+    for (listener, trust) in [("h", None), ("s", Some(authority.ca()))] {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(&client).arg(proxy.tcp(listener).to_string()).args(trust);
+        let said = run(&mut command, Duration::from_secs(60)).success();
+        assert!(said.stdout.contains("all is well"), "{listener}: {}", said.text());
+    }
 }
