@@ -57,6 +57,9 @@ const ALL: u8 = 1;
 /// The file system doesn't tell.
 const UNKNOWN: u8 = 2;
 
+/// In a second.
+const NANOSECONDS: i128 = 1_000_000_000;
+
 /// The file systems that live in memory, by their magic numbers (statfs(2)).
 const TMPFS: u32 = 0x0102_1994;
 const RAMFS: u32 = 0x8584_58f6;
@@ -86,18 +89,28 @@ impl Version {
         }
     }
 
+    /// Whether it was modified before another one. A time of whole seconds is taken for one that was cut off: so some tools
+    /// hand on the time of what they compress (brotli before 1.1).
+    pub(crate) fn is_older(&self, other: &Version) -> bool {
+        let other = match self.modified % NANOSECONDS {
+            0 => other.modified - other.modified.rem_euclid(NANOSECONDS),
+            _ => other.modified,
+        };
+        self.modified < other
+    }
+
     fn etag(&self, encoding: Option<Encoding>) -> Box<str> {
         let (dash, coding) = encoding.map_or(("", ""), |encoding| ("-", encoding.token()));
         format!("\"{:x}-{:x}{dash}{coding}\"", self.modified, self.len).into()
     }
 
     fn last_modified(&self) -> [u8; DATE_LEN] {
-        date(u64::try_from(self.modified.max(0) / 1_000_000_000).unwrap_or(u64::MAX))
+        date(u64::try_from(self.modified.max(0) / NANOSECONDS).unwrap_or(u64::MAX))
     }
 }
 
 fn nanoseconds(seconds: i64, rest: u64) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+    i128::from(seconds) * NANOSECONDS + i128::from(rest)
 }
 
 impl File {

@@ -106,3 +106,21 @@ fn times_before_1970_and_after_9999_are_told_somehow() {
     let late = Version { modified: i128::MAX, ..version };
     assert_eq!(&late.last_modified(), b"Fri, 31 Dec 9999 23:59:59 GMT");
 }
+
+#[test]
+fn a_time_that_was_cut_off_to_its_second_is_not_older() {
+    const SECOND: i128 = NANOSECONDS;
+    let version = |modified| Version { device: 0, inode: 0, len: 1, modified, changed: 0 };
+    for (form, original, is_older) in [
+        (7 * SECOND + 5, 7 * SECOND + 5, false),
+        (7 * SECOND + 6, 7 * SECOND + 5, false),
+        (7 * SECOND + 4, 7 * SECOND + 5, true),
+        (7 * SECOND, 7 * SECOND + 5, false),
+        (6 * SECOND, 7 * SECOND + 5, true),
+        (7 * SECOND, 7 * SECOND, false),
+        (-SECOND, -1, false),
+        (-2 * SECOND, -1, true),
+    ] {
+        assert_eq!(version(form).is_older(&version(original)), is_older, "{form} {original}");
+    }
+}

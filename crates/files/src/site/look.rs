@@ -142,7 +142,7 @@ impl Look<'_> {
         for encoding in self.preferred.iter().flatten().filter(|encoding| ours.contains(encoding)) {
             match self.open(&[name, ending(*encoding)].concat()) {
                 // One that is older was made of what the file was before.
-                Ok((fd, stat)) if Version::of(&stat).modified >= Version::of(original).modified => {
+                Ok((fd, stat)) if !Version::of(&stat).is_older(&Version::of(original)) => {
                     return Ok(Some((fd, stat, *encoding)));
                 }
                 Ok(_) | Err(Refused::Missing | Refused::Forbidden) => {}
