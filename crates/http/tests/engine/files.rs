@@ -312,7 +312,10 @@ fn listings_come_in_chunks_or_end_with_their_connection() {
     let mut client = house.connect();
     let listing = client.get("/");
     assert_eq!(listing.head.get("transfer-encoding"), Some("chunked"));
-    let names = |body: &[u8]| (0..2000).all(|n| String::from_utf8_lossy(body).contains(&format!("name-{n}")));
+    let names = |body: &[u8]| {
+        let text = String::from_utf8_lossy(body);
+        (0..2000).all(|number| text.contains(&format!("name-{number}")))
+    };
     assert!(names(&listing.body));
     client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.response_to("HEAD").status(), 200);

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -53,12 +54,38 @@ thread_local! {
     static TENDING: Scope = Scope::new();
 }
 
+/// How many files all workers hold open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many files are held open because they may be asked for again.
+pub fn files_open() -> usize {
+    OPEN.load(Ordering::Relaxed)
+}
+
 /// A file that is held open.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) file: Arc<File>,
     /// All of its bytes, if they are here.
     bytes: Option<Box<[u8]>>,
+    _counted: Counted,
+}
+
+/// Counts as one until it is dropped.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    fn new() -> Counted {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -103,7 +130,7 @@ pub(super) fn put(site: u64, name: &PathName, preferred: &Preferred, file: Arc<F
     CACHE.with_borrow_mut(|cache| {
         if pressure::check(file.descriptor()).is_err() {
             cache.clear();
-            return Rc::new(Kept { file, bytes: None });
+            return Rc::new(Kept { file, bytes: None, _counted: Counted::new() });
         }
         cache.write_key(site, name, preferred);
         let kept = cache.put(file);
@@ -153,7 +180,7 @@ impl Kept {
     /// The file, with its bytes if it is small, and they are at hand and at rest.
     fn new(file: Arc<File>) -> Kept {
         let bytes = if file.version.len <= SMALL && is_at_rest(&file) { read(&file) } else { None };
-        Kept { file, bytes }
+        Kept { file, bytes, _counted: Counted::new() }
     }
 
     /// All bytes of the file, if they are here.
@@ -272,3 +299,6 @@ impl Cache {
         (self.hand, self.bytes) = (0, 0);
     }
 }
+
+#[cfg(test)]
+mod tests;

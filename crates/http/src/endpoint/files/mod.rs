@@ -9,6 +9,8 @@ mod pool;
 mod produced;
 mod source;
 
+pub use cache::files_open;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
