@@ -137,7 +137,8 @@ pub struct HttpTimeouts {
     pub body: HumanDuration,
     /// How long a connection may be without a request before it is closed.
     pub keepalive: HumanDuration,
-    /// How long a client may take no byte of a response while there is one for it. After that the connection is cut off.
+    /// How long a client may take nothing of a response while there is some for it. After that the connection is cut off. Who
+    /// reads slowly takes what the system holds for it; less than 1 KiB of that counts as nothing.
     pub write: HumanDuration,
     /// How long a connection that was upgraded, as to a WebSocket, may be without traffic in either direction.
     pub upgrade: HumanDuration,
