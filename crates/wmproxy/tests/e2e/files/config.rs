@@ -1,9 +1,13 @@
-//! `files` in a config: what is told of its root before anything is served.
+//! `files` in a config: what is told of its root before anything is served, reloads, and the example.
+
+use std::path::Path;
 
 use wmproxy_testkit::TempDir;
 use wmproxy_testkit::exec::{Finished, run_in};
 
-use crate::BIN;
+use super::{Tree, get};
+use crate::http::http;
+use crate::{BIN, setup};
 
 fn check(dir: &TempDir, files: &str) -> Finished {
     let text = format!("[[http]]\nlisten = \"127.0.0.1:0\"\n[[http.route]]\nfiles = {files}\n");
@@ -57,4 +61,45 @@ fn pages_behind_links_are_warned_of_where_links_are_not_followed() {
         let said = check(&dir, &format!("{{ root = \"../www\", {options} }}")).success().stderr;
         assert!(part.map_or(said.is_empty(), |part| said.contains(part)), "{options}: {said}");
     }
+}
+
+#[test]
+fn a_reload_changes_what_is_served_unless_its_root_is_not_there() {
+    let (one, other) = (Tree::new(&[("a.txt", "one")]), Tree::new(&[("a.txt", "other")]));
+    let proxy = one.serve("", "");
+    assert_eq!(get(&proxy, "/a.txt", "").text(), "one");
+    let missing = one.route("", "").replace("/www\"", "/none\"");
+    let said = proxy.reload_refused(&http("", &missing));
+    assert!(said.contains("/none: there is no such directory"), "{said}");
+    assert_eq!(get(&proxy, "/a.txt", "").text(), "one");
+    proxy.reload_with(&http("", &other.route("", "")));
+    assert_eq!(get(&proxy, "/a.txt", "").text(), "other");
+    proxy.finish();
+}
+
+#[test]
+fn the_example_is_a_site() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
+    let text = std::fs::read_to_string(examples.join("files.toml")).unwrap();
+    let text = text
+        .replace("127.0.0.1:8080", "127.0.0.1:0")
+        .replace("name = \"site\"", "name = \"h\"")
+        .replace("root = \"", &format!("root = \"{}/", examples.display()));
+    let proxy = setup(&text).start();
+    for (target, status, part) in [
+        ("/", 200, "It works"),
+        ("/style.css", 200, "color-scheme"),
+        ("/about", 200, "about.html"),
+        ("/nowhere", 404, "There is no such page"),
+        ("/downloads", 308, ""),
+        ("/downloads/", 200, "notes-1.0.txt"),
+        ("/app/users/7", 200, "<title>Application</title>"),
+        ("/app/app.js", 200, "location.pathname"),
+        ("/app/none.js", 404, ""),
+    ] {
+        let answer = get(&proxy, target, "");
+        assert_eq!(answer.status(), status, "{target}");
+        assert!(answer.text().contains(part), "{target}: {}", answer.text());
+    }
+    proxy.finish();
 }
