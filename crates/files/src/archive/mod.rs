@@ -75,8 +75,8 @@ trait Format: Debug + Send {
     /// What stands behind a file's bytes.
     fn end(&mut self, out: &mut Vec<u8>);
 
-    /// What stands behind everything.
-    fn close(&mut self, out: &mut Vec<u8>);
+    /// What stands behind everything, so many bytes of it, and what little comes last. False when that was all.
+    fn close(&mut self, room: usize, out: &mut Vec<u8>) -> bool;
 
     /// Tells how long the archive is by now.
     fn has_grown(&mut self, _by: usize) {}
@@ -104,7 +104,7 @@ impl<F: Format> Archive<F> {
         Archive { format, walk: Walk::new(directory), open: None }
     }
 
-    /// Goes on by a part of a file or by an entry. False when it has come to its end.
+    /// Goes on by a part of a file, by an entry or by what stands behind them. False when it has come to its end.
     fn step(&mut self, room: usize, out: &mut Vec<u8>) -> io::Result<bool> {
         if let Some(mut inside) = self.open.take() {
             let longest = F::LONGEST_PART.min(room.saturating_sub(F::BEFORE_PART)).max(1);
@@ -116,8 +116,7 @@ impl<F: Format> Archive<F> {
             return Ok(true);
         }
         let Some(found) = self.walk.next()? else {
-            self.format.close(out);
-            return Ok(false);
+            return Ok(self.format.close(room, out));
         };
         let (Found::Directory(meta) | Found::File(_, meta)) = &found;
         self.format.begin(self.walk.path(), meta, out)?;

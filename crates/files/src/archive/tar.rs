@@ -47,8 +47,9 @@ impl Format for Tar {
         pad(self.filled, out);
     }
 
-    fn close(&mut self, out: &mut Vec<u8>) {
+    fn close(&mut self, _room: usize, out: &mut Vec<u8>) -> bool {
         out.resize(out.len() + 2 * BLOCK, 0);
+        false
     }
 }
 

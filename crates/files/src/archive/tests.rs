@@ -108,8 +108,8 @@ fn tar_unpacks_what_was_there() {
     fill(&dir);
     let (_, body) = ask(directory(spec(&dir), "top"), "/?archive=tar", "");
     std::fs::write(unpacked.join("archive"), body).unwrap();
-    let command = Command::new("tar").arg("-xf").arg("archive").current_dir(unpacked.path()).status();
-    assert!(command.unwrap().success());
+    let output = Command::new("tar").args(["-xf", "archive"]).current_dir(unpacked.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(tree(&unpacked), tree(&dir));
     let modified = std::fs::metadata(unpacked.join("top/program")).unwrap().modified().unwrap();
     assert_eq!(modified, UNIX_EPOCH + Duration::from_secs(MODIFIED));
@@ -179,6 +179,18 @@ fn changed(target: &str, change: fn(&File)) -> io::Result<Vec<u8>> {
 }
 
 #[test]
+fn the_list_of_a_zip_comes_in_pieces_too() {
+    let dir = TempDir::new();
+    (0..2000).for_each(|number| drop(dir.write(&format!("top/file with the number {number}"), "")));
+    let mut request = Request::new();
+    request.set_target(b"/?archive=zip");
+    let produce = listing::answer(directory(spec(&dir), "top"), &request, &mut Response::new());
+    let pieces = pieces(produce).unwrap();
+    assert!(pieces.iter().all(|piece| piece.len() <= PIECE + 4096));
+    assert_eq!(unzip(&pieces.concat()).len(), 2000);
+}
+
+#[test]
 fn a_file_that_becomes_shorter_breaks_the_archive() {
     for target in ["/?archive=tar", "/?archive=zip"] {
         let error = changed(target, |file| file.set_len(100_000).unwrap()).unwrap_err();
@@ -233,7 +245,7 @@ fn numbers_that_are_too_large_for_a_zip_stand_elsewhere() {
     zip.end(&mut out);
     assert_eq!(out.len(), 4 + 4 + 8 + 8, "and of eight bytes behind it");
     out.clear();
-    zip.close(&mut out);
+    assert!(!zip.close(PIECE, &mut out));
     assert_eq!(number(&out, 42, 4), 0xffff_ffff);
     let large = &out[46 + 5 + 9..][..28];
     assert_eq!((number(large, 4, 8), number(large, 20, 8)), (5 << 30, 6 << 30));

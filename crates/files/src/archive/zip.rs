@@ -37,6 +37,8 @@ pub(super) struct Zip {
     len: u64,
     /// The list of files.
     list: Vec<u8>,
+    /// Where it begins in the archive, once it does.
+    list_start: Option<u64>,
     count: u64,
     entry: Option<Entry>,
 }
@@ -116,9 +118,16 @@ impl Format for Zip {
         self.list(&entry);
     }
 
-    fn close(&mut self, out: &mut Vec<u8>) {
-        let (start, list_len) = (self.len, self.list.len() as u64);
-        out.append(&mut self.list);
+    fn close(&mut self, room: usize, out: &mut Vec<u8>) -> bool {
+        let start = *self.list_start.get_or_insert(self.len);
+        let given = (self.len - start) as usize;
+        let rest = &self.list[given..];
+        if rest.len() > room {
+            put(out, &rest[..room]);
+            return true;
+        }
+        put(out, rest);
+        let list_len = self.list.len() as u64;
         if self.count >= u64::from(u16::MAX) || start + list_len >= LARGE {
             out.extend_from_slice(b"PK\x06\x06");
             // The length of what follows, who made it and what it takes, and no other disks.
@@ -136,6 +145,7 @@ impl Format for Zip {
         put(out, &short(list_len).to_le_bytes());
         put(out, &short(start).to_le_bytes());
         put(out, &[0; 2]);
+        false
     }
 
     fn has_grown(&mut self, by: usize) {
