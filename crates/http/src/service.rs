@@ -15,7 +15,7 @@ use wmproxy_upstream::Group;
 use wmproxy_wire::head::{Known, Method, Request, Scheme, authority, forwarded, path};
 use wmproxy_wire::http1::{HeadLimits, Length};
 
-use crate::exchange::{Cut, End, Exchange, Passage};
+use crate::exchange::{End, Exchange, Passage};
 use crate::facts::{ConnFacts, Facts, Scene};
 use crate::filter::{Pass, Tables, Verdict};
 use crate::live;
@@ -220,7 +220,7 @@ impl HttpService {
             Failure::Status(status) => {
                 let body = reply::plain(status, ex.response);
                 distrust(ex, status);
-                ended(ex.respond(body.as_bytes(), Passage::default()).await)
+                End::from(ex.respond(body.as_bytes(), Passage::default()).await)
             }
         }
     }
@@ -268,7 +268,7 @@ impl HttpService {
             Ok(Verdict::Pass) => self.hand_to(ex, route, &pass).await,
             Ok(Verdict::Refuse) => {
                 let body = reply::usual_body(ex.response);
-                Ok(ended(ex.deliver(filters, &pass, body.as_bytes()).await))
+                Ok(End::from(ex.deliver(filters, &pass, body.as_bytes()).await))
             }
             Err(failure) => Err(failure),
         };
@@ -276,7 +276,7 @@ impl HttpService {
             Err(Failure::Status(status)) if !ex.has_begun => {
                 let body = reply::plain(status, ex.response);
                 distrust(ex, status);
-                Ok(ended(ex.deliver(filters, &pass, body.as_bytes()).await))
+                Ok(End::from(ex.deliver(filters, &pass, body.as_bytes()).await))
             }
             led => led,
         }
@@ -297,12 +297,12 @@ impl HttpService {
             Endpoint::Files(files) => files.answer(ex, filters, pass).await,
             Endpoint::Redirect(redirect) => {
                 redirect.answer(&scene, ex.response);
-                Ok(ended(ex.deliver(filters, pass, b"").await))
+                Ok(End::from(ex.deliver(filters, pass, b"").await))
             }
             Endpoint::Respond(fixed) => {
                 let mut body = Vec::new();
                 fixed.answer(&scene, ex.response, &mut body);
-                Ok(ended(ex.deliver(filters, pass, &body).await))
+                Ok(End::from(ex.deliver(filters, pass, &body).await))
             }
         }
     }
@@ -359,13 +359,6 @@ fn distrust(ex: &mut Exchange<'_, '_>, status: u16) {
     }
     if status == 408 {
         ex.facts.outcome = Some(Outcome::ClientSlow);
-    }
-}
-
-fn ended(delivered: Result<(), Cut>) -> End {
-    match delivered {
-        Ok(()) => End::Done,
-        Err(cut) => End::Cut(cut.outcome()),
     }
 }
 

@@ -310,10 +310,7 @@ impl Reverse {
         if filters.error_page(ex.response.status).is_some() {
             self.turn_down(ex, link, answer);
             onward::strip(&mut ex.response.fields);
-            return Ok(match Box::pin(ex.deliver(filters, pass, b"")).await {
-                Ok(()) => End::Done,
-                Err(cut) => End::Cut(cut.outcome()),
-            });
+            return Ok(Box::pin(ex.deliver(filters, pass, b"")).await.into());
         }
         let stay = self.stay(ex);
         onward::strip(&mut ex.response.fields);

@@ -409,6 +409,19 @@ impl Cut {
     }
 }
 
+impl From<Result<(), Cut>> for End {
+    /// What became of a response that was made here.
+    fn from(sent: Result<(), Cut>) -> End {
+        match sent {
+            Ok(()) => End::Done,
+            Err(cut) => {
+                tracing::debug!(%cut, "a response is cut off");
+                End::Cut(cut.outcome())
+            }
+        }
+    }
+}
+
 impl From<Break> for Cut {
     fn from(broken: Break) -> Cut {
         match broken {

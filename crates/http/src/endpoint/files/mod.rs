@@ -30,7 +30,7 @@ use wmproxy_net::record::Outcome;
 use wmproxy_wire::head::Method;
 use wmproxy_wire::head::coding::{self, Preferred};
 
-use crate::exchange::{Cut, End, Exchange, Source, seconds};
+use crate::exchange::{End, Exchange, Nothing, Source, seconds};
 use crate::facts::Scene;
 use crate::filter::rewrite::BadPath;
 use crate::filter::tries::Next;
@@ -235,7 +235,7 @@ impl Files {
                     return Box::pin(self.send_from(ex, filters, pass, source, Some(len))).await;
                 };
                 reply::put_cors(self.site.spec(), ex.request, ex.response);
-                ended(ex.deliver(filters, pass, bytes).await)
+                End::from(ex.deliver(filters, pass, bytes).await)
             }
             Content::Parts(parts) => {
                 let len = parts.len;
@@ -257,7 +257,7 @@ impl Files {
         ex.response.clear();
         let produce = listing::answer(directory, ex.request, ex.response);
         if ex.request.method == Method::Head {
-            return self.send_from(ex, filters, pass, crate::exchange::Nothing, None).await;
+            return self.send_from(ex, filters, pass, Nothing, None).await;
         }
         match ProducedSource::new(produce) {
             Some(source) => self.send_from(ex, filters, pass, source, None).await,
@@ -282,7 +282,7 @@ impl Files {
         }
         let body = plain(status, ex.response);
         reply::put_cors(self.site.spec(), ex.request, ex.response);
-        ended(ex.deliver(filters, pass, body.as_bytes()).await)
+        End::from(ex.deliver(filters, pass, body.as_bytes()).await)
     }
 
     /// The site's page for an error.
@@ -307,7 +307,7 @@ impl Files {
     /// Sends the response that is there, which has no body.
     async fn send_head(&self, ex: &mut Exchange<'_, '_>, filters: &Filters, pass: &Pass) -> End {
         reply::put_cors(self.site.spec(), ex.request, ex.response);
-        ended(ex.deliver(filters, pass, b"").await)
+        End::from(ex.deliver(filters, pass, b"").await)
     }
 
     /// Sends the response that is there, with a body.
@@ -320,7 +320,7 @@ impl Files {
         len: Option<u64>,
     ) -> End {
         reply::put_cors(self.site.spec(), ex.request, ex.response);
-        ended(ex.deliver_from(filters, pass, &mut source, len).await)
+        End::from(ex.deliver_from(filters, pass, &mut source, len).await)
     }
 }
 
@@ -336,14 +336,4 @@ async fn aside<T: Send + 'static>(
         Poll::Pending => Poll::Pending,
     })
     .await
-}
-
-fn ended(delivered: Result<(), Cut>) -> End {
-    match delivered {
-        Ok(()) => End::Done,
-        Err(cut) => {
-            tracing::debug!(%cut, "a response is cut off");
-            End::Cut(cut.outcome())
-        }
-    }
 }
