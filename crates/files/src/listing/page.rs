@@ -14,7 +14,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// still do nothing (Content Security Policy, level 3). The test beside it says what the hashes are to be.
 pub(super) const POLICY: &str = concat!(
     "default-src 'none'; ",
-    "style-src 'sha256-TlfKfm0TJmhilUc6vLWWg4Q+3uT+kAH720bx0IgLOEo='; ",
+    "style-src 'sha256-WYiBD/iE4Nt1YPy/fCIJvu2TmXJBof0KUwHJSQSXH7M='; ",
     "script-src 'sha256-OIQeWdHGUlcFVNqXPygOuvjPsKnP+nSix46Taogb4t4='; ",
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
 );
