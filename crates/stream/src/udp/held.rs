@@ -49,6 +49,7 @@ pub(super) struct Held<T> {
     clients: HashMap<Beginner, Waiting<T>>,
     /// By when they came. All wait equally long, but for those from before a reload.
     order: BTreeMap<u64, Beginner>,
+    /// What their datagrams and their hellos take.
     bytes: usize,
     serial: u64,
 }
@@ -57,6 +58,7 @@ pub(super) struct Held<T> {
 struct Waiting<T> {
     flight: ClientFlight,
     datagrams: Datagrams,
+    /// Those of its datagrams.
     bytes: usize,
     deadline: Now,
     serial: u64,
@@ -91,11 +93,11 @@ impl<T> Held<T> {
         match self.clients.entry(key) {
             Entry::Occupied(mut entry) => {
                 let waiting = entry.get_mut();
-                match waiting.push(datagram) {
-                    Ok(None) => {
-                        self.bytes += datagram.len();
-                        None
-                    }
+                let before = waiting.memory();
+                let pushed = waiting.push(datagram);
+                self.bytes = self.bytes - before + waiting.memory();
+                match pushed {
+                    Ok(None) => None,
                     done => {
                         let waiting = entry.remove();
                         self.forget(&waiting);
@@ -112,15 +114,16 @@ impl<T> Held<T> {
                 }
                 self.serial += 1;
                 self.order.insert(self.serial, key);
-                self.bytes += datagram.len();
-                entry.insert(Waiting {
+                let waiting = Waiting {
                     flight,
                     datagrams: vec![datagram.into()],
                     bytes: datagram.len(),
                     deadline,
                     serial: self.serial,
                     about: about(),
-                });
+                };
+                self.bytes += waiting.memory();
+                entry.insert(waiting);
                 None
             }
         }
@@ -165,7 +168,7 @@ impl<T> Held<T> {
 
     fn forget(&mut self, waiting: &Waiting<T>) {
         self.order.remove(&waiting.serial);
-        self.bytes -= waiting.bytes;
+        self.bytes -= waiting.memory();
         if self.clients.is_empty() {
             // After an attack nothing of it stays.
             self.clients.shrink_to_fit();
@@ -184,6 +187,10 @@ impl<T> Waiting<T> {
             self.datagrams.push(datagram.into());
         }
         Ok(hello)
+    }
+
+    fn memory(&self) -> usize {
+        self.bytes + self.flight.memory()
     }
 
     fn settle(self, done: Result<Option<ClientHello>, NoHello>) -> Settled<T> {

@@ -54,6 +54,11 @@ impl CryptoStream {
         Ok(())
     }
 
+    /// So much memory it holds, in bytes: a piece far from the beginning takes as much as all before it.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.have.capacity() * size_of::<(usize, usize)>()
+    }
+
     /// The bytes from the beginning on, up to the first gap.
     pub fn contiguous(&self) -> &[u8] {
         match self.have.first() {

@@ -75,6 +75,11 @@ impl ClientFlight {
         if self.opener.is_some() || self.is_due { Ok(None) } else { Err(otherwise) }
     }
 
+    /// So much memory it holds beside itself, in bytes.
+    pub fn memory(&self) -> usize {
+        self.stream.memory() + self.scratch.capacity()
+    }
+
     /// The connection id that the client made up for the server; empty before the first Initial packet that opened.
     pub fn dcid(&self) -> &[u8] {
         self.opener.as_ref().map_or(&[], Opener::dcid)

@@ -347,6 +347,7 @@ proptest! {
         inserts in proptest::collection::vec((0usize..200, 0usize..50), 0..40), max_pieces in 1usize..6,
     ) {
         let mut stream = CryptoStream::new(220, max_pieces);
+        assert_eq!(stream.memory(), 0);
         let mut have = [false; 220];
         let pattern: Vec<u8> = (0..250).map(|i| i as u8).collect();
         for (start, length) in inserts {
@@ -364,6 +365,8 @@ proptest! {
             }
             let contiguous = have.iter().take_while(|here| **here).count();
             prop_assert_eq!(stream.contiguous(), &pattern[..contiguous]);
+            let end = have.iter().rposition(|here| *here).map_or(0, |last| last + 1);
+            prop_assert!((end..10_000).contains(&stream.memory()), "{} for {}", stream.memory(), end);
         }
     }
 
