@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::stream::Stream;
+use wmproxy_net::tls;
 use wmproxy_runtime::entropy;
 use wmproxy_wire::websocket::handshake::{
     Ask, HeadLimits, Parsed, Refusal, Rejected, key_text, parse_request, parse_response, refusal_head,
@@ -38,8 +39,17 @@ pub(super) struct Granted {
 enum Failure<E> {
     /// The other side ended or reset the connection.
     Left,
+    /// Its TLS failed.
+    Tls,
     /// It is there, and wrong.
     Wrong(E),
+}
+
+impl<E> Failure<E> {
+    /// How a read or a write failed.
+    fn of(error: io::Error) -> Failure<E> {
+        if tls::is_failure(&error) { Failure::Tls } else { Failure::Left }
+    }
 }
 
 /// Reads the request of a client and checks it. Whoever is refused is told why.
@@ -63,6 +73,7 @@ pub(super) async fn accept(
     let (refusal, outcome) = match timeout(patience, read_head(client, parse)).await {
         Ok(Ok(granted)) => return Ok(granted),
         Ok(Err(Failure::Left)) => return Err(Outcome::ClientLeft),
+        Ok(Err(Failure::Tls)) => return Err(Outcome::ClientTls),
         Ok(Err(Failure::Wrong(refusal))) => (refusal, Outcome::BadUpgrade),
         Err(_) => (Refusal::Timeout, Outcome::PrefaceTimeout),
     };
@@ -82,6 +93,7 @@ pub(super) async fn ask(
     match asked {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Left)) => Err(Outcome::PeerReset),
+        Ok(Err(Failure::Tls)) => Err(Outcome::PeerTls),
         Ok(Err(Failure::Wrong(rejected))) => {
             tracing::debug!(%rejected, "a peer does not upgrade to WebSocket");
             Err(Outcome::UpgradeRefused)
@@ -96,7 +108,7 @@ async fn ask_inner(peer: &Stream, goal: &Goal, spec: &BridgeSpec) -> Result<(), 
     let key = key_text(nonce);
     let ask = Ask { host: &goal.host, path: &goal.path, key: &key, protocols: &spec.protocols };
     let head = request_head(&ask, spec.fields());
-    write_all(peer, &head).await.map_err(|_| Failure::Left)?;
+    write_all(peer, &head).await.map_err(Failure::of)?;
     let parse = |bytes: &[u8]| {
         Ok(match parse_response(bytes, &ask, LIMITS)? {
             Parsed::NeedMore => None,
@@ -115,7 +127,7 @@ async fn read_head<T, E>(
     loop {
         let before = bytes.len();
         bytes.resize(before + PIECE, 0);
-        let n = poll_fn(|cx| stream.poll_read(cx, &mut bytes[before..])).await.unwrap_or(0);
+        let n = poll_fn(|cx| stream.poll_read(cx, &mut bytes[before..])).await.map_err(Failure::of)?;
         bytes.truncate(before + n);
         if n == 0 {
             return Err(Failure::Left);

@@ -94,6 +94,18 @@ fn tls_that_is_cut_off_in_a_bridge_is_a_failure_of_tls() {
 }
 
 #[test]
+fn tls_that_breaks_before_a_bridge_is_asked_for_is_a_failure_of_tls() {
+    let (authority, backend) = (Authority::new(), Backend::echo());
+    let proxy = ends_tls(&authority, "a.test", backend.addr());
+    let mut conn = TlsClient::new(&authority).connect(&proxy.tcp("t"), "a.test").unwrap();
+    conn.send(&REQUEST[..20]);
+    // A record that nobody has encrypted.
+    io::Write::write_all(&mut conn.socket(), &[&[23, 3, 3, 0, 32][..], &[7; 32]].concat()).unwrap();
+    assert_end(&record(&proxy), "client_tls", "client");
+    assert_eq!(backend.accepted(), 0);
+}
+
+#[test]
 fn a_server_that_does_not_prove_who_it_is_gets_nothing() {
     let (authority, backend) = (Authority::new(), Backend::echo());
     let inner = ends_tls(&authority, "a.test", backend.addr());
