@@ -1,7 +1,7 @@
 //! `wmproxy file-server`: the files below a directory, told by the command line alone.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
@@ -25,7 +25,7 @@ const LINE: &str = "{time} {client_addr} {method} {uri} -> {status} {bytes_out} 
 pub(crate) struct FileServerArgs {
     /// The directory; nothing outside of it is served
     #[arg(short, long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
+    root: String,
     /// Where to listen: HOST:PORT, :PORT or unix:/path; may be repeated
     #[arg(short, long, value_name = "LISTEN", default_value = "127.0.0.1:8869", value_parser = listen)]
     listen: Vec<ListenSpec>,
@@ -58,7 +58,7 @@ impl FileServerArgs {
     /// Wrong usage.
     pub(crate) fn check(&self) -> Result<(), clap::Error> {
         // The config says the same, but not in the words of the command line.
-        let Err(wrong) = self.files().spec(self.root.clone()) else { return Ok(()) };
+        let Err(wrong) = self.files().spec(self.root.clone().into()) else { return Ok(()) };
         let wrong = wrong.iter().map(|wrong| match wrong.place {
             Place::Key(key) | Place::Entry(key, _) | Place::Item(key, _) => {
                 format!("--{key}: {}", wrong.message)
@@ -70,7 +70,7 @@ impl FileServerArgs {
 
     /// Why the directory can't be served, if it can't: no fault of usage, for it may be there the next time.
     pub(crate) fn root_problem(&self) -> Option<String> {
-        root_problem(&self.root, self.browse)
+        root_problem(Path::new(&self.root), self.browse)
     }
 
     /// The same as a config. Who runs it has asked [`check`](Self::check) before.
@@ -91,7 +91,7 @@ impl FileServerArgs {
 
     fn files(&self) -> FilesOptions {
         FilesOptions {
-            root: self.root.to_string_lossy().into_owned(),
+            root: self.root.clone(),
             browse: self.browse,
             spa: self.spa.clone(),
             hidden: self.hidden,
@@ -103,7 +103,8 @@ impl FileServerArgs {
 
     /// What is served where, for people; told once it listens.
     pub(crate) fn banner(&self, listeners: &[Arc<ListenerMetrics>]) -> String {
-        let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let root = Path::new(&self.root);
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let scheme = if self.tls.options().is_some() { "https" } else { "http" };
         let mut text = format!("\nServing {} at\n\n", root.display());
         let mut urls: Vec<String> = listeners.iter().map(|listener| url(scheme, &listener.address)).collect();
@@ -161,7 +162,7 @@ mod tests {
             assert!(plan.listeners[0].access_log.is_none());
             let ModePlan::Http(spec) = &plan.listeners[0].mode else { panic!("a stream") };
             let EndpointSpec::Files(files) = &spec.routes[0].endpoint else { panic!("no files") };
-            assert_eq!((&files.root, files.browse, files.hidden), (&root, browse, false));
+            assert_eq!((&*files.root, files.browse, files.hidden), (Path::new(&root), browse, false));
         }
     }
 
