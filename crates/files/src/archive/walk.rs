@@ -6,7 +6,7 @@ use std::io;
 use crate::entries::{Entries, Meta, Opened};
 use crate::site::Directory;
 
-/// So deep it goes. Each level holds a descriptor and the names that are still to come, and trees of source code with all
+/// So deep it goes. Each level holds two descriptors and the names that are still to come, and trees of source code with all
 /// they depend on are hardly half as deep.
 const MOST_LEVELS: usize = 64;
 /// What an archive without a name of its own has all its files in, and is called.

@@ -1,7 +1,7 @@
 //! What is in a directory, as a page for people and as JSON for programs.
 //!
 //! What lives here: which of them a client gets, their heads and their bodies. What must not: which entries there are
-//! ([`crate::entries`]), and how a directory goes into one file ([`crate::archive`]).
+//! (`entries`), and how a directory goes into one file ([`crate::archive`]).
 
 mod accept;
 mod escape;
