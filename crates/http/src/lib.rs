@@ -29,6 +29,7 @@ mod service;
 mod timer;
 mod upgrade;
 
+pub use endpoint::files::files_open;
 pub use h2::close_all as close_shared;
 pub use route::BuildError;
 pub use service::{HttpService, RequestLog};

@@ -16,7 +16,7 @@ impl Proxy {
     }
 
     /// Waits until no connection or flow is open and neither a task nor a descriptor is left over. Idle connections to
-    /// peers may stay, as many as the metrics tell of.
+    /// peers and files that are held open may stay, as many as the metrics tell of.
     ///
     /// # Panics
     /// When that does not come about.
@@ -28,9 +28,11 @@ impl Proxy {
         let workers = self.status()["workers"].as_u64().unwrap() as usize;
         let clean = holds_within(PATIENCE, || {
             let now = self.fds();
-            let idle = self.metrics().sum("wmproxy_upstream_idle_connections", &[]) as usize;
+            let metrics = self.metrics();
+            let idle = metrics.sum("wmproxy_upstream_idle_connections", &[]) as usize;
+            let files = metrics.sum("wmproxy_files_open", &[]) as usize;
             now.sockets <= baseline.sockets + idle
-                && now.others <= baseline.others
+                && now.others <= baseline.others + files
                 && now.pipes <= baseline.pipes + workers * POOLED_PIPES
         });
         assert!(clean, "descriptors leaked: {baseline:?} at the start, {:?} now", self.fds());

@@ -15,6 +15,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use wmproxy_http::files_open;
 use wmproxy_net::addr::Protocol;
 use wmproxy_net::record::{AcceptErrorKind, ListenerBlock, ListenerMetrics, Outcome, UdpDrop};
 use wmproxy_net::relay::pipes_open;
@@ -144,6 +145,7 @@ impl Snapshot {
             ("wmproxy_config_generation", "Number of the configuration in force", self.generation),
             ("wmproxy_workers", "Threads that carry traffic", self.workers as u64),
             ("wmproxy_tasks", "Connections and other tasks that are alive", self.tasks),
+            ("wmproxy_files_open", "Files that are held open for requests to come", files_open() as u64),
             ("wmproxy_splice_pipes", "Pipes that bulk passes through, in use or kept for it", pipes_open()),
             ("wmproxy_draining", "1 while the process accepts no more", self.draining.into()),
         ];
