@@ -6,4 +6,4 @@ mod frames;
 pub use bytes::Bytes;
 pub use client::{Client, Response, download, request, upload};
 pub use frames::{Frame, Kind, Raw, encode, request_fields};
-pub use http::HeaderMap;
+pub use http::{HeaderMap, HeaderName, Uri};

@@ -11,6 +11,7 @@ mod cli;
 mod default_config;
 mod drain;
 mod exhaustion;
+mod files;
 mod health;
 mod http;
 mod interop;

@@ -3,9 +3,13 @@
 //! They run where `WMPROXY_INTEROP` is set, as `.ci/run` does after installing the packages: a missing program then
 //! fails its test. Without it the tests say that nobody asked for them.
 
+mod chromium;
 mod databases;
 mod dns;
 mod dnsdist;
+mod files_archives;
+mod files_browser;
+mod files_nginx;
 mod health;
 pub(crate) mod http;
 mod iperf;

@@ -1,11 +1,8 @@
 //! Chromium before the proxy, nginx and a WebSocket behind it: a page with all that belongs to one, by the versions that
 //! the browser chooses itself.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use wmproxy_testkit::exec::Service;
 use wmproxy_testkit::http::Reply;
@@ -13,15 +10,14 @@ use wmproxy_testkit::tcp::free_port;
 use wmproxy_testkit::wait::holds_within;
 use wmproxy_testkit::{Authority, Backend, Origin, Proxy, TempDir};
 
-use super::{asked, nginx, program};
+use super::super::chromium::{Browser, PATIENCE};
+use super::{asked, nginx};
 use crate::http::route;
 use crate::setup;
 use crate::websocket::echo_server;
 
 const PAGE: &str = include_str!("browser/page.html");
 const SCRIPT: &str = include_str!("browser/app.js");
-/// What a browser may take until its page has reported: the first start on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 const PICTURES: usize = 30;
 /// Between two signs of life of a stream of events.
 const BEAT: Duration = Duration::from_millis(20);
@@ -29,33 +25,6 @@ const BEAT: Duration = Duration::from_millis(20);
 const TEXT: usize = 400_000;
 /// The password is `open sesame`, hashed by bcrypt with the least cost.
 const USERS: &str = "alice:$2b$04$kTdzpt9CBs2wt1Q.TZMY5.kruU25yIzQEaF0Qs.U87IFxwCtxfReu\n";
-
-/// A browser with a page, in a group of processes of its own, which ends with it.
-struct Browser(Child);
-
-impl Browser {
-    fn open(dir: &TempDir, url: &str) -> Self {
-        let log = std::fs::File::create(dir.join("chromium.log")).unwrap();
-        let mut command = Command::new(program("chromium"));
-        command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
-        command.args(["--ignore-certificate-errors", "--no-first-run", "--disable-background-networking"]);
-        command.args(["--disable-crash-reporter", "--disable-breakpad"]);
-        command.arg(format!("--user-data-dir={}", dir.join("profile").display())).arg(url);
-        // Its settings and caches stay in the directory, too.
-        command.env("HOME", dir.path()).stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
-        Browser(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if let Some(group) = Pid::from_raw(self.0.id() as i32) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
-}
 
 /// The page and what it uses, by `h` without TLS and by `s` with it.
 struct Site {
@@ -111,7 +80,7 @@ impl Site {
 
     /// What the page at `url` reports.
     fn visit(&self, url: &str) -> Value {
-        let _browser = Browser::open(&self.dir, url);
+        let _browser = Browser::open(&self.dir, url, &[]);
         let report = || self.origin.requests().into_iter().find(|request| request.head.target() == "/report");
         let came = holds_within(PATIENCE, || report().is_some_and(|request| !request.body.is_empty()));
         let log = || std::fs::read_to_string(self.dir.join("chromium.log")).unwrap_or_default();
