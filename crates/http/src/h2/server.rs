@@ -18,7 +18,7 @@ use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock::{self, Ticks};
 use wmproxy_wire::head::Known;
-use wmproxy_wire::http1::Length;
+use wmproxy_wire::http1::{self, Length};
 use wmproxy_wire::http2::{FrameMeter, MeterLimits};
 
 use super::convert;
@@ -205,6 +205,7 @@ async fn answer(
     let length = match read {
         Ok(()) if parts.headers.len() > limits.fields => Err(431),
         Ok(()) if head.target().len() > limits.target => Err(414),
+        Ok(()) if !http1::knows_expectation(head) => Err(417),
         read => read.and_then(|()| length(&stream, head)).map_err(|error| {
             tracing::debug!(listener = %conn.listener, %error, "a request is refused");
             400

@@ -21,7 +21,7 @@ mod write;
 pub use chunks::{ChunkError, ChunkLimits, Chunks, Step};
 pub use error::{FieldError, FramingError, RequestError, ResponseError};
 pub use framing::{Length, expects_continue, is_persistent, request_length, response_length};
-pub use request::{is_h2_preface, read_request};
+pub use request::{is_h2_preface, knows_expectation, read_request};
 pub use response::read_response;
 pub use write::{
     ChunkHead, LAST_CHUNK, chunk_head, write_request, write_request_absolute, write_response, write_trailers,

@@ -49,7 +49,9 @@ fn read(bytes: &[u8], limits: &HeadLimits, into: &mut Request) -> Read<usize, Re
     read_fields(&mut cursor, limits.fields, &mut into.fields).map_err(widen)?;
     into.fields.fill(&bytes[..cursor.at]);
     target::settle(target, into).map_err(Stop::Fault)?;
-    check_expectation(into).map_err(Stop::Fault)?;
+    if !knows_expectation(into) {
+        return Err(Stop::Fault(RequestError::Expectation));
+    }
     Ok(cursor.at)
 }
 
@@ -126,8 +128,7 @@ pub(super) fn version(bytes: &[u8]) -> Result<Option<(u8, u8)>, FieldError> {
     if is_prefix { Ok(None) } else { Err(FieldError::Name) }
 }
 
-/// Sees to it that whoever expects something expects what we know (RFC 9110 section 10.1.1).
-fn check_expectation(request: &Request) -> Result<(), RequestError> {
-    let is_known = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
-    if request.fields.all(Known::Expect).all(is_known) { Ok(()) } else { Err(RequestError::Expectation) }
+/// Whether whoever expects something expects what we know, and not what gets a 417 (RFC 9110 section 10.1.1).
+pub fn knows_expectation(request: &Request) -> bool {
+    request.fields.all(Known::Expect).all(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
