@@ -171,6 +171,10 @@ pub(crate) fn written_path(path: &str) -> Result<String, String> {
     let mut normal = Vec::new();
     wmproxy_wire::head::path::normalise(path.as_bytes(), &mut normal)
         .map_err(|_| "this path would be refused in a request".to_owned())?;
+    // Requests that escape what they need not would go past it, or are refused for it.
+    if let Some(plain) = wmproxy_wire::head::path::without_needless_escapes(&normal) {
+        normal = plain;
+    }
     match String::from_utf8(normal) {
         Ok(normal) if normal == path => Ok(normal),
         Ok(normal) => Err(format!("requests are compared in their normal form; write \"{normal}\"")),

@@ -45,20 +45,34 @@ fn take(router: &Router<usize>, host: &str, request: &Request, client: &str) -> 
 
 #[test]
 fn a_path_that_others_read_otherwise_leads_past_no_route() {
-    let router = router(&[("", "/admin", ""), ("", "/files", ""), ("", "", "")]);
+    let router = router(&[("", "/admin", ""), ("", "/files", ""), ("", "/@me", ""), ("", "", "")]);
     let route = |path: &str| {
         let request = get(path);
         let sought = Sought { host: "a", path: path.as_bytes(), request: &request, client: None };
         router.find_certain(&sought).map(|route| **route.unwrap())
     };
-    for path in
-        ["/x%2F..%2Fadmin", "/%2Fadmin", "/admin%2Fx", "/x/..;/admin", "/x/..\\admin", "/admin;x", "/..%2F"]
-    {
+    for path in [
+        "/x%2F..%2Fadmin",
+        "/%2Fadmin",
+        "/admin%2Fx",
+        "/x/..;/admin",
+        "/x/..\\admin",
+        "/admin;x",
+        "/..%2F",
+        "/%40me/x",
+        "/x%2F..%2F%40me",
+    ] {
         assert_eq!(route(path), Err(path::BadPath), "{path}");
     }
-    for (path, expected) in
-        [("/files/a%2Fb;v=1", 1), ("/projects/a%2Fb", 2), ("/a\\b;c", 2), ("/admin/%2F", 0)]
-    {
+    for (path, expected) in [
+        ("/files/a%2Fb;v=1", 1),
+        ("/files/%40me", 1),
+        ("/@me/x%28", 2),
+        ("/projects/a%2Fb", 3),
+        ("/a\\b;c", 3),
+        ("/%2540me", 3),
+        ("/admin/%2F", 0),
+    ] {
         assert_eq!(route(path), Ok(expected), "{path}");
     }
 }

@@ -57,9 +57,12 @@ const ESCAPED: u8 = 1;
 const BACKSLASH: u8 = 2;
 /// What follows a `;` in a segment is no part of its name, as to servlets.
 const PARAMETERS: u8 = 4;
+/// An escape of what could stand there as it is stands for that, as to whoever takes a segment for a name: `%40` is `@`.
+const PLAIN: u8 = 8;
 
 /// The other forms that a path in its one form has to servers that read some bytes in ways of their own: every mix of an
-/// escaped slash and a backslash as slashes, and of segments without their parameters. Most paths have no other.
+/// escaped slash and a backslash as slashes, of segments without their parameters, and of escapes undone that needn't be.
+/// Most paths have no other.
 ///
 /// # Errors
 /// In that reading the path is none.
@@ -69,12 +72,19 @@ pub fn other_readings(path: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, BadPa
         present |= match byte {
             b'%' if path[at..].starts_with(b"%2F") => ESCAPED,
             b'%' if path[at..].starts_with(b"%5C") => BACKSLASH,
+            b'%' if plain(&path[at + 1..]).is_some() => PLAIN,
             b'\\' => BACKSLASH,
             b';' => PARAMETERS,
             _ => 0,
         };
     }
     (1..=present).filter(move |how| how & !present == 0).map(|how| read_as(path, how))
+}
+
+/// A path in its one form without the escapes of what could stand there as it is, if there are any: who writes a rule for
+/// both writes this.
+pub fn without_needless_escapes(path: &[u8]) -> Option<Vec<u8>> {
+    read_as(path, PLAIN).ok().filter(|plain| plain != path)
 }
 
 /// Reads a path in another way.
@@ -85,6 +95,15 @@ fn read_as(path: &[u8], how: u8) -> Result<Vec<u8>, BadPath> {
         let (read, behind) = match rest {
             [b'%', b'2', b'F', behind @ ..] if how & ESCAPED != 0 => (b'/', behind),
             [b'%', b'5', b'C', behind @ ..] | [b'\\', behind @ ..] if how & BACKSLASH != 0 => (b'/', behind),
+            [b'%', behind @ ..] if how & PLAIN != 0 && !is_parameter => match plain(behind) {
+                Some((byte, behind)) => {
+                    // Written like this, a `;` is a part of the name to all.
+                    raw.push(byte);
+                    rest = behind;
+                    continue;
+                }
+                None => (b'%', behind),
+            },
             _ => (*byte, behind),
         };
         rest = behind;
@@ -94,6 +113,15 @@ fn read_as(path: &[u8], how: u8) -> Result<Vec<u8>, BadPath> {
         }
     }
     normalise(&raw, &mut form).map(|()| form)
+}
+
+/// What the escape behind a `%`, in a path in its one form, stands for if that may stand in a path as it is and separates
+/// nothing; and what is behind it.
+fn plain(behind: &[u8]) -> Option<(u8, &[u8])> {
+    let ([high, low], rest) = behind.split_first_chunk()?;
+    let byte = hex(*high)? << 4 | hex(*low)?;
+    (matches!(byte, 0x21..=0x7e) && !is_unreserved(byte) && !b"%/\\?#".contains(&byte))
+        .then_some((byte, rest))
 }
 
 /// Writes what an escape stands for, or the escape itself. Says what is behind it.
@@ -226,6 +254,11 @@ mod tests {
         // In one of them parameters end with their segment, in the other they are all of the rest.
         assert_eq!(readings("/a;b%2Fc"), some(&["/a;b/c", "/a", "/a/c"]));
         assert_eq!(readings("/a\\b%2Fc;d").len(), 7);
+        // To who takes them for names, these are the same.
+        assert_eq!(readings("/%40a%2Bb%5Bc%5D/%3Bd%25%3F%23%20"), some(&["/@a+b[c]/;d%25%3F%23%20"]));
+        assert_eq!(readings("/a;b%40/c"), some(&["/a/c", "/a;b@/c", "/a/c"]));
+        assert_eq!(without_needless_escapes(b"/%40/%20").as_deref(), Some(&b"/@/%20"[..]));
+        assert_eq!(without_needless_escapes(b"/@/%20%2F%25"), None);
     }
 
     proptest! {
