@@ -84,6 +84,7 @@ fn growth_columns(rows: &[Summary]) -> Vec<Column> {
 
 fn listing_columns(rows: &[Summary]) -> Vec<Column> {
     vec![
+        column("first entry, ms", rows, |row| row.entry_ms.map(|entry| with_ends(entry, number))),
         column("whole, ms", rows, |row| row.whole_ms.map(|whole| with_ends(whole, number))),
         column("CPU per listing, ms", rows, |row| row.cpu_us.map(|cpu| number(cpu.median / 1e3))),
     ]

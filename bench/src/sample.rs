@@ -98,6 +98,8 @@ pub(crate) struct Summary {
     pub(crate) since_start: Option<Spread>,
     /// CPU a unit, microseconds.
     pub(crate) cpu_us: Option<Spread>,
+    /// Milliseconds until the first entry of a listing.
+    pub(crate) entry_ms: Option<Spread>,
     /// Milliseconds that a unit takes from its beginning to its end, where one follows the other.
     pub(crate) whole_ms: Option<Spread>,
     pub(crate) lost: u64,
@@ -162,6 +164,7 @@ impl Series {
             rss: a_unit(|cost| cost.rss_growth as f64 / 1024.0),
             since_start: spread(&|sample| Some(sample.cost?.pss_since_start as f64 / MEGABYTE)),
             cpu_us: a_unit(|cost| cost.cpu_ns as f64 / 1e3),
+            entry_ms: spread(&|sample| Some(sample.latency_us?.entry? / 1e3)),
             whole_ms: spread(&|sample| Some(sample.seconds * 1e3 / sample.units)),
             lost: own().map(|sample| sample.lost).sum(),
             failed: self.failures.iter().filter(|failure| failure.variant == variant).count(),

@@ -46,6 +46,9 @@ pub(crate) struct LoadReport {
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    /// Until the first entry of a listing has come, the median.
+    #[serde(default)]
+    pub(crate) entry: Option<f64>,
 }
 
 /// The role `load`.
@@ -97,7 +100,7 @@ fn connect(target: SocketAddr) -> Result<TcpStream> {
 fn latency(nanos: &mut [u32]) -> Option<Latency> {
     nanos.sort_unstable();
     let at = |share: f64| nanos.get((nanos.len() as f64 * share) as usize).map(|ns| f64::from(*ns) / 1e3);
-    Some(Latency { p50: at(0.50)?, p99: at(0.99)? })
+    Some(Latency { p50: at(0.50)?, p99: at(0.99)?, entry: None })
 }
 
 fn nanos_since(start: Instant) -> u32 {

@@ -92,7 +92,8 @@ pub(super) const SPECS: [Spec; 8] = [
         title: "Listing of 100,000 entries",
         what: "A client asks for the page that lists a directory of 100,000 files, on a connection of its own each \
                time and one after the other. The time runs from the request to the first byte of the page itself, \
-               behind its head; each page must name every file. Caddy stops at 10,000.",
+               behind its head; each page must name every file. A page may open before the directory is read: \
+               **first entry** tells when the first file has come. Caddy stops at 10,000.",
         figure: "First byte, ms",
         unit: "listing",
         kind: Kind::FileListing,

@@ -1,4 +1,5 @@
-//! Listings of a directory, one after the other: when the page begins, when it is whole, and whether all is there.
+//! Listings of a directory, one after the other: when the page begins, when its first entry has come, when it is whole,
+//! and whether all is there.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -9,7 +10,7 @@ use super::{FIELDS, LoadReport, await_start, deliver, latency, nanos_since};
 use crate::backend::CHUNK;
 use crate::cli::LoadArgs;
 use crate::identity;
-use crate::load::connect;
+use crate::load::{Latency, connect};
 use crate::site::{ENTRY, LISTED};
 
 /// Digits of a file's number.
@@ -22,6 +23,8 @@ struct Listing {
     body: usize,
     /// Until there was any of the body.
     first_nanos: u32,
+    /// Until there was any of the directory's entries in it.
+    entry_nanos: u32,
     seconds: f64,
 }
 
@@ -31,14 +34,17 @@ pub(in crate::load) fn run(args: &LoadArgs) -> Result<()> {
         room = fetch(args, room)?.checked(args.size)?;
     }
     await_start()?;
-    let (mut nanos, mut seconds) = (Vec::new(), 0.0);
+    let (mut nanos, mut entry_nanos, mut seconds) = (Vec::new(), Vec::new(), 0.0);
     for _ in 0..args.work {
         let listing = fetch(args, room)?;
         nanos.push(listing.first_nanos);
+        entry_nanos.push(listing.entry_nanos);
         seconds += listing.seconds;
         room = listing.checked(args.size)?;
     }
-    deliver(&LoadReport { done: args.work, lost: 0, seconds, latency: latency(&mut nanos) })
+    let entry = latency(&mut entry_nanos).map(|entry| entry.p50);
+    let latency = latency(&mut nanos).map(|latency| Latency { entry, ..latency });
+    deliver(&LoadReport { done: args.work, lost: 0, seconds, latency })
 }
 
 /// Asks for a listing and reads it into `text`, whose room is there already, on a connection that ends with it.
@@ -52,21 +58,27 @@ fn fetch(args: &LoadArgs, mut text: Vec<u8>) -> Result<Listing> {
     );
     let since = Instant::now();
     socket.write_all(request.as_bytes())?;
-    let (mut body, mut first_nanos) = (None, None);
+    let (mut body, mut first_nanos, mut entry_nanos) = (None, None, None);
     loop {
         let len = socket.read(&mut scratch)?;
         if len == 0 {
             break;
         }
+        // A name may be cut in two.
+        let unseen = text.len().saturating_sub(ENTRY.len() - 1);
         text.extend_from_slice(&scratch[..len]);
         body = body.or_else(|| text.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4));
         if first_nanos.is_none() && body.is_some_and(|body| text.len() > body) {
             first_nanos = Some(nanos_since(since));
         }
+        if entry_nanos.is_none() && has_entry(&text[unseen..]) {
+            entry_nanos = Some(nanos_since(since));
+        }
     }
     let seconds = since.elapsed().as_secs_f64();
     let first_nanos = first_nanos.context("an answer without a body")?;
-    Ok(Listing { text, body: body.unwrap_or(0), first_nanos, seconds })
+    let entry_nanos = entry_nanos.context("a page without an entry")?;
+    Ok(Listing { text, body: body.unwrap_or(0), first_nanos, entry_nanos, seconds })
 }
 
 impl Listing {
@@ -108,6 +120,10 @@ fn join(mut chunks: &[u8]) -> Result<Vec<u8>> {
         body.extend_from_slice(chunks.get(start..start + size).context("a chunk that is not whole")?);
         chunks = chunks.get(start + size + 2..).context("chunks without an end")?;
     }
+}
+
+fn has_entry(text: &[u8]) -> bool {
+    text.windows(ENTRY.len()).any(|window| window == ENTRY.as_bytes())
 }
 
 /// How many of the files a page names.
