@@ -10,6 +10,8 @@ pub struct PathName {
     bytes: Vec<u8>,
     /// Whether it ended with a slash: it is meant for a directory.
     is_directory: bool,
+    /// Whether a directory may be shown by it all the same.
+    shows_directory: bool,
 }
 
 /// A path that names no file: what is in it is never part of a name.
@@ -26,6 +28,7 @@ impl PathName {
     pub fn read(&mut self, raw: &[u8]) -> Result<(), BadPath> {
         self.bytes.clear();
         self.is_directory = raw.ends_with(b"/");
+        self.shows_directory = false;
         let decoded = match raw {
             [b'/', segments @ ..] => decode(segments, &mut self.bytes),
             _ => Err(BadPath),
@@ -44,6 +47,17 @@ impl PathName {
     /// Whether it ended with a slash, or is the root.
     pub fn is_directory(&self) -> bool {
         self.is_directory || self.bytes.is_empty()
+    }
+
+    /// Says of a name that was made of the path which a client sees that this one has a slash at its end. So the links of a
+    /// directory's page lead where they should, and a redirect to the path with a slash would lead to itself.
+    pub fn show_directory(&mut self) {
+        self.shows_directory = true;
+    }
+
+    /// Whether a directory of this name is shown, and not redirected to.
+    pub fn shows_directory(&self) -> bool {
+        self.shows_directory || self.is_directory()
     }
 
     /// Whether it goes through a name that begins with a dot. `.well-known` in front is none of those: it is a place that
@@ -118,8 +132,10 @@ mod tests {
     use super::*;
 
     fn read(raw: &[u8]) -> Result<(Vec<u8>, bool), BadPath> {
-        let mut name = PathName { bytes: b"left over".to_vec(), is_directory: true };
-        name.read(raw).map(|()| (name.as_bytes().to_vec(), name.is_directory()))
+        let mut name = PathName { bytes: b"left over".to_vec(), is_directory: true, shows_directory: true };
+        let read = name.read(raw);
+        assert_eq!(name.shows_directory(), name.is_directory());
+        read.map(|()| (name.as_bytes().to_vec(), name.is_directory()))
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Look<'_> {
         match self.node(name)? {
             Node::File(_) if path.is_directory() => Err(Refused::Missing),
             Node::File(original) => self.serve(name, &original).map(Found::File),
-            Node::Directory => self.directory(name, path.is_directory()),
+            Node::Directory => self.directory(name, path.shows_directory()),
         }
     }
 

@@ -358,6 +358,29 @@ fn paths_are_rewritten_and_tried() {
 }
 
 #[test]
+fn a_directory_that_a_path_is_made_into_is_no_redirect_without_an_end() {
+    let root = TempDir::new();
+    root.write("dir/index.html", "the index");
+    root.write("page", "a page");
+    let plain = || spec(HttpOptions::default(), site(root.path(), &FilesOptions::default()));
+    let rewritten = with_route(plain(), |route| {
+        route.rewrite.rewrite = Some(("^/old/?$".into(), "/dir".into()));
+    });
+    let tried = with_route(plain(), |route| route.try_paths = vec!["/dir".parse().unwrap()]);
+    for spec in [rewritten, tried] {
+        let house = House::with(spec, &[]);
+        let mut client = house.connect();
+        for _ in 0..2 {
+            let redirect = client.get("/old");
+            assert_eq!((redirect.status(), redirect.head.get("location")), (308, Some("/old/")));
+            assert_eq!(client.get("/old/").text(), "the index");
+        }
+    }
+    let page = with_route(plain(), |route| route.try_paths = vec!["/page".parse().unwrap()]);
+    assert_eq!(House::with(page, &[]).connect().get("/old/").text(), "a page");
+}
+
+#[test]
 fn files_are_compressed_on_their_way_where_that_is_wanted() {
     let root = TempDir::new();
     let text = "all work and no play makes jack a dull boy\n".repeat(50_000);

@@ -227,7 +227,7 @@ impl Cache {
         self.key.clear();
         self.key.extend_from_slice(&site.to_ne_bytes());
         self.key.extend(preferred.iter().map(|coding| coding.map_or(0, |coding| coding as u8 + 1)));
-        self.key.push(name.is_directory().into());
+        self.key.extend([name.is_directory(), name.shows_directory()].map(u8::from));
         self.key.extend_from_slice(name.as_bytes());
     }
 

@@ -160,10 +160,13 @@ impl Files {
                 })?,
                 None => filters.retarget(None, conn, request, facts)?,
             }
-            match std::ptr::eq(request.target(), request.asked_target()) {
-                true => Ok(()),
-                false => name.read(request.raw_path()).map_err(|_| BadPath),
+            if !std::ptr::eq(request.target(), request.asked_target()) {
+                name.read(request.raw_path()).map_err(|_| BadPath)?;
+                if facts.path.ends_with(b"/") {
+                    name.show_directory();
+                }
             }
+            Ok(())
         })
     }
 

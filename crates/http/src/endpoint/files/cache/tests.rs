@@ -137,6 +137,10 @@ async fn sites_and_encodings_are_told_apart() {
     let mut other = PathName::default();
     other.read(b"/a/").unwrap();
     assert!(get(1, &other, &plain).is_none());
+    other.read(b"/a").unwrap();
+    assert!(get(1, &other, &plain).is_some());
+    other.show_directory();
+    assert!(get(1, &other, &plain).is_none());
     remove(1, &name, &plain);
     assert!(get(1, &name, &plain).is_none());
     assert!(!clear());
