@@ -13,9 +13,11 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
+use wmproxy_runtime::clock::Ticks;
 use wmproxy_wire::head::{Known, Response, Version};
 use wmproxy_wire::http1::{self, HeadLimits, Length};
 
@@ -32,6 +34,10 @@ pub(crate) use wire::{NoHead, Wire};
 /// one response, and go out in many requests.
 const RESPONSE: HeadLimits = HeadLimits { bytes: 64 * 1024, target: 0, fields: 200 };
 
+/// Who has just come to a listener that goes out of service is not sent away without an answer: the first request is mostly
+/// on its way already, and needs a round trip. Whoever connects in advance has waited for longer.
+const WELCOME: Duration = Duration::from_secs(1);
+
 /// Serves a client that speaks HTTP/1 until its connection ends, and says how it ended.
 ///
 /// # Errors
@@ -42,7 +48,7 @@ pub(crate) async fn serve(
     record: &RefCell<Record>,
     conn: &ConnFacts,
 ) -> Result<Outcome, Arc<HttpService>> {
-    let sleep = tokio::time::sleep(std::time::Duration::ZERO);
+    let sleep = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(sleep);
     let _live = live::enter().await;
     // Whoever is cut off in the middle of a response must not take it for the whole.
@@ -123,6 +129,7 @@ impl<'a> Client<'a> {
         if let Some(desk) = desk {
             desk.facts.begin(conn);
         }
+        let welcome = if self.requests == 0 { after(WELCOME) } else { Ticks::default() };
         let may_be_h2 = self.requests == 0 && service.spec().h2;
         // As much of it as is there, for what is no request in HTTP/1 can be nothing else.
         let is_h2 = |came: &[u8]| http1::is_h2_preface(came) != Some(false);
@@ -156,7 +163,8 @@ impl<'a> Client<'a> {
                             return Poll::Ready(Err(NoRequest::Close(Close::Ended(Outcome::ClientReset))));
                         }
                         Poll::Pending if service.is_retired() => {
-                            return Poll::Ready(Err(NoRequest::Close(Close::Ended(Outcome::Done))));
+                            let closed = |()| Err(NoRequest::Close(Close::Ended(Outcome::Done)));
+                            return timer.poll_until(cx, due.min(welcome)).map(closed);
                         }
                         Poll::Pending => {
                             let closed = |()| Err(NoRequest::Close(Close::Ended(Outcome::IdleTimeout)));

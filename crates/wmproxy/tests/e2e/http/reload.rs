@@ -121,3 +121,30 @@ fn a_stop_lets_requests_end_and_sends_idle_clients_away() {
     busy.expect_closed();
     assert_eq!(proxy.wait(), Some(0));
 }
+
+#[test]
+fn who_has_just_come_is_answered_though_the_listener_goes() {
+    let origin = Origin::named("o");
+    let anchor = site(origin.addr());
+    let with = format!("{anchor}{}", anchor.replace("name = \"h\"", "name = \"x\""));
+    let mut proxy = start(&with);
+    let last_words = |mut client: Client| {
+        let response = client.get("/");
+        assert_eq!(response.text(), "o");
+        assert!(response.head.lists("connection", "close"), "{:?}", response.head);
+        client.expect_closed();
+    };
+    let client = Client::connect(&proxy.tcp("x"));
+    eventually("the connection to be accepted", || proxy.active() == 1);
+    proxy.reload_with(&anchor);
+    last_words(client);
+    let (client, idle) = (Client::connect(&proxy.tcp("h")), Client::connect(&proxy.tcp("h")));
+    eventually("the connections to be accepted", || proxy.active() == 2);
+    let begun = std::time::Instant::now();
+    proxy.signal(rustix::process::Signal::TERM);
+    last_words(client);
+    // Who asks for nothing does not hold the stop up for long.
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(idle);
+}
