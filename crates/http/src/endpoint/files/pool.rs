@@ -1,11 +1,11 @@
 //! What may wait for a disk is done beside the workers.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use wmproxy_runtime::scope::{Leash, Scope};
 
 /// How much is done at once, on all workers together: a disk has about as many requests in its queue (32 with SATA), so that
 /// more would wait there, each with a thread.
@@ -13,47 +13,84 @@ const AT_ONCE: usize = 32;
 
 static SLOTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
 
+thread_local! {
+    /// The tasks that wait for a slot, or for what is being done in one.
+    static WAITING: Scope = Scope::new();
+}
+
 /// Something that is being done, or waits for its turn. If it is dropped it is not done, unless that has begun.
+#[derive(Debug)]
 pub(super) struct Work<T> {
-    work: Pin<Box<dyn Future<Output = Option<T>>>>,
-    done: Option<Option<T>>,
+    done: oneshot::Receiver<T>,
+    _waits: Leash,
 }
 
 impl<T: Send + 'static> Work<T> {
-    /// Has something done. It begins when it is first polled.
+    /// Has something done. It waits for its turn in a task of its own: who asks for what comes of it may be long in coming, as
+    /// when a client takes nothing, and would hold the slot that it was given meanwhile.
     pub(super) fn start(work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
-        let work = async move {
+        let (tell, done) = oneshot::channel();
+        let task = async move {
             // It is never closed.
-            let slot = SLOTS.clone().acquire_owned().await.ok()?;
+            let Ok(slot) = SLOTS.clone().acquire_owned().await else { return };
             let run = move || {
                 let done = work();
                 // Not before: who is gone has it done all the same.
                 drop(slot);
-                done
+                // Who is gone hears nothing of it.
+                let _ = tell.send(done);
             };
-            tokio::task::spawn_blocking(run).await.ok()
+            // Whether it panicked, the other end of the channel says.
+            let _ = tokio::task::spawn_blocking(run).await;
         };
-        Work { work: Box::pin(work), done: None }
-    }
-
-    /// Begins, for somebody who asks later.
-    pub(super) fn begin(&mut self, cx: &mut Context<'_>) {
-        if let Poll::Ready(done) = self.work.as_mut().poll(cx) {
-            self.done = Some(done);
-        }
+        Work { done, _waits: WAITING.with(|scope| scope.spawn_leashed(task)) }
     }
 
     /// What came of it; none when it panicked.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        match self.done.take() {
-            Some(done) => Poll::Ready(done),
-            None => self.work.as_mut().poll(cx),
-        }
+        Pin::new(&mut self.done).poll(cx).map(Result::ok)
     }
 }
 
-impl<T> fmt::Debug for Work<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Work")
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_ask_for_what_comes_holds_nobody_up() {
+        tokio::runtime::LocalRuntime::new().unwrap().block_on(async {
+            let (go, gate) = mpsc::channel::<()>();
+            let gate = Arc::new(std::sync::Mutex::new(gate));
+            let mut first = Vec::new();
+            for _ in 0..AT_ONCE {
+                let gate = Arc::clone(&gate);
+                first.push(Work::start(move || {
+                    let _ = gate.lock().unwrap().recv();
+                }));
+            }
+            let mut behind: Vec<_> = (0..AT_ONCE).map(|_| Work::start(|| 1)).collect();
+            // They wait in line, and nobody asks for them again.
+            for work in &mut behind {
+                assert!(poll_fn(|cx| Poll::Ready(work.poll(cx))).await.is_pending());
+            }
+            drop(go);
+            for work in &mut first {
+                assert_eq!(poll_fn(|cx| work.poll(cx)).await, Some(()));
+            }
+            let mut last = Work::start(|| 2);
+            let come = tokio::time::timeout(std::time::Duration::from_secs(10), poll_fn(|cx| last.poll(cx)));
+            assert_eq!(come.await.ok().flatten(), Some(2));
+        });
+    }
+
+    #[test]
+    fn what_panics_comes_to_nothing() {
+        tokio::runtime::LocalRuntime::new().unwrap().block_on(async {
+            let mut work = Work::<()>::start(|| panic!("on purpose"));
+            assert_eq!(poll_fn(|cx| work.poll(cx)).await, None);
+        });
     }
 }

@@ -12,7 +12,7 @@ use crate::exchange::{Broken, Piece, Source};
 use crate::scratch::Scratch;
 
 /// So many are made at once, on all workers together. Each has the names of a directory in memory, some megabytes if that is a
-/// large one, for as long as its client takes.
+/// large one, for as long as its client takes. One that has come to its last piece has none, and counts no more.
 const MOST: usize = 64;
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -35,7 +35,7 @@ pub(super) struct ProducedSource {
     /// What has come, and how much of it went.
     piece: Vec<u8>,
     sent: usize,
-    _counted: Counted,
+    counted: Option<Counted>,
 }
 
 /// A piece, and whoever makes the next.
@@ -52,7 +52,12 @@ impl ProducedSource {
         let room = |running| (running < MOST).then_some(running + 1);
         let counted = RUNNING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map(|_| Counted);
         let counted = counted.ok()?;
-        Some(ProducedSource { making: Some(make(produce)), piece: Vec::new(), sent: 0, _counted: counted })
+        Some(ProducedSource {
+            making: Some(make(produce)),
+            piece: Vec::new(),
+            sent: 0,
+            counted: Some(counted),
+        })
     }
 }
 
@@ -78,10 +83,10 @@ impl Source for ProducedSource {
                 return Poll::Ready(Err(Broken::Unreadable(io::ErrorKind::Other.into())));
             };
             self.making = has_more.map_err(Broken::Unreadable)?.then(|| make(produce));
-            (self.piece, self.sent) = (piece, 0);
-            if let Some(next) = &mut self.making {
-                next.begin(cx);
+            if self.making.is_none() {
+                self.counted = None;
             }
+            (self.piece, self.sent) = (piece, 0);
         }
         let room = scratch.room();
         let n = (self.piece.len() - self.sent).min(room.len()).min(most);
