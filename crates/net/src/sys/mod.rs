@@ -69,7 +69,7 @@ mod tests {
     fn what_waits_to_be_delivered_is_counted_and_a_listener_has_none() {
         let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(outgoing(near.as_fd()).unwrap(), 0);
-        std::io::Write::write_all(&mut near, b"hello").unwrap();
+        io::Write::write_all(&mut near, b"hello").unwrap();
         // Unix sockets count what the bytes take in memory.
         assert!(outgoing(near.as_fd()).unwrap() >= 5);
         assert_eq!(outgoing(far.as_fd()).unwrap(), 0);
