@@ -49,7 +49,8 @@ pub struct FilesOptions {
     /// Whether pages of other origins may read the files: `true` for all, or a list of origins as
     /// `["https://app.example.com"]`.
     pub cors: Cors,
-    /// Files below the root that are sent as the body of errors of this endpoint, by status: `{ 404 = "404.html" }`.
+    /// Files below the root that are sent as the body of errors of this endpoint, by status: `{ 404 = "404.html" }`. It has
+    /// 400, 403, 404, 500, 503 and what `try` ends with; for others there is `error_pages` of the route.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub error_pages: BTreeMap<ErrorStatus, String>,
 }
