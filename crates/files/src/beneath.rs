@@ -3,9 +3,9 @@
 //! The kernel keeps the bounds (openat2(2)); where it is too old for that, or forbidden to, [`walk`] does.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat2};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::Effort;
@@ -21,7 +21,8 @@ const TRIES: u32 = 64;
 pub(crate) enum Way {
     /// The kernel.
     Kernel {
-        /// Whether it can be asked for what it has in memory only (since Linux 5.12).
+        /// Whether it can be asked for what it has in memory only (since Linux 5.12), and the file system is one of which it
+        /// knows all that it knows names of.
         cached: bool,
     },
     /// We do, segment by segment.
@@ -79,7 +80,9 @@ impl Way {
         // ENOSYS before Linux 5.6, EPERM from seccomp filters that don't know it.
         match (ask(ResolveFlags::empty()), ask(ResolveFlags::CACHED)) {
             (Err(_), _) => Way::Walk,
-            (Ok(_), cached) => Way::Kernel { cached: !matches!(cached, Err(Errno::INVAL)) },
+            (Ok(opened), cached) => Way::Kernel {
+                cached: !matches!(cached, Err(Errno::INVAL)) && !is_served_elsewhere(opened.as_fd()),
+            },
         }
     }
 
@@ -88,6 +91,24 @@ impl Way {
     pub(crate) fn is_able(self, effort: Effort) -> bool {
         effort == Effort::Full || self == Way::Kernel { cached: true }
     }
+}
+
+/// Whether a file system belongs to a program or to another machine. To open a file, or to ask what it is, they are asked
+/// each time, even where the kernel has its name in memory.
+fn is_served_elsewhere(directory: BorrowedFd<'_>) -> bool {
+    // By their magic numbers (statfs(2)): FUSE with virtiofs, NFS, SMB by both its clients, 9P, Ceph, Lustre, AFS, Coda.
+    const ELSEWHERE: [u32; 9] = [
+        0x6573_5546,
+        0x6969,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x0102_1997,
+        0x00c3_6400,
+        0x0bd0_0bd0,
+        0x5346_414f,
+        0x7375_7245,
+    ];
+    fstatfs(directory).is_ok_and(|system| ELSEWHERE.contains(&(system.f_type as u32)))
 }
 
 impl Purpose {
