@@ -198,6 +198,25 @@ fn a_file_that_is_removed_comes_whole() {
     assert!(is_whole && bytes == came);
 }
 
+#[test]
+fn a_whole_response_is_one_version_though_the_kernel_sends_the_file_itself() {
+    let root = TempDir::new();
+    let house = serving(&root);
+    let bytes = write(&root, "file", 1, LARGE);
+    let mut client = house.connect();
+    client.read_slowly();
+    client.send("GET /file HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.head();
+    let mut came = client.recv(LARGE as usize - 65_536);
+    // Its end lies in the queues, or will in a moment: from then on nobody can cut it off.
+    std::thread::sleep(Duration::from_millis(20));
+    let mut file = OpenOptions::new().write(true).open(root.join("file")).unwrap();
+    file.write_all(&vec![0; LARGE as usize]).unwrap();
+    let (end, is_whole) = rest(&mut client, wmproxy_testkit::http::Framing::Length(65_536));
+    came.extend(end);
+    assert!(!is_whole || came == bytes);
+}
+
 fn memory() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
