@@ -39,6 +39,7 @@ fn links_are_missing_or_lead_to_what_is_below() {
         ("chain-out", "dir/out", "/chain-out"),
         ("absolute", &secret, "/absolute"),
         ("absolute-in", &format!("{root}/a.txt"), "/absolute-in"),
+        ("absolute-from-here", "/a.txt", "/absolute-from-here"),
         ("slash", "/", &format!("/slash{secret}")),
         ("proc", "/proc/self/root", &format!("/proc{secret}")),
         ("loop", "loop", "/loop"),
