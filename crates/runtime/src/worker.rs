@@ -13,6 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::moderation;
 
+/// Threads of a worker for what may wait for a disk, or takes long. Who has such work counts how much of it runs at once on
+/// all workers together; but a thread that is just done is not yet taken for free, so that without a limit of their own
+/// several times as many are started, each with a heap that it keeps.
+const BLOCKING_THREADS: usize = 16;
+
 thread_local! {
     static SLOT: Cell<usize> = const { Cell::new(0) };
 }
@@ -122,7 +127,7 @@ impl Worker {
             }
             moderation::prepare();
             let mut builder = Builder::new_current_thread();
-            builder.enable_all().on_thread_park(moderation::rest);
+            builder.enable_all().max_blocking_threads(BLOCKING_THREADS).on_thread_park(moderation::rest);
             let runtime = match builder.build_local(LocalOptions::default()) {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(error))),
