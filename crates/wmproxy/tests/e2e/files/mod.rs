@@ -8,6 +8,7 @@ mod content;
 mod listing;
 mod races;
 mod semantics;
+mod transfers;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -67,7 +67,7 @@ fn what_is_swapped_for_a_link_during_requests_never_leads_out() {
 }
 
 #[test]
-fn a_thousand_ranges_are_no_work() {
+fn ten_thousand_ranges_are_no_work() {
     let tree = Tree::new(&[]);
     let bytes = vec![b'x'; 1 << 20];
     tree.file("data.bin", &bytes);
