@@ -257,7 +257,4 @@ fn a_hundred_thousand_entries_come_at_once() {
     assert_eq!(get(&proxy, "/entry-7.txt", "").status(), 200);
     assert!(begun.elapsed().as_millis() < 500, "{:?}", begun.elapsed());
     leaving.reset();
-    let answer = get(&proxy, "/", "Accept: application/json\r\n");
-    let entries: Value = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!(entries.as_array().unwrap().len(), ENTRIES + 4);
 }
