@@ -5,7 +5,7 @@ mod gone;
 mod parts;
 mod stall;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, socket_with,
-    sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, sendmsg, socket_with, sockopt,
 };
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -204,6 +204,22 @@ impl Stream {
     #[inline]
     pub(crate) fn poll_write_socket(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_writing(cx, |fd| rustix::net::send(fd, data, SendFlags::NOSIGNAL), |n| n < data.len())
+    }
+
+    /// Writes two pieces by one call, as if they were one: as much as is taken, at least one byte. Only for a stream that
+    /// [can splice](Stream::can_splice).
+    #[inline]
+    pub fn poll_write_both(
+        &self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        debug_assert!(self.can_splice());
+        let both = [IoSlice::new(first), IoSlice::new(second)];
+        let send =
+            |fd: BorrowedFd<'_>| sendmsg(fd, &both, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        self.poll_writing(cx, send, |n| n < first.len() + second.len())
     }
 
     /// Whether urgent data (RFC 9293 section 3.8.5) may have come since the socket was last drained. It is passed on as

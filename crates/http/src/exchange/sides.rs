@@ -75,6 +75,14 @@ pub(crate) trait Source {
     /// So many bytes of the body were read from that socket.
     fn took(&mut self, _bytes: u64) {}
 
+    /// All that is left, where it lies in memory until it is sent, and is worth to be sent from there.
+    fn at_hand(&self) -> &[u8] {
+        &[]
+    }
+
+    /// So many of those bytes were sent.
+    fn used(&mut self, _bytes: usize) {}
+
     /// Has the kernel send the next bytes to a plain socket by itself, and says how many went; none where it can't, or that is
     /// not worth it, and a piece is to be read. Pending is for room only.
     ///
@@ -89,6 +97,11 @@ pub(crate) trait Source {
 pub(crate) trait Sink {
     /// How many bytes it takes now; pending is none. What came before goes first, but for a head that may go with them.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>>;
+
+    /// Takes bytes from where they lie, behind what is pending, and says how many went; none if they have to come as a piece.
+    fn poll_put(&mut self, _cx: &mut Context<'_>, _bytes: &[u8]) -> Poll<Result<Option<usize>, Broken>> {
+        Poll::Ready(Ok(None))
+    }
 
     /// Takes a piece, of no more bytes than it was ready for. With the last one come the trailers.
     fn send(
@@ -240,6 +253,13 @@ impl Sink for Front<'_> {
         match self {
             Front::H1(stream, wire) => wire.poll_ready(cx, stream).map_ok(|()| usize::MAX),
             Front::H2(stream) => stream.poll_ready(cx),
+        }
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<Option<usize>, Broken>> {
+        match self {
+            Front::H1(stream, wire) => wire.poll_put(cx, stream, bytes),
+            Front::H2(_) => Poll::Ready(Ok(None)),
         }
     }
 

@@ -204,7 +204,7 @@ impl Way {
                 break;
             }
             self.waits = Waits::Sink;
-            if ready!(self.poll_send(cx, from, to))? {
+            if ready!(self.poll_put(cx, from, to))? || ready!(self.poll_send(cx, from, to))? {
                 continue;
             }
             let most = ready!(to.poll_ready(cx)).map_err(Break::Sink)?;
@@ -220,6 +220,29 @@ impl Way {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether something went from where it lies.
+    fn poll_put(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+    ) -> Poll<Result<bool, Break>> {
+        let bytes = from.at_hand();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let Some(sent) = ready!(to.poll_put(cx, bytes)).map_err(Break::Sink)? else {
+            return Poll::Ready(Ok(false));
+        };
+        if sent == bytes.len() {
+            self.state = State::Ending;
+        }
+        from.used(sent);
+        self.moved += sent as u64;
+        self.last = clock::now();
+        Poll::Ready(Ok(true))
     }
 
     /// Whether the kernel has sent something by itself.

@@ -36,12 +36,16 @@ const UNUSED: Duration = Duration::from_secs(20);
 /// How often a worker looks for those.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Files of up to this size lie here with their bytes: to send them then takes one call less, which is some percent of such a
-/// request, while with more of them the copying is what counts.
+/// Files of up to this size lie here with their bytes from the first request on: to send them then takes one call less, which
+/// is some percent of such a request.
 const SMALL: u64 = 16 * 1024;
 
-/// The bytes of a worker's small files together.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// Up to this size they do from the second request on. They are sent from here by one call, head and all; otherwise each
+/// request would copy them twice, and look whether they have changed. Beyond it the kernel sends what it has itself for less.
+const MEDIUM: u64 = 128 * 1024;
+
+/// The bytes of a worker's files together.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// What was changed so lately could change again without another time to tell by: the clocks of file systems move on with the
 /// kernel's ticks, of up to 10 ms, and a few have whole seconds only, FAT two of them.
@@ -116,8 +120,9 @@ pub(super) fn get(site: u64, name: &PathName, preferred: &Preferred) -> Option<R
     CACHE.with_borrow_mut(|cache| {
         cache.write_key(site, name, preferred);
         let place = *cache.places.get(&cache.key[..])?;
-        let entry = &mut cache.entries[place];
         let now = clock::now();
+        cache.hold_bytes(place);
+        let entry = &mut cache.entries[place];
         (entry.used, entry.is_wanted) = (now, true);
         // What is yet to be read would be found out to be another one at its end, when its head is gone.
         let is_right = entry.kept.bytes.is_some() || entry.kept.file.is_unchanged();
@@ -177,9 +182,9 @@ async fn tend() {
 }
 
 impl Kept {
-    /// The file, with its bytes if it is small, and they are at hand and at rest.
-    fn new(file: Arc<File>) -> Kept {
-        let bytes = if file.version.len <= SMALL && is_at_rest(&file) { read(&file) } else { None };
+    /// The file, with its bytes if they are no more than `most`, at hand and at rest.
+    fn new(file: Arc<File>, most: u64) -> Kept {
+        let bytes = if file.version.len <= most && is_at_rest(&file) { read(&file) } else { None };
         Kept { file, bytes, _counted: Counted::new() }
     }
 
@@ -237,13 +242,13 @@ impl Cache {
         if let Some(&place) = self.places.get(&self.key[..]) {
             let entry = &mut self.entries[place];
             let is_same = entry.kept.file.is_same(&file);
-            if is_same && (entry.kept.bytes.is_some() || file.version.len > SMALL) {
+            if is_same {
                 entry.checked = now;
                 return Rc::clone(&entry.kept);
             }
             self.remove(place);
         }
-        let kept = Rc::new(Kept::new(file));
+        let kept = Rc::new(Kept::new(file, SMALL));
         while !self.entries.is_empty()
             && (self.entries.len() >= capacity() || self.bytes + kept.len() > MOST_BYTES)
         {
@@ -255,6 +260,20 @@ impl Cache {
         let entry = Entry { key, kept: Rc::clone(&kept), checked: now, used: now, is_wanted: false };
         self.entries.push(entry);
         kept
+    }
+
+    /// Has the bytes of a file here that is asked for again, if it has the size for that.
+    fn hold_bytes(&mut self, place: usize) {
+        let Entry { kept, .. } = &self.entries[place];
+        if kept.bytes.is_some()
+            || self.bytes + kept.file.version.len as usize > MOST_BYTES
+            || kept.file.version.len > MEDIUM
+        {
+            return;
+        }
+        let kept = Kept::new(Arc::clone(&kept.file), MEDIUM);
+        self.bytes += kept.len();
+        self.entries[place].kept = Rc::new(kept);
     }
 
     fn remove(&mut self, place: usize) {

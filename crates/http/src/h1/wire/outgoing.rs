@@ -56,6 +56,35 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends bytes of a body with a known length from where they lie, behind what is pending, and says how many of them the
+    /// stream took; none if they have to come as a piece.
+    pub(crate) fn poll_put(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        bytes: &[u8],
+    ) -> Poll<Result<Option<usize>, Broken>> {
+        let Length::Known(left) = self.outgoing else { return Poll::Ready(Ok(None)) };
+        if !stream.can_splice() {
+            return Poll::Ready(Ok(None));
+        }
+        if bytes.len() as u64 > left {
+            return Poll::Ready(Err(Broken::Overrun));
+        }
+        let pending = &self.pending[self.sent..];
+        let n = ready!(stream.poll_write_both(cx, pending, bytes)).map_err(Broken::Failed)?;
+        let before = n.min(pending.len());
+        self.is_held = false;
+        self.sent += before;
+        self.delivered += before as u64;
+        if self.sent == self.pending.len() {
+            self.pending.clear();
+            self.sent = 0;
+        }
+        self.gave((n - before) as u64);
+        Poll::Ready(Ok(Some(n - before)))
+    }
+
     /// Sends a piece, framed as the message wants it. What the stream does not take is pending. To be called when
     /// [ready](Wire::poll_ready); with the last piece come the trailers, which only a chunked body has room for.
     pub(crate) fn send(
