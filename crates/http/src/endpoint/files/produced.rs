@@ -62,7 +62,7 @@ impl ProducedSource {
 }
 
 fn make(mut produce: Box<dyn Produce>) -> Work<Made> {
-    Work::start(move || {
+    Work::start_toil(move || {
         let mut piece = Vec::new();
         let has_more = produce.produce(&mut piece);
         Made { piece, produce, has_more }
