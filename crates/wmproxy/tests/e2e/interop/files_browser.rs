@@ -206,7 +206,7 @@ fn it_looks_right_by_night_and_on_phones() {
         const light = text => { const [r, g, b] = text.match(/[\\d.]+/g).map(v => v / 255)
             .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b }
         const back = node => { for (; node; node = node.parentElement) { const c = getComputedStyle(node).backgroundColor
-            if (!/, 0\\)|transparent/.test(c)) return c } return getComputedStyle(document.documentElement).colorScheme.includes('x') ? '' : canvas }
+            if (!/, 0\\)|transparent/.test(c)) return c } return canvas }
         const probe = document.body.appendChild(document.createElement('i')); probe.style.backgroundColor = 'Canvas'
         const canvas = getComputedStyle(probe).backgroundColor; probe.remove()
         let least = 99

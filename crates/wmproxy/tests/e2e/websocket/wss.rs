@@ -100,7 +100,7 @@ fn tls_that_breaks_before_a_bridge_is_asked_for_is_a_failure_of_tls() {
     let mut conn = TlsClient::new(&authority).connect(&proxy.tcp("t"), "a.test").unwrap();
     conn.send(&REQUEST[..20]);
     // A record that nobody has encrypted.
-    io::Write::write_all(&mut conn.socket(), &[&[23, 3, 3, 0, 32][..], &[7; 32]].concat()).unwrap();
+    Write::write_all(&mut conn.socket(), &[&[23, 3, 3, 0, 32][..], &[7; 32]].concat()).unwrap();
     assert_end(&record(&proxy), "client_tls", "client");
     assert_eq!(backend.accepted(), 0);
 }
