@@ -202,7 +202,7 @@ impl Beneath {
             }
         }
         // A lease that somebody holds on the file is the other reason.
-        Err(Refused::Unknown(LookError::Resources(Errno::AGAIN.into())))
+        Err(Refused::Unknown(LookError::Busy))
     }
 }
 
@@ -229,7 +229,7 @@ impl From<Refused> for io::Error {
         match refused {
             Refused::Missing => io::ErrorKind::NotFound.into(),
             Refused::Forbidden => io::ErrorKind::PermissionDenied.into(),
-            Refused::Unknown(LookError::WouldBlock) => io::ErrorKind::WouldBlock.into(),
+            Refused::Unknown(LookError::WouldBlock | LookError::Busy) => io::ErrorKind::WouldBlock.into(),
             Refused::Unknown(LookError::Resources(error) | LookError::Failed(error)) => error,
         }
     }

@@ -52,6 +52,9 @@ pub enum LookError {
     /// Not without waiting: with [`Effort::Full`] it may be found out.
     #[error("that is not known without asking a disk")]
     WouldBlock,
+    /// Others rename what it goes through all the time, or hold a lease on it (fcntl(2)): a 503.
+    #[error("others are busy with it")]
+    Busy,
     /// There are no descriptors or no memory: a 503.
     #[error("no resources: {0}")]
     Resources(io::Error),

@@ -39,7 +39,7 @@ use crate::reply::{Failure, plain};
 use crate::route::BuildError;
 use crate::vars::with_scratch;
 use cache::Kept;
-use pool::Work;
+use pool::{Disk, Undone};
 use produced::ProducedSource;
 use source::{FileSource, PartsSource};
 
@@ -52,6 +52,7 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Files {
     site: Arc<Site>,
+    disk: Arc<Disk>,
     /// What tells its files from those of others in the worker's cache.
     id: u64,
 }
@@ -73,8 +74,9 @@ impl Files {
     pub(crate) fn new(spec: FilesSpec) -> Result<Files, BuildError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let root = spec.root.clone();
-        let site = Site::new(spec).map_err(|error| BuildError::Root { root, error })?;
-        Ok(Files { site, id: NEXT.fetch_add(1, Ordering::Relaxed) })
+        let built = Site::new(spec).and_then(|site| Ok((site, Disk::of(&root)?)));
+        let (site, disk) = built.map_err(|error| BuildError::Root { root, error })?;
+        Ok(Files { site, disk, id: NEXT.fetch_add(1, Ordering::Relaxed) })
     }
 
     /// Answers with a file, or what else a path names. Where the route has several paths to try, one after the other.
@@ -188,7 +190,7 @@ impl Files {
         let name = NAME.with_borrow(PathName::clone);
         let site = Arc::clone(&self.site);
         let preferred = *preferred;
-        let found = aside(ex, move || {
+        let found = self.aside(ex, move || {
             let found = site.look(&name, &preferred, Effort::Full);
             (name, found)
         });
@@ -209,6 +211,7 @@ impl Files {
             Ok(Found::Directory(directory)) => Answer::Directory(directory),
             Ok(Found::NoSlash) => Answer::NoSlash,
             Ok(Found::Forbidden) => Answer::Status(403),
+            Err(LookError::Busy) => Answer::Status(503),
             Err(LookError::Resources(error)) => {
                 // What is held open may be what is missing.
                 cache::clear();
@@ -233,7 +236,7 @@ impl Files {
                 });
                 let Some(bytes) = bytes else {
                     let len = range.end - range.start;
-                    let source = FileSource::new(Arc::clone(&kept.file), range);
+                    let source = FileSource::new(Arc::clone(&self.disk), Arc::clone(&kept.file), range);
                     drop(kept);
                     return Box::pin(self.send_from(ex, filters, pass, source, Some(len))).await;
                 };
@@ -242,7 +245,7 @@ impl Files {
             }
             Content::Parts(parts) => {
                 let len = parts.len;
-                let source = PartsSource::new(Arc::clone(&kept.file), *parts);
+                let source = PartsSource::new(Arc::clone(&self.disk), Arc::clone(&kept.file), *parts);
                 drop(kept);
                 Box::pin(self.send_from(ex, filters, pass, source, Some(len))).await
             }
@@ -262,7 +265,8 @@ impl Files {
         if ex.request.method == Method::Head {
             return self.send_from(ex, filters, pass, Nothing, None).await;
         }
-        match ProducedSource::new(produce) {
+        let client = ex.facts.client.map(|client| client.ip());
+        match ProducedSource::new(Arc::clone(&self.disk), client, produce) {
             Some(source) => self.send_from(ex, filters, pass, source, None).await,
             None => self.refuse(ex, filters, pass, 503).await,
         }
@@ -281,7 +285,8 @@ impl Files {
         if let Some(file) = page {
             let range = reply::error_page(status, &file, ex.response);
             let len = range.end - range.start;
-            return self.send_from(ex, filters, pass, FileSource::new(file, range), Some(len)).await;
+            let source = FileSource::new(Arc::clone(&self.disk), file, range);
+            return self.send_from(ex, filters, pass, source, Some(len)).await;
         }
         let body = plain(status, ex.response);
         reply::put_cors(self.site.spec(), ex.request, ex.response);
@@ -293,7 +298,7 @@ impl Files {
         let found = match self.site.error_page(status, Effort::Cached) {
             Err(LookError::WouldBlock) => {
                 let site = Arc::clone(&self.site);
-                match aside(ex, move || site.error_page(status, Effort::Full)).await {
+                match self.aside(ex, move || site.error_page(status, Effort::Full)).await {
                     Ok(found) => found.unwrap_or(Ok(None)),
                     Err(Failure::Gone(outcome)) => return Err(outcome),
                     Err(Failure::Status(_)) => Ok(None),
@@ -325,18 +330,34 @@ impl Files {
         reply::put_cors(self.site.spec(), ex.request, ex.response);
         End::from(ex.deliver_from(filters, pass, &mut source, len).await)
     }
+    /// Has something done beside the worker, for a client that waits for it. None when it panicked.
+    async fn aside<T: Send + 'static>(
+        &self,
+        ex: &mut Exchange<'_, '_>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, Failure> {
+        let mut work = self.disk.start(work);
+        let done = poll_fn(|cx| match work.poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending if ex.front.is_gone(cx) => Poll::Ready(Err(Failure::Gone(Outcome::ClientReset))),
+            Poll::Pending => Poll::Pending,
+        });
+        self.told(done.await?)
+    }
+
+    /// What came of something that was done beside the worker; none when it panicked.
+    fn told<T>(&self, done: Result<T, Undone>) -> Result<Option<T>, Failure> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(Undone::Panicked) => Ok(None),
+            Err(Undone::Late) => {
+                tracing::warn!(root = %self.site.spec().root.display(), "the disk does not answer");
+                // Without the site's own page: that lies where nobody answers.
+                Err(Failure::Status(503))
+            }
+        }
+    }
 }
 
-/// Has something done beside the worker, for a client that waits for it. None when it panicked.
-async fn aside<T: Send + 'static>(
-    ex: &mut Exchange<'_, '_>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<Option<T>, Failure> {
-    let mut work = Work::start(work);
-    poll_fn(|cx| match work.poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Ok(done)),
-        Poll::Pending if ex.front.is_gone(cx) => Poll::Ready(Err(Failure::Gone(Outcome::ClientReset))),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
-}
+#[cfg(test)]
+mod tests;

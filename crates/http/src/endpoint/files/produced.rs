@@ -1,31 +1,27 @@
 //! Bodies that are made while they are sent: listings and archives.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use wmproxy_files::produce::Produce;
+use wmproxy_net::limit::{Gate, Permit};
 use wmproxy_wire::head::Fields;
 
-use super::pool::Work;
+use super::pool::{Disk, Work};
 use crate::exchange::{Broken, Piece, Source};
 use crate::scratch::Scratch;
 
 /// So many are made at once, on all workers together. Each has the names of a directory in memory, some megabytes if that is a
 /// large one, for as long as its client takes. One that has come to its last piece has none, and counts no more.
-const MOST: usize = 64;
+const MOST: u32 = 64;
 
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
+/// And so many for one client, who could take all of them else, and keep them by taking little. More than a browser asks of
+/// one server at once (6).
+const MOST_FOR_ONE: u32 = 8;
 
-/// Counts as one until it is dropped.
-#[derive(Debug)]
-struct Counted;
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+static RUNNING: LazyLock<Arc<Gate>> = LazyLock::new(|| Gate::new(MOST, MOST_FOR_ONE));
 
 /// A body that is made beside the worker, a piece at a time: the next one while one is sent, and no more.
 #[derive(Debug)]
@@ -35,7 +31,9 @@ pub(super) struct ProducedSource {
     /// What has come, and how much of it went.
     piece: Vec<u8>,
     sent: usize,
-    counted: Option<Counted>,
+    disk: Arc<Disk>,
+    /// What it counts by.
+    permit: Option<Permit>,
 }
 
 /// A piece, and whoever makes the next.
@@ -47,22 +45,30 @@ struct Made {
 }
 
 impl ProducedSource {
-    /// Begins to make a body; none when there are too many.
-    pub(super) fn new(produce: Box<dyn Produce>) -> Option<ProducedSource> {
-        let room = |running| (running < MOST).then_some(running + 1);
-        let counted = RUNNING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map(|_| Counted);
-        let counted = counted.ok()?;
+    /// Begins to make a body for a client, as far as it is known by an address; none when there are too many.
+    pub(super) fn new(
+        disk: Arc<Disk>,
+        client: Option<IpAddr>,
+        produce: Box<dyn Produce>,
+    ) -> Option<ProducedSource> {
         Some(ProducedSource {
-            making: Some(make(produce)),
+            permit: Some(enter(&RUNNING, client)?),
+            making: Some(make(&disk, produce)),
             piece: Vec::new(),
             sent: 0,
-            counted: Some(counted),
+            disk,
         })
     }
 }
 
-fn make(mut produce: Box<dyn Produce>) -> Work<Made> {
-    Work::start_toil(move || {
+/// A place for one more body, if there is one for its client.
+fn enter(gate: &Arc<Gate>, client: Option<IpAddr>) -> Option<Permit> {
+    let mut permit = gate.try_enter()?;
+    client.is_none_or(|client| permit.claim(client)).then_some(permit)
+}
+
+fn make(disk: &Arc<Disk>, mut produce: Box<dyn Produce>) -> Work<Made> {
+    disk.start_toil(move || {
         let mut piece = Vec::new();
         let has_more = produce.produce(&mut piece);
         Made { piece, produce, has_more }
@@ -79,12 +85,11 @@ impl Source for ProducedSource {
     ) -> Poll<Result<Piece, Broken>> {
         while self.sent == self.piece.len() {
             let Some(making) = &mut self.making else { return Poll::Ready(Ok(Piece::end(scratch))) };
-            let Some(Made { piece, produce, has_more }) = ready!(making.poll(cx)) else {
-                return Poll::Ready(Err(Broken::Unreadable(io::ErrorKind::Other.into())));
-            };
-            self.making = has_more.map_err(Broken::Unreadable)?.then(|| make(produce));
+            let made = ready!(making.poll(cx)).map_err(|undone| Broken::Unreadable(undone.into()));
+            let Made { piece, produce, has_more } = made?;
+            self.making = has_more.map_err(Broken::Unreadable)?.then(|| make(&self.disk, produce));
             if self.making.is_none() {
-                self.counted = None;
+                self.permit = None;
             }
             (self.piece, self.sent) = (piece, 0);
         }
@@ -94,5 +99,35 @@ impl Source for ProducedSource {
         self.sent += n;
         let is_last = self.making.is_none() && self.sent == self.piece.len();
         Poll::Ready(Ok(Piece { place: scratch.read(n), is_last }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_has_a_few_and_leaves_the_rest_to_others() {
+        let gate = Gate::new(MOST, MOST_FOR_ONE);
+        let client = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        for (client, same) in [
+            (client("192.0.2.1"), client("::ffff:192.0.2.1")),
+            (client("2001:db8::1"), client("2001:db8::ffff:0:0:2")),
+        ] {
+            let mut held: Vec<_> = (0..MOST_FOR_ONE).map(|_| enter(&gate, client).unwrap()).collect();
+            assert!(enter(&gate, client).is_none() && enter(&gate, same).is_none());
+            held.pop();
+            drop(enter(&gate, same).unwrap());
+            // Who is sent away takes nobody's place.
+            assert_eq!(gate.active(), MOST_FOR_ONE - 1);
+        }
+        let others = (0..MOST).map(|n| Some(IpAddr::from([198, 51, 100, n as u8])));
+        let held: Vec<_> = others.map(|client| enter(&gate, client).unwrap()).collect();
+        assert!(enter(&gate, client("192.0.2.1")).is_none() && enter(&gate, None).is_none());
+        drop(held);
+        // Nobody tells those behind a Unix socket apart.
+        let held: Vec<_> = (0..MOST).map(|_| enter(&gate, None).unwrap()).collect();
+        drop(held);
+        assert_eq!(gate.active(), 0);
     }
 }

@@ -14,7 +14,7 @@ use wmproxy_files::reply::Parts;
 use wmproxy_net::stream::Stream;
 use wmproxy_wire::head::Fields;
 
-use super::pool::Work;
+use super::pool::{Disk, Work};
 use crate::exchange::{Broken, Piece, Source};
 use crate::scratch::{ROOM, Scratch};
 
@@ -40,6 +40,7 @@ const UNSENT: u32 = 128 * 1024;
 /// A part of a file, or all of it, as a body.
 #[derive(Debug)]
 pub(super) struct FileSource {
+    disk: Arc<Disk>,
     file: Arc<File>,
     at: u64,
     end: u64,
@@ -74,9 +75,10 @@ type Read = (Vec<u8>, Result<usize, ReadError>);
 
 impl FileSource {
     /// The bytes of a file in a range, which it has.
-    pub(super) fn new(file: Arc<File>, range: Range<u64>) -> FileSource {
+    pub(super) fn new(disk: Arc<Disk>, file: Arc<File>, range: Range<u64>) -> FileSource {
         let is_bulk = range.end - range.start >= BULK;
         FileSource {
+            disk,
             file,
             at: range.start,
             end: range.end,
@@ -103,11 +105,17 @@ impl FileSource {
     fn read_aside(&self) -> Work<Read> {
         let (file, at) = (Arc::clone(&self.file), self.at);
         let room = usize::try_from(self.end - at).unwrap_or(usize::MAX).min(ROOM);
-        Work::start(move || {
+        self.disk.start(move || {
             let mut bytes = vec![0; room];
             let read = file.read_at(&mut bytes, at, Effort::Full);
             (bytes, read)
         })
+    }
+
+    /// As if nothing of it were in memory.
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) {
+        self.reading = Some(Reading::Underway(self.read_aside()));
     }
 
     /// Whether the next bytes are in memory, so that the kernel does not wait for them.
@@ -148,12 +156,12 @@ impl Source for FileSource {
                     }
                 }
                 Some(Reading::Underway(work)) => match ready!(work.poll(cx)) {
-                    Some((mut bytes, Ok(n))) => {
+                    Ok((mut bytes, Ok(n))) => {
                         bytes.truncate(n);
                         self.reading = Some(Reading::Come(bytes, 0));
                     }
-                    Some((_, Err(error))) => return Poll::Ready(Err(broken(error))),
-                    None => return Poll::Ready(Err(Broken::Unreadable(io::ErrorKind::Other.into()))),
+                    Ok((_, Err(error))) => return Poll::Ready(Err(broken(error))),
+                    Err(undone) => return Poll::Ready(Err(Broken::Unreadable(undone.into()))),
                 },
                 Some(Reading::Come(bytes, sent)) => {
                     let room = scratch.room();
@@ -229,12 +237,12 @@ pub(super) struct PartsSource {
 
 impl PartsSource {
     /// These parts of a file.
-    pub(super) fn new(file: Arc<File>, parts: Parts) -> PartsSource {
+    pub(super) fn new(disk: Arc<Disk>, file: Arc<File>, parts: Parts) -> PartsSource {
         PartsSource {
             parts: parts.parts.into_iter(),
             end: Some(parts.end),
             text: (Vec::new(), 0),
-            bytes: FileSource::new(file, 0..0),
+            bytes: FileSource::new(disk, file, 0..0),
         }
     }
 }
@@ -271,8 +279,8 @@ impl Source for PartsSource {
             };
             self.text = (text, 0);
             // By pieces: what goes between the parts is ours.
-            self.bytes =
-                FileSource { sending: Sending::Off, ..FileSource::new(Arc::clone(&self.bytes.file), range) };
+            let (disk, file) = (Arc::clone(&self.bytes.disk), Arc::clone(&self.bytes.file));
+            self.bytes = FileSource { sending: Sending::Off, ..FileSource::new(disk, file, range) };
         }
     }
 }
