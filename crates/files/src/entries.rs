@@ -39,8 +39,6 @@ pub(crate) struct Meta {
     pub(crate) modified: u64,
     /// Whether its owner may run it.
     pub(crate) is_executable: bool,
-    /// The file system, and which file in it.
-    pub(crate) id: (u64, u64),
 }
 
 /// An entry, opened.
@@ -222,6 +220,11 @@ impl Entries {
 }
 
 impl Name {
+    /// Whether it is that of a symbolic link.
+    pub(crate) fn is_link(self) -> bool {
+        self.is_link
+    }
+
     fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..][..usize::from(self.len)]
     }
@@ -240,7 +243,6 @@ impl Meta {
             len: u64::try_from(stat.st_size).ok()?,
             modified: u64::try_from(stat.st_mtime).unwrap_or(0),
             is_executable: stat.st_mode & 0o100 != 0,
-            id: (stat.st_dev, stat.st_ino),
         })
     }
 }

@@ -25,9 +25,14 @@ pub struct FilesOptions {
     pub root: String,
     /// The files that stand for a directory, the first that is there.
     pub index: Vec<String>,
-    /// Whether a directory without such a file is listed, and can be downloaded whole as tar or zip. Without it such a
-    /// directory is a 404.
+    /// Whether a directory without such a file is listed. Without it such a directory is a 404.
     pub browse: bool,
+    /// Whether a directory that is listed can be downloaded whole, as tar or zip, with all that is below it: of an archive
+    /// only this route's own rules are asked, not those of routes that its files have for themselves. By default it can,
+    /// unless another route of the listener that paths below this one's may take has an `allow`, `deny` or `basic_auth` that
+    /// this one has not, or answers with an error; then `check` warns, and `true` allows it all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<bool>,
     /// The file below the root that answers with 200 where nothing else is there, as single-page applications want it:
     /// `"/index.html"`. A path whose last name has a dot in it, as those of scripts and images, is a 404 all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +66,7 @@ impl Default for FilesOptions {
             root: String::new(),
             index: vec!["index.html".to_owned()],
             browse: false,
+            archive: None,
             spa: None,
             precompressed: Vec::new(),
             hidden: false,
@@ -82,6 +88,8 @@ pub struct FilesSpec {
     pub index: Vec<Box<str>>,
     /// Whether directories are listed.
     pub browse: bool,
+    /// Whether those that are listed can be had as archives.
+    pub archive: bool,
     /// A path below the root, without a slash in front.
     pub spa: Option<Box<str>>,
     /// Which compressed forms are looked for.

@@ -10,4 +10,7 @@ pub trait Produce: Send + std::fmt::Debug {
     /// # Errors
     /// The disk failed: the body can't be completed.
     fn produce(&mut self, out: &mut Vec<u8>) -> io::Result<bool>;
+
+    /// How many descriptors it holds at most, until it is dropped.
+    fn descriptors(&self) -> usize;
 }

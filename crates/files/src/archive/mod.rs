@@ -172,4 +172,8 @@ impl<F: Format> Produce for Archive<F> {
             }
         }
     }
+
+    fn descriptors(&self) -> usize {
+        walk::DESCRIPTORS
+    }
 }

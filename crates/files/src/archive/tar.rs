@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_file_that_octal_digits_can_not_count_has_a_record() {
-        let meta = |len| Meta { kind: Kind::File, len, modified: 0, is_executable: false, id: (0, 0) };
+        let meta = |len| Meta { kind: Kind::File, len, modified: 0, is_executable: false };
         assert!(records(b"x", &meta(OCTAL_MOST)).is_empty());
         assert_eq!(records(b"x", &meta(8 << 30)), b"19 size=8589934592\n");
     }

@@ -6,9 +6,12 @@ use std::io;
 use crate::entries::{Entries, Meta, Opened};
 use crate::site::Directory;
 
-/// So deep it goes. Each level holds two descriptors and the names that are still to come, and trees of source code with all
-/// they depend on are hardly half as deep.
+/// So deep it goes. Each level holds a descriptor and the names that are still to come, and trees of source code with all they
+/// depend on are hardly half as deep.
 const MOST_LEVELS: usize = 64;
+/// So many descriptors a walk holds: one for each level, one more for what it reads or has found, and one for the list of the
+/// level that is read. Only a directory too large to be put in order keeps its list open below it, too.
+pub(super) const DESCRIPTORS: usize = MOST_LEVELS + 2;
 /// What an archive without a name of its own has all its files in, and is called.
 const ROOT: &[u8] = b"files";
 
@@ -27,8 +30,6 @@ struct Level {
     entries: Entries,
     /// How much of the path is the directory's own.
     path_len: usize,
-    /// Which directory it is, to know it again.
-    id: (u64, u64),
 }
 
 /// What was found.
@@ -65,8 +66,7 @@ impl Walk {
     /// The disk failed, there are no descriptors, or the tree is deeper than one goes.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
         if let Some(directory) = self.top.take() {
-            let stat = rustix::fs::fstat(&directory.fd)?;
-            self.enter(directory, (stat.st_dev, stat.st_ino))?;
+            self.enter(directory)?;
         }
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path_len);
@@ -79,11 +79,12 @@ impl Walk {
             match opened {
                 None => {}
                 Some(Opened::File(file, meta)) => return Ok(Some(Found::File(file, meta))),
-                // A link that leads up again would lead on for ever.
-                Some(Opened::Directory(_, meta)) if self.levels.iter().any(|level| level.id == meta.id) => {}
+                // What links to directories hold would be in it once for each way to it, and a few links in each of a few
+                // directories make millions of ways.
+                Some(Opened::Directory(..)) if name.is_link() => {}
                 Some(Opened::Directory(directory, meta)) => {
                     self.path.push(b'/');
-                    self.enter(directory, meta.id)?;
+                    self.enter(directory)?;
                     return Ok(Some(Found::Directory(meta)));
                 }
             }
@@ -91,14 +92,14 @@ impl Walk {
         Ok(None)
     }
 
-    fn enter(&mut self, directory: Directory, id: (u64, u64)) -> io::Result<()> {
+    fn enter(&mut self, directory: Directory) -> io::Result<()> {
         if self.levels.len() == MOST_LEVELS {
             return Err(io::Error::other("the directories are nested too deep for an archive"));
         }
         let mut entries = Entries::new(directory)?;
         while !entries.read(usize::MAX)? {}
         entries.sort();
-        self.levels.push(Level { entries, path_len: self.path.len(), id });
+        self.levels.push(Level { entries, path_len: self.path.len() });
         Ok(())
     }
 }

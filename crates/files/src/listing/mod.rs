@@ -35,14 +35,15 @@ const FEW: usize = 500;
 
 /// Writes the head of the response with a directory, without what says how it is framed, and gives what makes its body: a
 /// page, JSON where the client's `Accept` wants that, or an archive where the query asks for one with `archive=tar` or
-/// `archive=zip`.
+/// `archive=zip` and the site has them.
 pub fn answer(directory: Directory, request: &Request, response: &mut Response) -> Box<dyn Produce> {
     response.set_status(200);
     let fields = &mut response.fields;
     fields.set_named(b"X-Content-Type-Options", b"nosniff");
     // There is nothing that it could be told by whether it has changed.
     fields.set(Known::CacheControl, b"no-cache");
-    match request.query().and_then(|query| query_param(query, b"archive")) {
+    let query = request.query().filter(|_| directory.site.spec().archive);
+    match query.and_then(|query| query_param(query, b"archive")) {
         Some(b"tar") => return archive::tar(directory, response),
         Some(b"zip") => return archive::zip(directory, response),
         _ => {}
@@ -136,5 +137,10 @@ impl<F: Form> Produce for Listing<F> {
         entries.sort();
         self.form.begin(entries.is_in_order(), out);
         self.rows(entries, out)
+    }
+
+    fn descriptors(&self) -> usize {
+        // The directory, its list, and what an entry is a link to.
+        3
     }
 }

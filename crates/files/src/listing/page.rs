@@ -23,6 +23,10 @@ pub(super) const POLICY: &str = concat!(
 const ICON: &str = "<link rel=icon href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'\
     %3E%3Cpath fill='%23d28b12' d='M2 6a2 2 0 0 1 2-2h5l2.500 3H20a2 2 0 0 1 2 2v9a2 2 0 0 1-2 2H4a2 2 0 0 1-2-2z'/%3E%3C/svg%3E\">\n";
 
+/// The links to archives.
+const GET: &[u8] = b"<p class=get><a href=\"?archive=zip\" aria-label=\"Download all as zip\" title=\"Download all as zip\">zip</a> \
+    <a href=\"?archive=tar\" aria-label=\"Download all as tar\" title=\"Download all as tar\">tar</a></p>\n";
+
 /// So many rows a browser lays out together, or not while they are out of sight. The style and the script know it, too.
 const GROUP: u64 = 200;
 
@@ -54,10 +58,13 @@ impl Form for Page {
             b"</ol>\n</nav>\n<div class=bar>\n\
               <label class=find hidden><input type=search placeholder=\"Filter by name\" aria-label=\"Filter by name\" \
               aria-keyshortcuts=\"/\" autocomplete=off autocapitalize=off spellcheck=false enterkeyhint=go><kbd>/</kbd></label>\n\
-              <p role=status></p>\n\
-              <p class=get><a href=\"?archive=zip\" aria-label=\"Download all as zip\" title=\"Download all as zip\">zip</a> \
-              <a href=\"?archive=tar\" aria-label=\"Download all as tar\" title=\"Download all as tar\">tar</a></p>\n\
-              </div>\n</header>\n<main>\n<table>\n\
+              <p role=status></p>\n",
+        );
+        if directory.site.spec().archive {
+            out.extend_from_slice(GET);
+        }
+        out.extend_from_slice(
+            b"</div>\n</header>\n<main>\n<table>\n\
               <thead><tr><th scope=col>Name<th scope=col>Size<th scope=col>Modified <small>(UTC)</small>\n",
         );
         if !path.is_empty() {

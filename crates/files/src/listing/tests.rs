@@ -13,6 +13,7 @@ pub(crate) fn spec(dir: &TempDir) -> FilesSpec {
         root: dir.path().to_owned(),
         index: Vec::new(),
         browse: true,
+        archive: true,
         spa: None,
         precompressed: Vec::new(),
         hidden: false,
@@ -91,6 +92,22 @@ fn an_empty_directory_says_so() {
     assert!(page.contains("0 folders, 0 files, 0\u{a0}B"));
     assert!(!page.contains("<tr class=u>"), "nothing is above the root");
     assert_eq!(text(ask(directory(spec(&dir), ""), "/", "application/json")), "[]\n");
+}
+
+#[test]
+fn a_site_without_archives_has_none() {
+    let dir = TempDir::new();
+    dir.write("file", "text");
+    for (archive, target, has_links) in
+        [(true, "/", true), (false, "/", false), (false, "/?archive=tar", false)]
+    {
+        let spec = FilesSpec { archive, ..spec(&dir) };
+        let (head, body) = ask(directory(spec, ""), target, "");
+        assert_eq!(head.fields.get(Known::ContentType), Some(&b"text/html; charset=utf-8"[..]), "{target}");
+        let page = String::from_utf8(body).unwrap();
+        assert_eq!(page.contains("?archive="), has_links, "{archive} {target}");
+        assert!(page.contains("<p role=status></p>\n") && page.contains("</div>\n</header>"), "{page}");
+    }
 }
 
 #[test]

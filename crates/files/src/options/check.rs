@@ -28,7 +28,8 @@ pub enum Place {
 }
 
 impl FilesOptions {
-    /// The spec that it comes to, with `root` found by who knows where the config lies. It does not look at the root.
+    /// The spec that it comes to, with `root` found by who knows where the config lies. It does not look at the root, nor at
+    /// other routes: with nothing said, there are archives.
     ///
     /// # Errors
     /// All that is wrong.
@@ -46,6 +47,7 @@ impl FilesOptions {
             root,
             index: self.index.iter().map(|name| name.as_str().into()).collect(),
             browse: self.browse,
+            archive: self.archive.unwrap_or(true),
             spa: self.spa.as_ref().map(below),
             precompressed: self.precompressed.clone(),
             hidden: self.hidden,

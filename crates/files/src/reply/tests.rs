@@ -38,6 +38,7 @@ fn spec() -> FilesSpec {
         root: PathBuf::new(),
         index: Vec::new(),
         browse: false,
+        archive: false,
         spa: None,
         precompressed: Vec::new(),
         hidden: false,
