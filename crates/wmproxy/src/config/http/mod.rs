@@ -1,5 +1,6 @@
 //! The plan of `[[http]]`: a listener for each address and port, and the routes that they share.
 
+mod archive;
 mod endpoint;
 pub(crate) mod files;
 mod filters;

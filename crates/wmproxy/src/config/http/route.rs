@@ -43,6 +43,7 @@ impl Planner<'_> {
             specs.extend(spec.map(|spec| (index, spec)));
         }
         self.check_shadows(&specs, &table);
+        self.check_archives(http, &mut specs, &table);
         specs.into_iter().map(|(_, spec)| spec).collect()
     }
 

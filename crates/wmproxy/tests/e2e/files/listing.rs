@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 use wmproxy_testkit::Client;
 
-use super::{By, Tree, Web, ask, get, request};
+use super::{By, Tree, Web, ask, get, request, start_routes};
 
 /// Names that would be markup, script, other links or other lines.
 const NAMES: &[&[u8]] = &[
@@ -197,6 +197,23 @@ fn a_folder_comes_as_an_archive() {
     drop(web);
     let proxy = tree.serve("", "");
     assert_eq!(get(&proxy, "/zebra/?archive=tar", "").status(), 404, "not without browse");
+}
+
+#[test]
+fn an_archive_has_nothing_that_another_route_refuses() {
+    let tree = Tree::new(&[("a.txt", "alpha"), ("private/key.txt", "for some")]);
+    let deny = tree.route("browse = true", "path = \"/private\"\ndeny = \"127.0.0.0/8\"\n");
+    let start =
+        |archive| start_routes(&format!("{deny}{}", tree.route(&format!("browse = true{archive}"), "")));
+    let proxy = start("");
+    assert_eq!(get(&proxy, "/private/key.txt", "").status(), 403);
+    for target in ["/", "/?archive=tar", "/?archive=zip"] {
+        let page = get(&proxy, target, "");
+        assert_eq!(page.head.get("content-type"), Some("text/html; charset=utf-8"), "{target}");
+        assert!(!page.text().contains("?archive=") && page.text().contains("a.txt"), "{target}");
+    }
+    let whole = get(&start(", archive = true"), "/?archive=tar", "");
+    assert!(String::from_utf8_lossy(&whole.body).contains("for some"), "what is asked for is done");
 }
 
 #[test]
