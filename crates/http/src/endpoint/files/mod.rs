@@ -5,6 +5,7 @@
 //! not: which file a path names and what of it is answered, which is of `files`.
 
 mod cache;
+mod held;
 mod pool;
 mod produced;
 mod source;

@@ -9,6 +9,7 @@ use wmproxy_files::produce::Produce;
 use wmproxy_net::limit::{Gate, Permit};
 use wmproxy_wire::head::Fields;
 
+use super::held::Held;
 use super::pool::{Disk, Work};
 use crate::exchange::{Broken, Piece, Source};
 use crate::scratch::Scratch;
@@ -40,20 +41,31 @@ pub(super) struct ProducedSource {
 #[derive(Debug)]
 struct Made {
     piece: Vec<u8>,
-    produce: Box<dyn Produce>,
+    maker: Maker,
     has_more: io::Result<bool>,
 }
 
+/// Whoever makes pieces. Who is gone while one is made leaves its descriptors open up to the end of that, so they count for as
+/// long.
+#[derive(Debug)]
+struct Maker {
+    produce: Box<dyn Produce>,
+    _held: Held,
+}
+
 impl ProducedSource {
-    /// Begins to make a body for a client, as far as it is known by an address; none when there are too many.
+    /// Begins to make a body for a client, as far as it is known by an address; none when there are too many, or those that
+    /// there are may need all descriptors that are for them.
     pub(super) fn new(
         disk: Arc<Disk>,
         client: Option<IpAddr>,
         produce: Box<dyn Produce>,
     ) -> Option<ProducedSource> {
+        let permit = enter(&RUNNING, client)?;
+        let held = Held::take(produce.descriptors())?;
         Some(ProducedSource {
-            permit: Some(enter(&RUNNING, client)?),
-            making: Some(make(&disk, produce)),
+            permit: Some(permit),
+            making: Some(make(&disk, Maker { produce, _held: held })),
             piece: Vec::new(),
             sent: 0,
             disk,
@@ -67,11 +79,11 @@ fn enter(gate: &Arc<Gate>, client: Option<IpAddr>) -> Option<Permit> {
     client.is_none_or(|client| permit.claim(client)).then_some(permit)
 }
 
-fn make(disk: &Arc<Disk>, mut produce: Box<dyn Produce>) -> Work<Made> {
+fn make(disk: &Arc<Disk>, mut maker: Maker) -> Work<Made> {
     disk.start_toil(move || {
         let mut piece = Vec::new();
-        let has_more = produce.produce(&mut piece);
-        Made { piece, produce, has_more }
+        let has_more = maker.produce.produce(&mut piece);
+        Made { piece, maker, has_more }
     })
 }
 
@@ -86,8 +98,8 @@ impl Source for ProducedSource {
         while self.sent == self.piece.len() {
             let Some(making) = &mut self.making else { return Poll::Ready(Ok(Piece::end(scratch))) };
             let made = ready!(making.poll(cx)).map_err(|undone| Broken::Unreadable(undone.into()));
-            let Made { piece, produce, has_more } = made?;
-            self.making = has_more.map_err(Broken::Unreadable)?.then(|| make(&self.disk, produce));
+            let Made { piece, maker, has_more } = made?;
+            self.making = has_more.map_err(Broken::Unreadable)?.then(|| make(&self.disk, maker));
             if self.making.is_none() {
                 self.permit = None;
             }
