@@ -9,6 +9,7 @@ mod dns;
 mod dnsdist;
 mod files_archives;
 mod files_browser;
+mod files_leases;
 mod files_nginx;
 mod health;
 pub(crate) mod http;
