@@ -206,6 +206,7 @@ fn an_archive_has_nothing_that_another_route_refuses() {
     let start =
         |archive| start_routes(&format!("{deny}{}", tree.route(&format!("browse = true{archive}"), "")));
     let proxy = start("");
+    proxy.expect_warn("directories can't be had as archives");
     assert_eq!(get(&proxy, "/private/key.txt", "").status(), 403);
     for target in ["/", "/?archive=tar", "/?archive=zip"] {
         let page = get(&proxy, target, "");
