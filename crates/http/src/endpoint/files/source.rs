@@ -30,8 +30,9 @@ const FIRST: usize = 16 * 1024;
 const STRETCH: u64 = 1024 * 1024;
 
 /// The end of a body is copied. What the kernel sends by itself lies in the socket's queue as pages of the file, and changes
-/// with it. So these have to be gone when the file is looked at for the last time: with no more than [`UNSENT`] left in the
-/// queue behind them, the client's system has that many of the copied bytes, and before them all others.
+/// with it. So these should be gone when the file is looked at for the last time: with no more than [`UNSENT`] left in the
+/// queue behind them they were sent, if not yet acknowledged. Left is what is sent again, and a client on this machine, whose
+/// own queue has the very pages: who overwrites files in their place is warned of that in the docs.
 const TAIL: u64 = 256 * 1024;
 
 /// What may lie unsent in the queue while the end goes.
