@@ -117,6 +117,8 @@ fn a_stream_too_many_is_refused() {
     [1, 3, 5].into_iter().for_each(|stream| raw.get(stream, "/"));
     let refused = raw.wait(|frame| frame.kind == Kind::RST_STREAM);
     assert_eq!((refused.stream, refused.code()), (5, REFUSED_STREAM));
+    // Each of the two has a connection of its own to the origin, and none waits for the other.
+    origin.wait_requests(2);
     gate.open();
     assert_eq!(raw.status(1), 200);
     assert_eq!(origin.requests().len(), 2);
