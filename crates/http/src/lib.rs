@@ -11,6 +11,7 @@
 pub mod endpoint;
 pub mod facts;
 pub mod filter;
+pub mod forward;
 pub mod options;
 pub mod router;
 pub mod traffic;

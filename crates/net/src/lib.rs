@@ -15,6 +15,7 @@ pub mod accept;
 pub mod acl;
 pub mod addr;
 pub mod conn;
+pub mod connect;
 pub mod eviction;
 pub mod limit;
 pub mod listen;

@@ -4,6 +4,7 @@ mod file;
 mod gone;
 mod parts;
 mod stall;
+mod transport;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use crate::tls::Session;
 
 pub use parts::Parts;
 pub use stall::Stall;
+pub use transport::Transport;
 
 /// A connected stream that belongs to the worker it was made on.
 #[derive(Debug)]

@@ -17,6 +17,7 @@
 pub mod arrivals;
 pub mod bucket;
 pub mod client_hello;
+pub mod destination;
 pub mod flow;
 pub mod head;
 pub mod http1;

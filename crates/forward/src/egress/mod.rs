@@ -1,0 +1,1 @@
+//! Where clients may go, and by which way.

@@ -1,0 +1,1 @@
+//! A listener that tells the protocols of one port apart.

@@ -1,0 +1,1 @@
+//! SOCKS 4, 4a and 5 towards clients.
