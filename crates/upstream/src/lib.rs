@@ -17,6 +17,8 @@
 
 pub mod balance;
 pub mod dial;
+pub mod eyeballs;
+pub mod finder;
 pub mod group;
 pub mod health;
 pub mod idle;
@@ -28,6 +30,8 @@ pub mod status;
 
 mod latency;
 mod lookup;
+#[cfg(test)]
+mod name_server;
 mod names;
 mod queue;
 mod random;
@@ -35,6 +39,8 @@ mod set;
 mod sticky;
 
 pub use dial::{Attempt, Caller, Connected, DialError, Dialed, dial, dial_for};
+pub use eyeballs::connect_first;
+pub use finder::Finder;
 pub use group::{Group, Lease, LeaseKey, NoPeer};
 pub use health::keep_checked;
 pub use idle::IdleKey;

@@ -13,10 +13,10 @@ use crate::random;
 
 /// How soon a name is asked for again at the soonest. A TTL of zero asks not to be kept at all; once a
 /// second follows any change fast enough and is nothing to a name server.
-const MIN_TTL: Duration = Duration::from_secs(1);
+pub(crate) const MIN_TTL: Duration = Duration::from_secs(1);
 
 /// How late at the latest. A service that moves is found within five minutes, though its zone says a day.
-const MAX_TTL: Duration = Duration::from_secs(300);
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(300);
 
 /// How long to wait after a first failure; twice as long after each further one.
 const BACKOFF: Duration = Duration::from_secs(1);
