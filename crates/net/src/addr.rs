@@ -34,6 +34,8 @@ pub enum Address {
     Inet(SocketAddr),
     /// A unix socket's path.
     Unix(PathBuf),
+    /// A name and a port, of a peer behind proxies: the last of them resolves it.
+    Name(Box<str>, u16),
 }
 
 impl Address {
@@ -41,7 +43,7 @@ impl Address {
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Address::Inet(addr) => Some(addr.ip()),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Name(..) => None,
         }
     }
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Address {
         match self {
             Address::Inet(addr) => addr.fmt(f),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Name(host, port) => write!(f, "{host}:{port}"),
         }
     }
 }

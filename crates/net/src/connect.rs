@@ -16,10 +16,16 @@ use crate::tls;
 /// A connection on its way. Sets no deadline of its own over all: drop it to give up.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + 'a>>;
 
+/// The same where the task may move from thread to thread.
+pub type ConnectingAlone<'a> = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + Send + 'a>>;
+
 /// A way out.
 pub trait Connect: fmt::Debug + Send + Sync {
     /// Connects to a destination, on the calling worker. A name is resolved by whoever is the last on the way.
     fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a>;
+
+    /// The same on any thread, as health checks on the control runtime do: through nothing that a worker's connections share.
+    fn connect_alone<'a>(&'a self, to: &'a Destination) -> ConnectingAlone<'a>;
 }
 
 /// What went wrong on the way to a destination, in the words of those who have to tell a client: the replies of SOCKS and the
@@ -44,6 +50,8 @@ pub enum Fault {
     Reset,
     /// TLS with a proxy on the way failed: no handshake was agreed on, or it did not prove who it is.
     Tls,
+    /// A proxy on the way can't be connected to, or does not answer in time. It says nothing of the destination.
+    HopDown,
     /// A proxy on the way does not let us in.
     Unauthorized,
     /// A proxy on the way says something that is no answer.
@@ -94,6 +102,7 @@ impl From<ConnectError> for io::Error {
             Fault::Unresolved => io::ErrorKind::NotFound,
             Fault::Unsupported => io::ErrorKind::Unsupported,
             Fault::Tls
+            | Fault::HopDown
             | Fault::Unauthorized
             | Fault::Broken
             | Fault::Resources
@@ -145,6 +154,7 @@ impl Fault {
             | Fault::NetworkUnreachable
             | Fault::HostUnreachable
             | Fault::Reset
+            | Fault::HopDown
             | Fault::Unauthorized
             | Fault::Broken
             | Fault::Other => Outcome::ConnectFailed,

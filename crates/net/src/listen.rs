@@ -382,7 +382,7 @@ mod tests {
             .iter()
             .map(|bound| match &bound.address {
                 Address::Inet(addr) => addr.port(),
-                Address::Unix(_) => 0,
+                _ => 0,
             })
             .collect();
         assert_eq!(ports.len(), 1);

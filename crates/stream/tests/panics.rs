@@ -72,7 +72,7 @@ impl House {
     fn addr(&self) -> SocketAddr {
         match self.listener.bound.address {
             Address::Inet(addr) => addr,
-            Address::Unix(_) => unreachable!("an IP listener"),
+            _ => unreachable!("an IP listener"),
         }
     }
 

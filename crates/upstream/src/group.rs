@@ -194,6 +194,7 @@ impl Group {
             (Some(TargetSpec::Name { host, .. }), _) => host.clone(),
             (_, Address::Inet(addr)) => addr.ip().to_string(),
             (_, Address::Unix(_)) => String::new(),
+            (_, Address::Name(host, _)) => host.to_string(),
         }
     }
 

@@ -131,7 +131,7 @@ fn url(scheme: &str, address: &Address) -> String {
             format!("{scheme}://localhost:{}/ and every other address of this machine", at.port())
         }
         Address::Inet(at) => format!("{scheme}://{at}/"),
-        Address::Unix(_) => address.to_string(),
+        Address::Unix(_) | Address::Name(..) => address.to_string(),
     }
 }
 

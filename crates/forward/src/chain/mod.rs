@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wmproxy_net::connect::{Connect, Connecting};
+use wmproxy_net::connect::{Connect, Connecting, ConnectingAlone};
 use wmproxy_wire::destination::Destination;
 
 use crate::options::ChainSpec;
@@ -26,6 +26,10 @@ impl Chain {
 
 impl Connect for Chain {
     fn connect<'a>(&'a self, _to: &'a Destination) -> Connecting<'a> {
+        unimplemented!("the owner of the room begins here")
+    }
+
+    fn connect_alone<'a>(&'a self, _to: &'a Destination) -> ConnectingAlone<'a> {
         unimplemented!("the owner of the room begins here")
     }
 }

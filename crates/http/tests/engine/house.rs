@@ -146,7 +146,7 @@ impl House {
     pub(crate) fn addr(&self) -> SocketAddr {
         match self.listener.bound.address {
             Address::Inet(addr) => addr,
-            Address::Unix(_) => unreachable!("an IP listener"),
+            _ => unreachable!("an IP listener"),
         }
     }
 

@@ -40,7 +40,7 @@ impl Introduction {
         let destination = record.preface.as_ref().and_then(|preface| preface.destination);
         let destination = destination.or(match &local {
             Address::Inet(addr) => Some(*addr),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Name(..) => None,
         });
         let transport = match record.metrics().protocol {
             Protocol::Tcp => Transport::Stream,

@@ -30,23 +30,30 @@ impl Target {
     /// The target of a peer at `address` that was written as `written`.
     pub(super) fn new(spec: &HealthSpec, address: &Address, written: &TargetSpec) -> Target {
         let mut address = address.clone();
-        if let (Address::Inet(inet), Some(port)) = (&mut address, spec.port) {
-            inet.set_port(port);
+        match (&mut address, spec.port) {
+            (Address::Inet(inet), Some(port)) => inet.set_port(port),
+            (Address::Name(_, own), Some(port)) => *own = port,
+            _ => {}
         }
         let name = match written {
             TargetSpec::Name { host, .. } => host.clone(),
             TargetSpec::Address(Address::Inet(inet)) => inet.ip().to_string(),
             TargetSpec::Address(Address::Unix(_)) => String::new(),
+            TargetSpec::Address(Address::Name(host, _)) => host.to_string(),
         };
         // The port that goes without saying (RFC 9110 sections 4.2.1 and 4.2.2).
         let usual = if spec.tls { 443 } else { 80 };
-        let host = match &address {
+        let port = match &address {
+            Address::Unix(_) => None,
+            Address::Inet(inet) => Some(inet.port()),
+            Address::Name(_, port) => Some(*port),
+        };
+        let bare = if name.contains(':') { format!("[{name}]") } else { name.clone() };
+        let host = match port {
             // As curl says to a unix socket.
-            Address::Unix(_) => "localhost".to_owned(),
-            Address::Inet(inet) => {
-                let bare = if name.contains(':') { format!("[{name}]") } else { name.clone() };
-                if inet.port() == usual { bare } else { format!("{bare}:{}", inet.port()) }
-            }
+            None => "localhost".to_owned(),
+            Some(port) if port == usual => bare,
+            Some(port) => format!("{bare}:{port}"),
         };
         Target { address, name, host }
     }

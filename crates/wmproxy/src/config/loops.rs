@@ -29,6 +29,7 @@ pub(super) fn is_own_server(listen: &ListenSpec, target: &TargetSpec) -> bool {
     let target = match target {
         TargetSpec::Address(Address::Unix(path)) => AddressSpec::Unix(path.clone()),
         TargetSpec::Address(Address::Inet(addr)) => inet(Host::Ip(addr.ip()), addr.port()),
+        TargetSpec::Address(Address::Name(host, port)) => inet(Host::Name(host.to_string()), *port),
         TargetSpec::Name { host, port } => inet(Host::Name(host.clone()), *port),
     };
     is_own(listen, &target)

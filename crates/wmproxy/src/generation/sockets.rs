@@ -133,7 +133,7 @@ fn overlaps(bound: &Bound, wanted: &ListenerPlan) -> bool {
     let port = wanted.address.ports().map(|ports| *ports.start());
     match bound.address {
         Address::Inet(address) => bound.protocol == wanted.protocol && Some(address.port()) == port,
-        Address::Unix(_) => false,
+        Address::Unix(_) | Address::Name(..) => false,
     }
 }
 
