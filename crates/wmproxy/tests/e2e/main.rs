@@ -12,6 +12,7 @@ mod default_config;
 mod drain;
 mod exhaustion;
 mod files;
+mod forward;
 mod health;
 mod http;
 mod interop;

@@ -1,0 +1,1 @@
+//! `[[forward]]` in a config: what `check` refuses, and what a reload changes.
