@@ -10,7 +10,8 @@
 //! [`flow`] for each batch of datagrams which flow it belongs to and whether it may pass, a limit [`bucket`]
 //! and [`arrivals`]. What a connection says first is read with [`proxy_protocol`], [`client_hello`] and
 //! [`quic_initial`]. A message of HTTP is a [`head`], which [`http1`] reads and writes together with the borders of its body;
-//! what the connection becomes after an upgrade may be [`websocket`]. The sockets stay with the caller throughout.
+//! what the connection becomes after an upgrade may be [`websocket`]. A client of a forward proxy says in [`socks`], or in a
+//! head, to which [`destination`] it wants. The sockets stay with the caller throughout.
 
 #![forbid(unsafe_code)]
 
@@ -24,5 +25,6 @@ pub mod http1;
 pub mod http2;
 pub mod proxy_protocol;
 pub mod quic_initial;
+pub mod socks;
 pub mod units;
 pub mod websocket;
