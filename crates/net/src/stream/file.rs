@@ -35,11 +35,14 @@ impl Stream {
     }
 
     /// Lets no more than about so many bytes lie unsent in the socket's queue: with more there is no room for what is written
-    /// next. Without a number the system decides, as it does at first. A unix socket has no such limit.
+    /// next. Without a number the system decides, as it does at first. A unix
+    /// socket has no such limit.
     pub fn limit_unsent(&self, bytes: Option<u32>) {
-        if self.inet {
+        if self.inet
+            && let Ok(fd) = self.base.socket()
+        {
             // Fails only on a socket that is no socket.
-            let _ = SockRef::from(&self.fd).set_tcp_notsent_lowat(bytes.unwrap_or(0));
+            let _ = SockRef::from(fd).set_tcp_notsent_lowat(bytes.unwrap_or(0));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Whether the other side is still there, found out without reading.
 
 use std::future::pending;
-use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -20,13 +19,13 @@ impl Stream {
     }
 
     async fn ended_in_silence(&self) {
-        if !self.can_splice() {
-            // Something was read already.
+        let (true, Ok(fd)) = (self.can_splice(), self.base.socket()) else {
+            // Something was read already, or only reading would tell.
             return pending().await;
-        }
+        };
         // An error of the event queue is as good as the end.
-        while let Ok(mut ready) = self.fd.ready(Interest::READABLE).await {
-            match rustix::net::recv(self.as_fd(), &mut [0; 1], RecvFlags::PEEK) {
+        while let Ok(mut ready) = fd.ready(Interest::READABLE).await {
+            match rustix::net::recv(fd, &mut [0; 1], RecvFlags::PEEK) {
                 Ok((0, _)) => return,
                 Ok(_) => return pending().await,
                 Err(Errno::AGAIN) => ready.clear_ready(),

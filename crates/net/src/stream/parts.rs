@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 
+use super::base::Base;
 use super::{Layer, Stream};
 use crate::sys;
 
@@ -32,11 +33,13 @@ impl Stream {
         self.poll_read(&mut Context::from_waker(Waker::noop()), &mut [0; 1]).is_pending()
     }
 
-    /// Takes it out of its worker's event queue, to be put together again on any worker.
-    pub fn dismantle(self) -> Parts {
-        let Stream { fd, inet, layer, .. } = self;
+    /// Takes it out of its worker's event queue, to be put together again on any worker. A stream without a socket of its own
+    /// belongs to its worker for good: it is dropped.
+    pub fn dismantle(self) -> Option<Parts> {
+        let Stream { base, inet, layer, .. } = self;
+        let Base::Socket(fd) = base else { return None };
         let layer = layer.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Parts { fd: fd.into_inner(), inet, layer }
+        Some(Parts { fd: fd.into_inner(), inet, layer })
     }
 }
 
@@ -58,8 +61,8 @@ impl Parts {
     pub fn assemble(self) -> io::Result<Stream> {
         let Parts { fd, inet, layer } = self;
         let all = Interest::READABLE | Interest::WRITABLE | Interest::ERROR | Interest::PRIORITY;
-        let fd = sys::watch(fd, all)?;
-        Ok(Stream { fd, inet, layered: AtomicBool::new(layer.is_some()), layer: Mutex::new(layer) })
+        let base = Base::Socket(sys::watch(fd, all)?);
+        Ok(Stream { base, inet, layered: AtomicBool::new(layer.is_some()), layer: Mutex::new(layer) })
     }
 }
 
@@ -112,7 +115,7 @@ mod tests {
         let (parts, mut client) = runtime().block_on(async {
             let (stream, client) = pair();
             stream.unread(b"kept".to_vec());
-            (stream.dismantle(), client)
+            (stream.dismantle().unwrap(), client)
         });
         assert!(parts.is_quiet());
         client.write_all(b" and new").unwrap();

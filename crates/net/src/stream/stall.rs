@@ -22,9 +22,9 @@ pub struct Stall {
 
 impl Stream {
     /// How many bytes the kernel holds that the other side has not acknowledged, a FIN counted as one (tcp(7), SIOCOUTQ).
-    /// None is held for who has gone.
+    /// None is held for who has gone, nor where there is no socket.
     pub fn unacknowledged(&self) -> u64 {
-        sys::outgoing(self.fd.get_ref().as_fd()).unwrap_or(0)
+        self.base.socket().and_then(|fd| sys::outgoing(fd.as_fd())).unwrap_or(0)
     }
 }
 

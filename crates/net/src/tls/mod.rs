@@ -8,10 +8,13 @@
 //! decrypted at once, what one write takes is encrypted as a whole and sent in one call. Kept is only the beginning of
 //! a record that has not come whole, and what a full socket did not take.
 //!
+//! A stream that has a session takes another handshake: the new session then lies upon the one before, as deep as is wanted.
+//!
 //! An end without close_notify is a truncation (RFC 8446 section 6.1) and comes as an error, never as an end: what
 //! was cut off must not pass for the whole.
 
 mod acceptor;
+mod below;
 mod certificate;
 mod connector;
 mod engine;
@@ -19,6 +22,7 @@ mod files;
 mod options;
 mod renewal;
 mod resolver;
+mod scratch;
 mod self_signed;
 mod session;
 mod watch;
@@ -109,7 +113,7 @@ pub fn is_failure(error: &io::Error) -> bool {
 }
 
 /// Does the server's part of a handshake. From then on the stream's reads and writes are of what was encrypted. Bytes
-/// that the stream has unread come first.
+/// that the stream has unread come first. On a stream with TLS this is TLS inside it.
 ///
 /// Sets no deadline of its own: drop the future, and the stream with it, to give up.
 ///
@@ -117,7 +121,7 @@ pub fn is_failure(error: &io::Error) -> bool {
 /// As the handshake failed. The client was told by an alert, where there was one to tell; the stream is of no more use.
 pub async fn accept(stream: &Stream, acceptor: &Acceptor) -> Result<TlsInfo, TlsError> {
     let server = UnbufferedServerConnection::new(acceptor.config())?;
-    let mut session = Box::new(Session::server(server, stream.take_unread()));
+    let mut session = Box::new(Session::server(server, stream.take_unread(), stream.take_session()));
     let mut sni = None;
     match session.handshake(stream, &mut sni).await {
         Ok(()) => {}
@@ -145,7 +149,7 @@ pub async fn connect(
     name: ServerName<'static>,
 ) -> Result<TlsInfo, TlsError> {
     let client = UnbufferedClientConnection::new(connector.config(), name)?;
-    let mut session = Box::new(Session::client(client, stream.take_unread()));
+    let mut session = Box::new(Session::client(client, stream.take_unread(), stream.take_session()));
     if let Err(error) = session.handshake(stream, &mut None).await {
         session.send_alert(stream);
         return Err(error);

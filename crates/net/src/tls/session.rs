@@ -1,6 +1,5 @@
-//! A TLS session over a stream's socket: rustls's unbuffered interface, and the buffers around it.
+//! A TLS session over a stream's base, or over another session there: rustls's unbuffered interface, and the buffers around it.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
@@ -10,7 +9,9 @@ use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 
+use super::below::Below;
 use super::engine::{Engine, Sink, Step, Want};
+use super::scratch::{self, Scratch};
 use super::{TlsError, resolver};
 use crate::MARGIN;
 use crate::stream::Stream;
@@ -23,18 +24,19 @@ const RECORD: usize = 5 + 16 * 1024 + 2048;
 /// 16 KiB that it may carry cost as much CPU.
 pub(super) const SENT: usize = 8 * 1024;
 
-/// The most that one write encrypts: several records in one call. It is the size of the relay's reads.
+/// The most that one write encrypts: several records in one call. It is the size of the relay's reads. A session upon another
+/// takes a record less than that one, so that what it makes of them is one write below, too.
 const WRITE: usize = 64 * 1024;
 
 /// What they need besides their content: header, explicit nonce, content type and tag are under 64 bytes each.
-const SEALED: usize = WRITE + WRITE / SENT * 64;
+pub(super) const SEALED: usize = WRITE + WRITE / SENT * 64;
 
 /// The most that one read asks of the socket, as above.
 const READ: usize = 64 * 1024;
 
 /// Room for the one message that may span records, a certificate chain that rustls takes up to 64 KiB of, with a read
 /// behind it.
-const OPENED: usize = 64 * 1024 + RECORD + READ;
+pub(super) const OPENED: usize = 64 * 1024 + RECORD + READ;
 
 /// What may wait for a full socket besides data: answers to the other side's messages. It is far more than any
 /// handshake needs, and ends one who asks without ever reading.
@@ -43,22 +45,12 @@ const CONTROL: usize = 256 * 1024;
 /// A fatal alert, unrecognized_name (RFC 6066 section 3), before anything is encrypted.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        incoming: vec![0; OPENED].into_boxed_slice(),
-        outgoing: vec![0; MARGIN + SEALED].into_boxed_slice(),
-    });
-}
-
-/// A worker's buffers of ciphertext.
-struct Scratch {
-    incoming: Box<[u8]>,
-    outgoing: Box<[u8]>,
-}
-
 /// One side of a TLS connection.
 pub(crate) struct Session {
     engine: Engine,
+    below: Below,
+    /// The most that one write encrypts.
+    most: usize,
     /// Ciphertext that was read and can't be opened yet.
     incoming: Vec<u8>,
     /// Ciphertext that the socket did not take yet, and how much of it it has taken.
@@ -80,19 +72,29 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The server's side, to which `received` has come already.
-    pub(super) fn server(server: UnbufferedServerConnection, received: Vec<u8>) -> Session {
-        Session::new(Engine::Server(server), received)
+    /// The server's side, to which `received` has come already, upon the session `below` if there is one.
+    pub(super) fn server(
+        server: UnbufferedServerConnection,
+        received: Vec<u8>,
+        below: Option<Box<Session>>,
+    ) -> Session {
+        Session::new(Engine::Server(server), received, below)
     }
 
     /// The client's side.
-    pub(super) fn client(client: UnbufferedClientConnection, received: Vec<u8>) -> Session {
-        Session::new(Engine::Client(client), received)
+    pub(super) fn client(
+        client: UnbufferedClientConnection,
+        received: Vec<u8>,
+        below: Option<Box<Session>>,
+    ) -> Session {
+        Session::new(Engine::Client(client), received, below)
     }
 
-    fn new(engine: Engine, incoming: Vec<u8>) -> Session {
+    fn new(engine: Engine, incoming: Vec<u8>, below: Option<Box<Session>>) -> Session {
         Session {
             engine,
+            most: below.as_ref().map_or(WRITE, |below| below.most.saturating_sub(SENT).max(SENT)),
+            below: Below(below),
             incoming,
             outgoing: Vec::new(),
             sent: 0,
@@ -106,15 +108,20 @@ impl Session {
         }
     }
 
-    /// Whether a read may have something to say though the socket has nothing.
+    /// Whether a read may have something to say though the base has nothing.
     pub(crate) fn is_readable(&self) -> bool {
-        self.taken < self.opened.len() || !self.incoming.is_empty() || self.ended || self.failed
+        self.taken < self.opened.len()
+            || !self.incoming.is_empty()
+            || self.ended
+            || self.failed
+            || self.below.is_readable()
     }
 
     /// How many bytes of buffers it holds.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
-        self.incoming.capacity() + self.outgoing.capacity() + self.opened.capacity()
+        let below = self.below.0.as_ref().map_or(0, |below| below.buffered());
+        self.incoming.capacity() + self.outgoing.capacity() + self.opened.capacity() + below
     }
 
     pub(super) fn state(&self) -> &CommonState {
@@ -246,7 +253,7 @@ impl Session {
         stream: &Stream,
         sink: &mut Sink<'_>,
     ) -> Poll<Result<(), TlsError>> {
-        SCRATCH.with_borrow_mut(|Scratch { incoming, .. }| {
+        scratch::with(|Scratch { incoming, .. }| {
             let kept = self.incoming.len();
             // What is opened is shorter than what came, so that it fits the reader's buffer if this does.
             let limit = sink.buffer.len().clamp(RECORD, READ).max(kept + RECORD).min(incoming.len());
@@ -254,7 +261,7 @@ impl Session {
                 return Poll::Ready(Err(rustls::Error::PeerSentOversizedRecord.into()));
             }
             let read =
-                ready!(stream.poll_read_socket(cx, &mut incoming[kept..limit])).map_err(TlsError::Io)?;
+                ready!(self.below.poll_read(cx, stream, &mut incoming[kept..limit])).map_err(TlsError::Io)?;
             if read == 0 {
                 return Poll::Ready(Err(TlsError::Truncated));
             }
@@ -323,14 +330,14 @@ impl Session {
             debug_assert!(claimed <= data.len(), "other data than was begun with");
             return Poll::Ready(Ok(claimed.min(data.len())));
         }
-        let data = &data[..data.len().min(WRITE)];
-        SCRATCH.with_borrow_mut(|Scratch { outgoing, .. }| {
+        let data = &data[..data.len().min(self.most)];
+        scratch::with(|Scratch { outgoing, .. }| {
             let outgoing = &mut outgoing[MARGIN..];
             let sealed = self.seal(data, outgoing).map_err(io::Error::from)?;
             let mut sent = 0;
             // A message of rustls's own comes before the data.
             while self.outgoing.is_empty() && sent < sealed {
-                match stream.poll_write_socket(cx, &outgoing[sent..sealed]) {
+                match self.below.poll_write(cx, stream, &outgoing[sent..sealed]) {
                     Poll::Ready(written) => sent += written?,
                     Poll::Pending => break,
                 }
@@ -377,7 +384,7 @@ impl Session {
             self.close().map_err(io::Error::from)?;
         }
         ready!(self.poll_flush(cx, stream))?;
-        Poll::Ready(stream.shutdown_socket())
+        self.below.poll_shutdown_write(cx, stream)
     }
 
     fn close(&mut self) -> Result<(), TlsError> {
@@ -397,10 +404,10 @@ impl Session {
         closed
     }
 
-    /// Sends what waits for the socket.
+    /// Sends what waits for room below.
     fn poll_flush(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<io::Result<()>> {
         while self.sent < self.outgoing.len() {
-            self.sent += ready!(stream.poll_write_socket(cx, &self.outgoing[self.sent..]))?;
+            self.sent += ready!(self.below.poll_write(cx, stream, &self.outgoing[self.sent..]))?;
         }
         self.outgoing = Vec::new();
         self.sent = 0;

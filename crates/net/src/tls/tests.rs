@@ -270,7 +270,7 @@ fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
             let (client, server) = pair();
             let name = connector.name_for("a.test").unwrap();
             let unbuffered = UnbufferedServerConnection::new(acceptor.config()).unwrap();
-            let mut session = Session::server(unbuffered, vec![]);
+            let mut session = Session::server(unbuffered, vec![], None);
             let mut sni = None;
             let taking = async {
                 session.handshake(&server, &mut sni).await.unwrap();

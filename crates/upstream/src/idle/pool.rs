@@ -174,7 +174,9 @@ impl Pool {
     /// Gives a connection of the calling worker, which is counted in `gauge`, to all of them.
     pub(super) fn give(&self, key: IdleKey, gauge: &Arc<Gauge>, stream: Stream, until: u64) {
         let place = Place(Arc::clone(gauge));
-        let spare = Spare { parts: stream.dismantle(), until, epoch: gauge.epoch(), place };
+        // One that can't move is closed: its own worker has enough.
+        let Some(parts) = stream.dismantle() else { return };
+        let spare = Spare { parts, until, epoch: gauge.epoch(), place };
         let mut shared = self.lock();
         shared.spares.entry(key).or_default().push(spare);
         self.len.fetch_add(1, Relaxed);

@@ -68,7 +68,7 @@ fn an_idle_session_holds_no_buffer() {
             (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
         let (client, server) = pair();
         let unbuffered = UnbufferedServerConnection::new(acceptor.config()).unwrap();
-        let mut session = Session::server(unbuffered, vec![]);
+        let mut session = Session::server(unbuffered, vec![], None);
         let name = connector.name_for("a.test").unwrap();
         let mut sni = None;
         let (shaken, _) =
@@ -121,7 +121,7 @@ fn an_end_without_close_notify_is_a_truncation() {
         let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
         accepted.unwrap();
         write(&client, b"half of it").await;
-        client.shutdown_socket().unwrap();
+        poll_fn(|cx| client.poll_shutdown_base(cx)).await.unwrap();
         assert_eq!(read(&server, 100).await.unwrap(), b"half of it");
         let error = read(&server, 100).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
@@ -138,7 +138,7 @@ fn a_record_that_was_tampered_with_ends_the_session_with_an_alert() {
         let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
         accepted.unwrap();
         let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
-        poll_fn(|cx| client.poll_write_socket(cx, &forged)).await.unwrap();
+        poll_fn(|cx| client.poll_write_base(cx, &forged)).await.unwrap();
         let error = read(&server, 100).await.unwrap_err();
         assert!(is_failure(&error), "{error}");
         assert!(poll_fn(|cx| server.poll_write(cx, b"x")).await.is_err());
@@ -184,7 +184,7 @@ fn what_was_right_is_read_before_a_failure_behind_it() {
         accepted.unwrap();
         write(&client, b"right").await;
         let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
-        poll_fn(|cx| client.poll_write_socket(cx, &forged)).await.unwrap();
+        poll_fn(|cx| client.poll_write_base(cx, &forged)).await.unwrap();
         // Both have come by now: loopback delivers within the call.
         assert_eq!(read(&server, 100).await.unwrap(), b"right");
         let error = read(&server, 100).await.unwrap_err();
