@@ -5,13 +5,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wmproxy_http::forward::Kind;
 use wmproxy_http::options::HttpSpec;
 use wmproxy_net::acl::Prefix;
 use wmproxy_net::sockopt::Source;
 use wmproxy_net::tls::ConnectorSpec;
 use wmproxy_wire::destination::Destination;
-use wmproxy_wire::units::{ByteRate, ByteSize, Secret};
+use wmproxy_wire::units::{ByteRate, Secret};
+
+use super::text::Quota;
 
 /// What the data plane needs to know of one `[[forward]]` listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct ForwardSpec {
     pub users: Vec<UserSpec>,
     /// Whether a client certificate that was verified is enough, its subject's common name being the user's.
     pub by_certificate: bool,
+    /// What clients show their users when they ask for a password: a valid value of a field.
+    pub realm: Box<str>,
     /// SOCKS 5 datagrams.
     pub udp: UdpSpec,
     /// Whether BIND is served.
@@ -62,24 +68,6 @@ pub struct UserSpec {
     pub quota: Option<Quota>,
 }
 
-/// How many bytes may pass, both ways together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    /// So many.
-    pub bytes: ByteSize,
-    /// In this time; it begins anew at midnight, UTC.
-    pub period: QuotaPeriod,
-}
-
-/// What a quota is counted over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuotaPeriod {
-    /// A day.
-    Day,
-    /// A month of the calendar.
-    Month,
-}
-
 /// SOCKS 5 datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UdpSpec {
@@ -100,7 +88,8 @@ pub struct UdpSpec {
 }
 
 /// What `private` addresses are to an egress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum PrivateNets {
     /// Denied unless `allow` names them.
     #[default]

@@ -1,0 +1,142 @@
+//! The keys of `[egress.NAME]`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use wmproxy_http::forward::Kind;
+use wmproxy_net::acl::Prefix;
+use wmproxy_net::options::OneOrMany;
+use wmproxy_net::sockopt::Source;
+
+use super::spec::{EgressRouteSpec, EgressSpec, PrivateNets, RouteTarget};
+use super::text::{PortRange, Via};
+
+/// Rules on where clients of a `[[forward]]` may go, and the ways there. A rule is an address or prefix (`10.20.0.0/16`), a
+/// name (`www.example.com`), every name below one (`*.example.com`), a port or a range of them (`:443`), or one of the
+/// former with one of the latter (`*.example.com:443`, `[2001:db8::1]:22`); each may be for a time of day (`@09:00-17:00`,
+/// local time). What is denied is not resolved; what a name resolves to is judged as well, each address of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressOptions {
+    /// What addresses are that are not of the public internet, such as those of this machine, of private networks, of
+    /// clouds' metadata, and IPv6 addresses that stand for one of these: `deny` for everything that no `allow` names,
+    /// `allow` for treating them as any other.
+    pub private: PrivateNets,
+    /// Where clients may go. Without any rule that is everywhere, but for what is private. A rule with a private address
+    /// in it opens that one without closing anything else.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub allow: OneOrMany<String>,
+    /// Where clients may not go, whatever `allow` says.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub deny: OneOrMany<String>,
+    /// Ports that nobody may go to unless a rule of `allow` names them. By default 25, where mail is delivered: an open way
+    /// there sends spam in your name.
+    pub deny_ports: Vec<u16>,
+    /// The address that connections come from: one of this machine, or `client` for the client's own with another port,
+    /// which needs CAP_NET_RAW or CAP_NET_ADMIN and a route back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Ways out. The first that fits is taken; where none does, it is direct.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<EgressRouteOptions>,
+}
+
+/// Which destinations go which way. What is left out fits everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressRouteOptions {
+    /// Names, and `*.example.com` for every name below one.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub domains: OneOrMany<String>,
+    /// Networks, for destinations that clients give as addresses. No name is resolved for it.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub cidrs: OneOrMany<Prefix>,
+    /// Ports, and ranges like `"8000-8099"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRange>,
+    /// Networks that clients come from.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub clients: OneOrMany<Prefix>,
+    /// Users, by their names.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub users: OneOrMany<String>,
+    /// What is asked for: `http`, `connect`, `socks4`, `socks5` or `udp`.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub protocols: OneOrMany<VisitKind>,
+    /// The way: the name of a `[chain]`, `direct` for none, or `reject` for nowhere. Required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub via: Option<Via>,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VisitKind {
+    /// A request of HTTP in absolute form.
+    Http,
+    /// CONNECT.
+    Connect,
+    /// SOCKS 4 and 4a.
+    Socks4,
+    /// SOCKS 5.
+    Socks5,
+    /// Datagrams.
+    Udp,
+}
+
+/// The port where mail is delivered: whoever may go there through a proxy sends spam in its name.
+const SMTP: u16 = 25;
+
+impl Default for EgressOptions {
+    fn default() -> Self {
+        EgressOptions {
+            private: PrivateNets::default(),
+            allow: OneOrMany::default(),
+            deny: OneOrMany::default(),
+            deny_ports: vec![SMTP],
+            source: None,
+            route: Vec::new(),
+        }
+    }
+}
+
+impl EgressOptions {
+    /// The rules as they are written. `via` of a route that has none is to reject.
+    pub fn spec(&self, name: &str) -> EgressSpec {
+        let texts = |list: &OneOrMany<String>| list.0.iter().map(|text| text.as_str().into()).collect();
+        let route = |route: &EgressRouteOptions| EgressRouteSpec {
+            domains: texts(&route.domains),
+            cidrs: route.cidrs.0.clone(),
+            ports: route.ports.iter().filter_map(PortRange::get).collect(),
+            clients: route.clients.0.clone(),
+            users: route.users.0.iter().map(|name| name.as_str().into()).collect(),
+            protocols: route.protocols.0.iter().map(|kind| Kind::from(*kind)).collect(),
+            via: match &route.via {
+                Some(Via::Direct) => RouteTarget::Direct,
+                Some(Via::Chain(name)) => RouteTarget::Chain((&**name).into()),
+                Some(Via::Reject) | None => RouteTarget::Reject,
+            },
+        };
+        EgressSpec {
+            name: name.into(),
+            private: self.private,
+            allow: texts(&self.allow),
+            deny: texts(&self.deny),
+            deny_ports: self.deny_ports.clone(),
+            routes: self.route.iter().map(route).collect(),
+            source: self.source,
+        }
+    }
+}
+
+impl From<VisitKind> for Kind {
+    fn from(kind: VisitKind) -> Kind {
+        match kind {
+            VisitKind::Http => Kind::Http,
+            VisitKind::Connect => Kind::Connect,
+            VisitKind::Socks4 => Kind::Socks4,
+            VisitKind::Socks5 => Kind::Socks5,
+            VisitKind::Udp => Kind::Udp,
+        }
+    }
+}
