@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::scenario::Kind;
+use crate::scenario::{Door, Kind};
 
-/// Measures wmproxy beside nginx, HAProxy, Caddy and direct.
+/// Measures wmproxy beside nginx, HAProxy, Caddy, Squid, tinyproxy, Dante, microsocks and direct.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -87,9 +87,15 @@ pub(crate) struct LoadArgs {
     /// Work of the same sort done before the clock starts
     #[arg(long)]
     pub(crate) warmup: u64,
-    /// HTTP: whether requests pass a proxy that adds fields to them
+    /// HTTP: how many fields the proxies on the way add to a request
+    #[arg(long, default_value_t = 0)]
+    pub(crate) added: u32,
+    /// Forward proxies: how to say where to go
+    #[arg(long, requires = "origin")]
+    pub(crate) door: Option<Door>,
+    /// Forward proxies: where to go
     #[arg(long)]
-    pub(crate) proxied: bool,
+    pub(crate) origin: Option<SocketAddr>,
     /// Paced kinds: requests a second; without it, as many as get through
     #[arg(long)]
     pub(crate) rate: Option<f64>,

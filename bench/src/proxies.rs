@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::Guarded;
-use crate::scenario::{Feature, Front, Kind, Spec};
+use crate::scenario::{Door, Feature, Front, Kind, Spec};
 
 /// A proxy that does not answer within this has not started.
 const START: Duration = Duration::from_secs(10);
@@ -30,6 +30,10 @@ pub(crate) enum Variant {
     Nginx,
     Haproxy,
     Caddy,
+    Squid,
+    Tinyproxy,
+    Dante,
+    Microsocks,
     Direct,
 }
 
@@ -49,8 +53,19 @@ pub(crate) struct Running {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Wmproxy, Self::Plain, Self::Relay, Self::Nginx, Self::Haproxy, Self::Caddy, Self::Direct];
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Wmproxy,
+        Self::Plain,
+        Self::Relay,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Caddy,
+        Self::Squid,
+        Self::Tinyproxy,
+        Self::Dante,
+        Self::Microsocks,
+        Self::Direct,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -60,6 +75,10 @@ impl Variant {
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Caddy => "Caddy",
+            Self::Squid => "Squid",
+            Self::Tinyproxy => "tinyproxy",
+            Self::Dante => "Dante",
+            Self::Microsocks => "microsocks",
             Self::Direct => "direct",
         }
     }
@@ -67,22 +86,41 @@ impl Variant {
     /// Whether it can do the work at all.
     pub(crate) fn serves(self, spec: &Spec) -> bool {
         match self {
-            Self::Wmproxy | Self::Nginx => true,
+            Self::Wmproxy => true,
+            Self::Nginx => spec.door().is_none(),
             // What speaks TLS to the one can't speak to the other.
             Self::Plain => {
                 matches!(spec.feature, Feature::ProxyHeader | Feature::ServerName | Feature::Splice)
             }
-            Self::Relay => spec.kind == Kind::HttpGet && spec.feature == Feature::Http(Front::Clear),
-            Self::Haproxy => !spec.is_udp() && !spec.is_files(),
+            Self::Relay => {
+                let is_http = spec.kind == Kind::HttpGet && spec.feature == Feature::Http(Front::Clear);
+                is_http || spec.kind.is_bulk() && spec.door().is_some()
+            }
+            Self::Haproxy => !spec.is_udp() && !spec.is_files() && spec.door().is_none(),
+            Self::Squid => matches!(spec.door(), Some(Door::Connect | Door::Http)),
+            // A thread for each tunnel, and a process for each few: thousands of idle ones are nothing for them.
+            Self::Tinyproxy => spec.door() == Some(Door::Connect) && !spec.is_memory(),
+            Self::Dante => matches!(spec.door(), Some(Door::Socks5 | Door::Udp)) && !spec.is_memory(),
+            Self::Microsocks => spec.door() == Some(Door::Socks5),
             // It lists ten thousand entries of a directory and no more.
             Self::Caddy => spec.is_files() && spec.kind != Kind::FileListing,
             Self::Direct => !spec.is_memory() && !spec.is_tls() && !spec.is_files(),
         }
     }
 
-    /// Whether it is a proxy of HTTP in this scenario, and adds fields to requests.
-    pub(crate) fn adds_fields(self, spec: &Spec) -> bool {
-        spec.is_http() && !matches!(self, Self::Relay | Self::Direct)
+    /// Whether it is told by its clients where they want to go, where that is what the scenario is about.
+    pub(crate) fn is_forward(self) -> bool {
+        !matches!(self, Self::Relay | Self::Direct)
+    }
+
+    /// How many fields it adds to requests: the four that tell of the client, or as a forward proxy only `Via`.
+    pub(crate) fn fields_added(self, spec: &Spec) -> u32 {
+        match spec.feature {
+            _ if matches!(self, Self::Relay | Self::Direct) => 0,
+            Feature::Http(_) => 4,
+            Feature::Forward(Door::Http) => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -94,6 +132,18 @@ impl Installed {
             Variant::Nginx => (in_path("nginx").context("apt-get install nginx libnginx-mod-stream")?, "-V"),
             Variant::Haproxy => (in_path("haproxy").context("apt-get install haproxy")?, "-v"),
             Variant::Caddy => (in_path("caddy").context("apt-get install caddy")?, "version"),
+            Variant::Squid => (in_path("squid").context("apt-get install squid")?, "-v"),
+            Variant::Tinyproxy => (in_path("tinyproxy").context("apt-get install tinyproxy-bin")?, "-v"),
+            Variant::Dante => (in_path("danted").context("apt-get install dante-server")?, "-v"),
+            Variant::Microsocks => {
+                let binary = in_path("microsocks").context("apt-get install microsocks")?;
+                return Ok(Self {
+                    variant,
+                    version: packaged("microsocks"),
+                    binary,
+                    load_module: String::new(),
+                });
+            }
             Variant::Direct => {
                 let load_module = String::new();
                 return Ok(Self { variant, version: String::new(), binary: PathBuf::new(), load_module });
@@ -140,12 +190,12 @@ impl Installed {
         core: usize,
         dir: &Path,
     ) -> Result<Running> {
-        let address = free_address(spec.is_udp())?;
+        let address = free_address(spec.is_plain_udp())?;
         let (name, config) = config::write(self.variant, spec, (address, backend), &self.load_module, dir);
         let file = dir.join(name);
         fs::write(&file, config)?;
         let log = dir.join(format!("{name}.log"));
-        let mut guarded = Guarded::start_pinned(core, &self.command(&file, dir), &log)?;
+        let mut guarded = Guarded::start_pinned(core, &self.command(&file, dir, address), &log)?;
         match await_relay(&mut guarded, spec, address) {
             Ok(()) => Ok(Running { guarded, address }),
             Err(error) => {
@@ -157,10 +207,11 @@ impl Installed {
 
     /// What to execute; Caddy, which takes that from its environment only, with one processor, and with `dir` for what it
     /// would keep in somebody's home.
-    fn command(&self, config: &Path, dir: &Path) -> Vec<String> {
+    fn command(&self, config: &Path, dir: &Path, address: SocketAddr) -> Vec<String> {
         let (binary, config) = (self.binary.display().to_string(), config.display().to_string());
         let (data, home) =
             (format!("XDG_DATA_HOME={}", dir.display()), format!("XDG_CONFIG_HOME={}", dir.display()));
+        let port = address.port().to_string();
         let words = match self.variant {
             Variant::Nginx => vec![&*binary, "-c", &config],
             Variant::Haproxy => vec![&*binary, "-db", "-f", &config],
@@ -168,6 +219,11 @@ impl Installed {
                 let run = [&*binary, "run", "--config", &config, "--adapter", "caddyfile"];
                 [&["env", "GOMAXPROCS=1", &data, &home][..], &run].concat()
             }
+            Variant::Squid => vec![&*binary, "-N", "-f", &config],
+            Variant::Tinyproxy => vec![&*binary, "-d", "-c", &config],
+            Variant::Dante => vec![&*binary, "-f", &config],
+            // It has no config, and is quiet.
+            Variant::Microsocks => vec![&*binary, "-q", "-i", "127.0.0.1", "-p", &port],
             _ => vec![&*binary, "run", "-c", &config, "--no-admin"],
         };
         words.into_iter().map(str::to_owned).collect()
@@ -187,7 +243,7 @@ fn await_relay(guarded: &mut Guarded, spec: &Spec, address: SocketAddr) -> Resul
         if guarded.has_ended()? {
             bail!("it ended");
         }
-        let up = if spec.is_udp() { echoes(address)? } else { TcpStream::connect(address).is_ok() };
+        let up = if spec.is_plain_udp() { echoes(address)? } else { TcpStream::connect(address).is_ok() };
         if up {
             return Ok(());
         }
@@ -238,13 +294,19 @@ fn stream_module(build: &str) -> Result<String> {
     Ok(format!("load_module {};", module.display()))
 }
 
+/// The version of a program that does not tell it, as Debian's package has it.
+fn packaged(program: &str) -> String {
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", program]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
 /// The first word that begins with a digit, after any `name/` and a `v`.
 fn version_in(text: &str) -> String {
     let words = text.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
     let words = words.map(|word| word.strip_prefix('v').unwrap_or(word));
     words
         .filter(|word| word.starts_with(|c: char| c.is_ascii_digit()))
-        .map(str::to_owned)
+        .map(|word| word.trim_end_matches('.').to_owned())
         .next()
         .unwrap_or_default()
 }
@@ -258,6 +320,8 @@ mod tests {
         assert_eq!(version_in("nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.17"), "1.22.1");
         assert_eq!(version_in("HAProxy version 2.6.12-1+deb12u4 2026/10/17"), "2.6.12-1+deb12u4");
         assert_eq!(version_in("wmproxy 0.1.0"), "0.1.0");
+        assert_eq!(version_in("Dante v1.4.2.  Copyright (c) 1997 - 2014"), "1.4.2");
+        assert_eq!(version_in("Squid Cache: Version 5.7"), "5.7");
         assert_eq!(version_in("v2.6.2 h1:wKoFIxpmOJLGl3QXoo6PNbYvGW4xLEgo32GPBEjWL8o="), "2.6.2");
     }
 

@@ -90,34 +90,49 @@ fn listing_columns(rows: &[Summary]) -> Vec<Column> {
     ]
 }
 
-/// The Markdown table that opens the page: each scenario with its bar and verdict.
+/// Peers of reverse proxies and servers of files, and those of forward proxies.
+const PEERS: [&[Variant]; 2] = [
+    &[Variant::Nginx, Variant::Haproxy, Variant::Caddy],
+    &[Variant::Squid, Variant::Tinyproxy, Variant::Dante, Variant::Microsocks],
+];
+
+/// The Markdown tables that open the page: each scenario with its bar and verdict.
 pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
-    let mut text = String::from(
-        "| work | figure | wmproxy | nginx | HAProxy | Caddy | wmproxy of its rival | bar | |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---|\n",
-    );
-    for (spec, series) in measured {
-        let rows = series.summaries(spec);
-        let of = |variant| rows.iter().find(|row| row.variant == variant);
-        let figure =
-            |variant| of(variant).and_then(|row| row.figure).map_or("-".into(), |f| number(f.median));
-        for bar in spec.bars {
-            let ours = of(Variant::Wmproxy).and_then(|row| row.ratio(bar.rival()));
-            text.push_str(&format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
-                spec.title,
-                spec.figure,
-                figure(Variant::Wmproxy),
-                figure(Variant::Nginx),
-                figure(Variant::Haproxy),
-                figure(Variant::Caddy),
-                ours.map_or("-".into(), |ratio| times(ratio.median)),
-                words(bar),
-                verdict(bar, spec, series),
-            ));
+    let tables = PEERS.iter().enumerate().map(|(index, peers)| {
+        let rows = measured.iter().filter(|(spec, _)| spec.door().is_some() == (index == 1));
+        let rows: String = rows.map(|(spec, series)| overview_rows(spec, series, peers)).collect();
+        let names: String = peers.iter().map(|peer| format!(" {} |", peer.name())).collect();
+        let rules = "---:|".repeat(peers.len());
+        match rows.is_empty() {
+            true => String::new(),
+            false => format!(
+                "| work | figure | wmproxy |{names} wmproxy of its rival | bar | |\n\
+                 |---|---|---:|{rules}---:|---:|---|\n{rows}"
+            ),
         }
-    }
-    text
+    });
+    tables.filter(|table| !table.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// A row for each bar.
+fn overview_rows(spec: &Spec, series: &Series, peers: &[Variant]) -> String {
+    let rows = series.summaries(spec);
+    let of = |variant| rows.iter().find(|row| row.variant == variant);
+    let figure = |variant| of(variant).and_then(|row| row.figure).map_or("-".into(), |f| number(f.median));
+    let theirs: String = peers.iter().map(|peer| format!(" {} |", figure(*peer))).collect();
+    let row = |bar: &Bar| {
+        let ours = of(Variant::Wmproxy).and_then(|row| row.ratio(bar.rival()));
+        format!(
+            "| {} | {} | {} |{theirs} {} | {} | {} |\n",
+            spec.title,
+            spec.figure,
+            figure(Variant::Wmproxy),
+            ours.map_or("-".into(), |ratio| times(ratio.median)),
+            words(bar),
+            verdict(bar, spec, series),
+        )
+    };
+    spec.bars.iter().map(row).collect()
 }
 
 /// The figure wmproxy may reach at most by `bar`, where its rival's is known if it takes that.

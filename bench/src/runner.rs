@@ -177,8 +177,7 @@ fn cost(
 impl Stage {
     /// Starts backend, proxy and load; returns once the warm-up is over.
     pub(crate) fn set(bench: &Bench, spec: &Spec, proxy: &Installed, task: Task) -> Result<Self> {
-        let proxied = proxy.variant.adds_fields(spec);
-        let core = bench.load_core.to_string();
+        let (variant, core) = (proxy.variant, bench.load_core.to_string());
         let kind = spec.kind.arg();
         let dir = bench.dir.path().display().to_string();
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
@@ -209,8 +208,9 @@ impl Stage {
         if let Some(rate) = task.rate {
             args.extend(["--rate".to_owned(), rate.to_string()]);
         }
-        if proxied {
-            args.push("--proxied".to_owned());
+        args.extend(["--added".to_owned(), variant.fields_added(spec).to_string()]);
+        if let (Some(door), Some(origin)) = (spec.door().filter(|_| variant.is_forward()), origin) {
+            args.extend(["--door".to_owned(), door.arg(), "--origin".to_owned(), origin.to_string()]);
         }
         let mut load = Helper::start(&args)?;
         load.line()?;

@@ -181,6 +181,10 @@ impl Series {
             Rival::Nginx => of(Variant::Nginx),
             Rival::Plain => of(Variant::Plain),
             Rival::Relay => of(Variant::Relay),
+            Rival::Squid => of(Variant::Squid),
+            Rival::Tinyproxy => of(Variant::Tinyproxy),
+            Rival::Dante => of(Variant::Dante),
+            Rival::Microsocks => of(Variant::Microsocks),
             Rival::Better => [Variant::Nginx, Variant::Haproxy].into_iter().filter_map(of).reduce(f64::min),
         }
     }

@@ -1,6 +1,7 @@
 //! What is measured: the shape and amount of work of each scenario, and the bar it is held to.
 
 mod file_specs;
+mod forward_specs;
 mod http_specs;
 mod specs;
 
@@ -87,6 +88,10 @@ pub(crate) enum Rival {
     Plain,
     /// Itself as a relay of layer 4, of the same traffic.
     Relay,
+    Squid,
+    Tinyproxy,
+    Dante,
+    Microsocks,
 }
 
 /// What the proxies do besides relaying.
@@ -105,6 +110,21 @@ pub(crate) enum Feature {
     Http(Front),
     /// They serve files over HTTP, and there is no backend.
     Files(Front),
+    /// They are forward proxies: the load says where it wants to go.
+    Forward(Door),
+}
+
+/// How the load says where it wants to go.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Door {
+    /// CONNECT of HTTP.
+    Connect,
+    /// Requests of HTTP in absolute form.
+    Http,
+    /// SOCKS 5.
+    Socks5,
+    /// Datagrams by SOCKS 5.
+    Udp,
 }
 
 /// What the clients of an HTTP proxy or server speak.
@@ -163,7 +183,18 @@ impl Rival {
             Self::Better => "the better peer",
             Self::Plain => "plain",
             Self::Relay => "layer 4",
+            Self::Squid => "Squid",
+            Self::Tinyproxy => "tinyproxy",
+            Self::Dante => "Dante",
+            Self::Microsocks => "microsocks",
         }
+    }
+}
+
+impl Door {
+    /// The value as the hidden roles take it on their command line.
+    pub(crate) fn arg(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -211,6 +242,19 @@ impl Spec {
     /// Whether files are served, and nothing is behind the servers.
     pub(crate) fn is_files(&self) -> bool {
         matches!(self.feature, Feature::Files(_))
+    }
+
+    /// How the load says to forward proxies where it wants to go; none where they are others.
+    pub(crate) fn door(&self) -> Option<Door> {
+        match self.feature {
+            Feature::Forward(door) => Some(door),
+            _ => None,
+        }
+    }
+
+    /// Whether the proxies are told by their config where everything goes, and take it as it comes.
+    pub(crate) fn is_plain_udp(&self) -> bool {
+        self.is_udp() && self.door().is_none()
     }
 
     /// Whether the proxies end TLS.
@@ -265,7 +309,8 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Spec>> {
 
 /// Every scenario, in the order of the report.
 pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
-    file_specs::SPECS.iter().chain(&http_specs::SPECS).chain(&specs::SPECS)
+    let (files, http) = (&file_specs::SPECS, &http_specs::SPECS);
+    files.iter().chain(http).chain(&forward_specs::SPECS).chain(&specs::SPECS)
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! Long transfers, one blocking thread a connection.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{LoadReport, await_start, connect, deliver};
+use super::{LoadReport, await_start, deliver, door};
 use crate::backend::{BULK_HEAD, DOWN, RIGHT, UP, receive_pattern, send_pattern};
 use crate::cli::LoadArgs;
 use crate::scenario::Kind;
@@ -15,11 +14,12 @@ use crate::scenario::Kind;
 pub(super) fn run(args: &LoadArgs) -> Result<()> {
     let direction = if args.kind == Kind::BulkUp { UP } else { DOWN };
     let share = args.work / args.parallel as u64;
-    let target = args.target;
     await_start()?;
     let start = Instant::now();
-    let transfers: Vec<_> =
-        (0..args.parallel).map(|_| thread::spawn(move || transfer(target, direction, share))).collect();
+    let transfers: Vec<_> = (0..args.parallel)
+        .map(|_| args.clone())
+        .map(|args| thread::spawn(move || transfer(&args, direction, share)))
+        .collect();
     for transfer in transfers {
         transfer.join().map_err(|_| anyhow!("a transfer panicked"))??;
     }
@@ -27,8 +27,8 @@ pub(super) fn run(args: &LoadArgs) -> Result<()> {
     deliver(&LoadReport { done: share * args.parallel as u64, lost: 0, seconds, latency: None })
 }
 
-fn transfer(target: SocketAddr, direction: u8, len: u64) -> Result<()> {
-    let mut stream = connect(target)?;
+fn transfer(args: &LoadArgs, direction: u8, len: u64) -> Result<()> {
+    let mut stream = door::open(args)?;
     let mut head = [direction; BULK_HEAD];
     head[1..].copy_from_slice(&len.to_le_bytes());
     stream.write_all(&head)?;

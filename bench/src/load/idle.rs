@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::{LoadReport, await_start, connect, deliver};
+use super::{LoadReport, await_start, deliver, door};
 use crate::cli::LoadArgs;
 use crate::pattern::message;
 
@@ -15,7 +15,7 @@ pub(super) fn run(args: &LoadArgs) -> Result<()> {
     let mut sessions = Vec::new();
     let mut answer = vec![0; args.size];
     for seq in 0..args.work {
-        let mut stream = connect(args.target)?;
+        let mut stream = door::open(args)?;
         let message = message(args.size, 0, seq);
         stream.write_all(&message)?;
         stream.read_exact(&mut answer)?;

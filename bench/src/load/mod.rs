@@ -4,6 +4,7 @@
 //! JSON, and holds its connections until its stdin ends. The runner reads the proxy's counters between those lines.
 
 mod bulk;
+mod door;
 mod http;
 mod idle;
 mod setup;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rustix::net::RecvFlags;
 
-use super::{LoadReport, await_start, deliver, latency, nanos_since};
+use super::{LoadReport, await_start, deliver, door, latency, nanos_since};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::hello::client_hello;
@@ -62,7 +62,10 @@ impl Lane {
     fn open(epoll: &Epoll, args: &LoadArgs, index: usize, seq: u64) -> Result<Self> {
         let opened = Instant::now();
         // Blocking: over loopback the kernel finishes the handshake within the call, whatever the proxy does.
-        let mut stream = TcpStream::connect(args.target).context("connect")?;
+        let mut stream = match args.door {
+            None => TcpStream::connect(args.target).context("connect")?,
+            Some(_) => door::open(args)?,
+        };
         let message = match args.kind {
             Kind::SetupHello => client_hello(args.size),
             _ => message(args.size, index, seq),

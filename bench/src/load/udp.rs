@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rustix::net::RecvFlags;
 
+use super::door::{self, Association};
 use super::{LoadReport, await_start, deliver};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
@@ -26,8 +27,13 @@ const LOST_AFTER: Duration = Duration::from_millis(200);
 
 struct Lane {
     socket: UdpSocket,
+    /// Where it goes through a forward proxy.
+    _association: Option<Association>,
     index: usize,
-    message: Vec<u8>,
+    /// A header where a forward proxy wants one, and the message.
+    datagram: Vec<u8>,
+    /// Where the message begins.
+    begin: usize,
     /// The next to send.
     next: u64,
     /// The next to come back. What is between the two is in flight.
@@ -45,10 +51,9 @@ pub(super) fn run(args: &LoadArgs) -> Result<()> {
     let mut epoll = Epoll::new()?;
     let mut lanes = Vec::with_capacity(args.parallel);
     for index in 0..args.parallel {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(args.target)?;
-        epoll.add(&socket, index)?;
-        lanes.push(Lane { socket, index, message: message(args.size, index, 0), next: 0, due: 0 });
+        let lane = Lane::open(args, index)?;
+        epoll.add(&lane.socket, index)?;
+        lanes.push(lane);
     }
     play(&mut epoll, &mut lanes, args.warmup)?;
     await_start()?;
@@ -62,7 +67,7 @@ pub(super) fn run(args: &LoadArgs) -> Result<()> {
 fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64) -> Result<Tally> {
     let mut tally = Tally { to_send: work, ..Tally::default() };
     let mut ready = Vec::new();
-    let mut scratch = vec![0; lanes[0].message.len() + 1];
+    let mut scratch = vec![0; lanes[0].datagram.len() + 1];
     for lane in &mut *lanes {
         lane.refill(&mut tally)?;
     }
@@ -87,14 +92,32 @@ fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64) -> Result<Tally> {
 }
 
 impl Lane {
+    fn open(args: &LoadArgs, index: usize) -> Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let (mut datagram, mut association) = (Vec::new(), None);
+        if let (Some(_), Some(origin)) = (args.door, args.origin) {
+            datagram.extend_from_slice(&door::header(origin)?);
+            association = Some(door::associate(args)?);
+        }
+        socket.connect(association.as_ref().map_or(args.target, |association| association.relay))?;
+        let begin = datagram.len();
+        datagram.extend_from_slice(&message(args.size, index, 0));
+        Ok(Self { socket, _association: association, index, datagram, begin, next: 0, due: 0 })
+    }
+
+    /// Makes it the datagram with this number.
+    fn stamp(&mut self, seq: u64) {
+        stamp(&mut self.datagram[self.begin..], self.index, seq);
+    }
+
     /// Sends until the window is full, once a burst has room in it.
     fn refill(&mut self, tally: &mut Tally) -> Result<()> {
         if WINDOW - (self.next - self.due) < BURST {
             return Ok(());
         }
         while self.next - self.due < WINDOW && tally.to_send > 0 {
-            stamp(&mut self.message, self.index, self.next);
-            self.socket.send(&self.message)?;
+            self.stamp(self.next);
+            self.socket.send(&self.datagram)?;
             self.next += 1;
             tally.to_send -= 1;
         }
@@ -109,9 +132,12 @@ impl Lane {
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
             };
-            let seq = seq_of(&scratch[..len.min(scratch.len())]);
-            stamp(&mut self.message, self.index, seq);
-            if len != self.message.len() || scratch[..len] != self.message[..] || seq >= self.next {
+            if len != self.datagram.len() {
+                bail!("an echo of {len} bytes to a datagram of {}", self.datagram.len());
+            }
+            let seq = seq_of(&scratch[self.begin..len]);
+            self.stamp(seq);
+            if scratch[..len] != self.datagram[..] || seq >= self.next {
                 bail!("an echo differs from what was sent");
             }
             // An echo that was given up as lost may still come; one that is overtaken counts as lost.

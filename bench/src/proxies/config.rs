@@ -29,10 +29,10 @@ pub(super) fn write(
         .replace("@PORT@", &listen.port().to_string())
         .replace("@BACKEND@", &backend.map_or_else(String::new, |backend| backend.to_string()))
         .replace("@LOAD_MODULE@", load_module)
-        .replace("@UDP@", if spec.is_udp() { " udp rcvbuf=4m" } else { "" })
+        .replace("@UDP@", if spec.is_plain_udp() { " udp rcvbuf=4m" } else { "" })
         .replace("@NGINX_TLS@", if spec.is_tls() { " ssl" } else { "" })
         .replace("@HAPROXY_TLS@", if spec.is_tls() { "ssl crt @DIR@/bench.both" } else { "" })
-        .replace("@SCHEME@", if spec.is_udp() { "udp://" } else { "" })
+        .replace("@SCHEME@", if spec.is_plain_udp() { "udp://" } else { "" })
         .replace("@SPLICE@", if splices { "option splice-auto" } else { "" })
         .replace("@DIR@", &dir.display().to_string());
     (name, config)
@@ -45,6 +45,16 @@ fn template(variant: Variant, spec: &Spec) -> (&'static str, &'static str) {
             Variant::Caddy => ("Caddyfile", include_str!("../../configs/Caddyfile")),
             _ => ("wmproxy.toml", include_str!("../../configs/wmproxy-files.toml")),
         };
+    }
+    match variant {
+        Variant::Wmproxy if spec.door().is_some() => {
+            return ("wmproxy.toml", include_str!("../../configs/wmproxy-forward.toml"));
+        }
+        Variant::Squid => return ("squid.conf", include_str!("../../configs/squid.conf")),
+        Variant::Tinyproxy => return ("tinyproxy.conf", include_str!("../../configs/tinyproxy.conf")),
+        Variant::Dante => return ("danted.conf", include_str!("../../configs/danted.conf")),
+        Variant::Microsocks => return ("microsocks.none", ""),
+        _ => {}
     }
     match (variant, spec.is_http()) {
         (Variant::Nginx, false) => ("nginx.conf", include_str!("../../configs/nginx.conf")),

@@ -20,7 +20,7 @@ use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::identity;
 use crate::pattern::Pattern;
-use crate::scenario::Kind;
+use crate::scenario::{Door, Kind};
 use crate::site::Files;
 
 pub(super) use self::h2::run as h2;
@@ -190,11 +190,7 @@ impl<'a> Client<'a> {
     fn open(&mut self, epoll: &Epoll, index: usize) -> Result<Lane> {
         let transport = self.dialer.dial()?;
         epoll.add(transport.socket(), index)?;
-        let expected = match (self.files, self.args.proxied) {
-            (Some(_), _) => Expected::File,
-            (None, true) => Expected::Fields("4"),
-            (None, false) => Expected::Fields("0"),
-        };
+        let expected = if self.files.is_some() { Expected::File } else { Expected::Fields(self.args.added) };
         let answer = Answer::new(expected);
         Ok(Lane { transport, request: Vec::new(), answer, seq: index as u64 * STEP, since: Instant::now() })
     }
@@ -211,12 +207,19 @@ impl<'a> Client<'a> {
         lane.request.clear();
         let posts = self.args.kind == Kind::HttpPost;
         let method = if posts { "POST" } else { "GET" };
-        write!(
-            lane.request,
-            "{method} /{}/{offset} HTTP/1.1\r\nHost: {}\r\n{FIELDS}\r\n",
-            self.args.size,
-            identity::NAME
-        )?;
+        match self.args.origin.filter(|_| self.args.door == Some(Door::Http)) {
+            Some(origin) => write!(
+                lane.request,
+                "{method} http://{origin}/{}/{offset} HTTP/1.1\r\nHost: {origin}\r\n{FIELDS}\r\n",
+                self.args.size,
+            )?,
+            None => write!(
+                lane.request,
+                "{method} /{}/{offset} HTTP/1.1\r\nHost: {}\r\n{FIELDS}\r\n",
+                self.args.size,
+                identity::NAME
+            )?,
+        }
         if self.args.kind == Kind::HttpConnect {
             lane.request.extend_from_slice(b"Connection: close\r\n");
         }
