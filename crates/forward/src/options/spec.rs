@@ -176,8 +176,8 @@ pub struct HopSpec {
     pub kind: HopKind,
     /// Where it is.
     pub address: Destination,
-    /// Who we are to it: name and password, sent only within what `kind` is.
-    pub credentials: Option<(Box<str>, Secret)>,
+    /// Who we are to it: name and password. The kinds of SOCKS 4 know no password; the others have one here.
+    pub credentials: Option<(Box<str>, Option<Secret>)>,
     /// For kinds with TLS: whom to believe, and what to prove.
     pub tls: Option<ConnectorSpec>,
     /// For `Https`: one connection that carries many, where the proxy speaks HTTP/2.
