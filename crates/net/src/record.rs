@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use wmproxy_runtime::counter::{Counter, Counters, Log2Histogram, Sharded};
+use wmproxy_wire::destination::Destination;
 
 use crate::addr::{Address, Protocol};
 pub use outcome::{AcceptErrorKind, Fault, Outcome, UdpDrop};
@@ -85,6 +86,8 @@ pub struct ClosedRecord {
     pub client: Option<SocketAddr>,
     /// What it told of itself before its data.
     pub preface: Option<Box<Preface>>,
+    /// Who went where through a forward proxy, and how.
+    pub forwarded: Option<Box<Forwarded>>,
     /// The address of ours that the client reached.
     pub local: Address,
     /// The upstream group's name.
@@ -124,6 +127,19 @@ pub struct Preface {
     pub alpn: Option<Box<str>>,
 }
 
+/// What a forward proxy knows of a connection, as far as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Who the client has proven to be.
+    pub user: Option<Arc<str>>,
+    /// Where it wants to go.
+    pub destination: Option<Destination>,
+    /// The way that was chosen: `direct`, or a chain's name.
+    pub way: Option<Arc<str>>,
+    /// How it asked, such as `connect` or `socks5`.
+    pub kind: Option<&'static str>,
+}
+
 /// Where closed records go. Must return at once: it is called on a worker.
 pub trait AccessLog: Send + Sync {
     /// Whether it takes records that end so. What it does not take is not put together.
@@ -144,6 +160,8 @@ pub struct Record {
     pub client: Option<SocketAddr>,
     /// What it told of itself before its data, if anything; see [`Record::preface_mut`].
     pub preface: Option<Box<Preface>>,
+    /// Who goes where through a forward proxy, if anybody does; see [`Record::forwarded_mut`].
+    pub forwarded: Option<Box<Forwarded>>,
     /// The address of ours that the client reached, where the listener's own does not say it.
     pub local: Option<IpAddr>,
     /// The upstream group's name.
@@ -173,6 +191,7 @@ impl Record {
             began: Instant::now(),
             client,
             preface: None,
+            forwarded: None,
             local: None,
             group: None,
             peer: None,
@@ -201,6 +220,11 @@ impl Record {
     /// To note what the client told of itself.
     pub fn preface_mut(&mut self) -> &mut Preface {
         self.preface.get_or_insert_default()
+    }
+
+    /// To note what a forward proxy learns.
+    pub fn forwarded_mut(&mut self) -> &mut Forwarded {
+        self.forwarded.get_or_insert_default()
     }
 
     /// Adds bytes from the client, and towards it.
@@ -292,6 +316,7 @@ impl Drop for Record {
             listener: self.metrics.name.clone(),
             client: self.client,
             preface: self.preface.take(),
+            forwarded: self.forwarded.take(),
             local: self.local_address(),
             group: self.group.take(),
             peer: self.peer.take(),

@@ -219,6 +219,7 @@ mod tests {
                 sni: Some("x.example".into()),
                 alpn: Some("h2".into()),
             })),
+            forwarded: None,
             local: Address::Inet("127.0.0.1:53".parse().unwrap()),
             group: Some("up".into()),
             peer: Some(Address::Inet("10.0.0.5:53".parse().unwrap())),
