@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use wmproxy_net::addr::Address;
 use wmproxy_net::record::Outcome;
+use wmproxy_net::tls::TlsInfo;
 use wmproxy_upstream::Peer;
 use wmproxy_wire::head::{Request, Response, Scheme};
 
@@ -25,6 +26,15 @@ pub struct ConnFacts {
     pub scheme: Scheme,
     /// The server name that it asked for in TLS.
     pub sni: Option<Box<str>>,
+    /// The common name of the certificate by which it has proven who it is, where the listener asks for one.
+    pub identity: Option<Arc<str>>,
+}
+
+impl ConnFacts {
+    /// Whom the certificate of a session with the client names, as [`identity`](ConnFacts::identity) has it.
+    pub fn identity_of(session: &TlsInfo) -> Option<Arc<str>> {
+        session.client.as_ref()?.common_name.as_deref().map(Arc::from)
+    }
 }
 
 /// What is known of one request. It is used again for the next one of its worker, so texts keep their memory.

@@ -8,6 +8,7 @@
 //! route; the route's filters answer it or let it pass; the endpoint answers, a reverse proxy by leasing a peer and
 //! passing both bodies on at the same time; the filters see the response; its end is a line of the access log.
 
+pub mod auth;
 pub mod endpoint;
 pub mod facts;
 pub mod filter;
@@ -25,6 +26,7 @@ mod live;
 mod refusals;
 mod reply;
 mod route;
+mod routes;
 mod scratch;
 mod service;
 mod timer;

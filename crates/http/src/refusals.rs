@@ -40,6 +40,7 @@ impl AccessLog for Refusals {
             local: record.local.clone(),
             scheme: if is_tls { Scheme::Https } else { Scheme::Http },
             sni,
+            identity: None,
         };
         let now = Instant::now();
         let mut facts = Facts::default();

@@ -13,6 +13,7 @@ pub(crate) fn conn() -> ConnFacts {
         local: Address::Inet(([127, 0, 0, 1], 443).into()),
         scheme: Scheme::Https,
         sni: Some("sni.example.com".into()),
+        identity: None,
     }
 }
 

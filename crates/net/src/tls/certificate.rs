@@ -12,15 +12,30 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub struct ClientCertificate {
     /// Whom it names, as in `CN=alice, O=Example`.
     pub subject: String,
+    /// The common name of the subject, where it has exactly one that is text: what stands for a user. Apart from `subject`,
+    /// since a name may hold what looks like another of its parts there.
+    pub common_name: Option<String>,
     /// SHA-256 of the whole certificate in hexadecimal.
     pub fingerprint: String,
 }
 
 impl ClientCertificate {
     pub(super) fn new(certificate: &CertificateDer<'_>) -> ClientCertificate {
-        let subject = X509Certificate::from_der(certificate).map(|(_, parsed)| parsed.subject().to_string());
-        ClientCertificate { subject: subject.unwrap_or_default(), fingerprint: fingerprint(certificate) }
+        let parsed = X509Certificate::from_der(certificate).ok().map(|(_, parsed)| parsed);
+        ClientCertificate {
+            subject: parsed.as_ref().map(|parsed| parsed.subject().to_string()).unwrap_or_default(),
+            common_name: parsed.as_ref().and_then(common_name),
+            fingerprint: fingerprint(certificate),
+        }
     }
+}
+
+/// The common name, if there is no doubt about it.
+fn common_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let mut names = certificate.subject().iter_common_name();
+    let (Some(name), None) = (names.next(), names.next()) else { return None };
+    let name = name.as_str().ok()?;
+    (!name.is_empty() && !name.chars().any(char::is_control)).then(|| name.to_owned())
 }
 
 /// A certificate in use.

@@ -218,6 +218,7 @@ mod tests {
             local: Address::Inet(([127, 0, 0, 1], 443).into()),
             scheme: Scheme::Https,
             sni: None,
+            identity: None,
         };
         let mut request = Request::new();
         request.set_method(b"GET");

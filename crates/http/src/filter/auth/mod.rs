@@ -1,32 +1,25 @@
 //! Names and passwords (RFC 7617).
 //!
-//! What lives here: the file of users, which is read again when it changes; the threads' work of comparing
-//! a password with its hash, which is made to be slow; and the memory of what was right, so that it is done once
-//! a minute for each user and not for each request. What must not: anything slow on a worker.
+//! What lives here: the file of users, which is read again when it changes, and what a request's name and password
+//! mean there. What must not: how passwords are compared ([`crate::auth`]), and anything slow on a worker.
 //!
 //! A name that nobody has costs as much as a wrong password, so that nobody learns who has an account.
 
-mod cache;
-mod checks;
-mod hash;
 mod users;
 
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use wmproxy_wire::head::{Known, Request, Response, is_value};
 
-use cache::Tag;
-pub(crate) use checks::Running;
+#[cfg(test)]
+pub(crate) use crate::auth::authorization;
+use crate::auth::{LONGEST, Running, Tag, credentials};
 pub use users::{Store, UsersError};
-
-/// Longer names and passwords are nobody's; a browser sends whatever its user pastes.
-const LONGEST: usize = 512;
 
 /// Asks for a name and a password.
 #[derive(Debug)]
@@ -118,44 +111,11 @@ impl BasicAuth {
 impl Check {
     /// Whose name and password they are, when that is known: nobody's, if they are wrong.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<str>>> {
-        let is_right = ready!(self.running.poll(cx));
+        let is_right = ready!(Pin::new(&mut self.running).poll(cx));
         let user = self.user.take().filter(|_| is_right);
         if user.is_some() {
             self.store.cache().remember(self.tag);
         }
         Poll::Ready(user)
     }
-}
-
-/// As browsers send it, and as those do that leave the padding out.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-/// Name and password of an `Authorization`.
-fn credentials<'a>(value: &[u8], buffer: &'a mut [u8; LONGEST]) -> Option<(&'a str, &'a [u8])> {
-    let (scheme, rest) = value.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"Basic ") {
-        return None;
-    }
-    let encoded = rest.trim_ascii();
-    // What might not fit is refused before it is looked at.
-    if encoded.len() > LONGEST / 3 * 4 {
-        return None;
-    }
-    let length = LENIENT.decode_slice(encoded, &mut buffer[..]).ok()?;
-    let pair = &buffer[..length];
-    let colon = pair.iter().position(|&byte| byte == b':')?;
-    // RFC 7617 section 2 has no control characters in either.
-    if pair.iter().any(u8::is_ascii_control) {
-        return None;
-    }
-    Some((std::str::from_utf8(&pair[..colon]).ok()?, &pair[colon + 1..]))
-}
-
-/// An `Authorization` for tests.
-#[cfg(test)]
-pub(crate) fn authorization(name: &str, password: &str) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}")))
 }

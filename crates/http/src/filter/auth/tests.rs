@@ -74,6 +74,7 @@ fn a_name_that_nobody_has_costs_the_same_work() {
 fn what_is_no_name_and_password_is_refused_at_once() {
     let file = Scratch::new("malformed", &line("alice", "secret"));
     let auth = auth(&file);
+    use base64::Engine as _;
     let colonless = base64::engine::general_purpose::STANDARD.encode("alice");
     for value in [
         "",

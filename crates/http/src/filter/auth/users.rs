@@ -12,8 +12,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use wmproxy_runtime::clock::{self, Ticks};
 
-use super::cache::Cache;
-use super::hash::Hash;
+use crate::auth::{Cache, Hash};
 
 /// A line has some hundred bytes, so these are ten thousand users and more.
 const LARGEST: u64 = 4 << 20;

@@ -17,12 +17,12 @@ const PLACES: usize = 2048;
 const WAYS: usize = 4;
 
 /// Stands for a name and a password. Nobody can tell from it what they are without a key that this process makes up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag([u64; 2]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag([u64; 2]);
 
 /// What was right of late, of fixed size, read and written without a lock.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub struct Cache {
     places: Box<[Place]>,
 }
 
@@ -42,8 +42,8 @@ static KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
 });
 
 impl Tag {
-    /// That of a name and a password in some version of a file of users.
-    pub(super) fn new(version: u64, name: &str, password: &[u8]) -> Tag {
+    /// That of a name and a password in some version of a set of users; no two sets of this process have the same.
+    pub fn new(version: u64, name: &str, password: &[u8]) -> Tag {
         let mut context = hmac::Context::with_key(&KEY);
         context.update(&version.to_ne_bytes());
         context.update(&name.len().to_ne_bytes());
@@ -59,9 +59,15 @@ impl Tag {
     }
 }
 
+impl Default for Cache {
+    fn default() -> Self {
+        Cache::new()
+    }
+}
+
 impl Cache {
     /// With nothing in it.
-    pub(super) fn new() -> Cache {
+    pub fn new() -> Cache {
         Cache { places: (0..PLACES).map(|_| Place::default()).collect() }
     }
 
@@ -72,7 +78,7 @@ impl Cache {
     }
 
     /// Whether it was right of late.
-    pub(super) fn has(&self, tag: Tag) -> bool {
+    pub fn has(&self, tag: Tag) -> bool {
         self.has_at(tag, clock::now().0)
     }
 
@@ -85,7 +91,7 @@ impl Cache {
     }
 
     /// Notes that it is right.
-    pub(super) fn remember(&self, tag: Tag) {
+    pub fn remember(&self, tag: Tag) {
         self.remember_at(tag, clock::now().0);
     }
 

@@ -21,7 +21,7 @@ const MOST: usize = 64;
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// A password that is being compared, or waits for it. If it is dropped it is not compared, unless that has begun.
-pub(crate) struct Running {
+pub struct Running {
     work: Pin<Box<dyn Future<Output = bool>>>,
 }
 
@@ -43,7 +43,7 @@ impl Drop for Counted {
 
 impl Running {
     /// Begins to compare; none when there are too many at it.
-    pub(super) fn start(hash: Arc<Hash>, password: Box<[u8]>) -> Option<Running> {
+    pub fn start(hash: Arc<Hash>, password: Box<[u8]>) -> Option<Running> {
         let counted = Counted::new()?;
         let work = async move {
             // It is never closed.
@@ -59,9 +59,13 @@ impl Running {
         };
         Some(Running { work: Box::pin(work) })
     }
+}
 
+impl Future for Running {
     /// Whether it is right.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         self.work.as_mut().poll(cx)
     }
 }

@@ -9,16 +9,20 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 /// A hash of bcrypt or argon2id, which a password can be compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hash {
+pub enum Hash {
     /// `$2y$`, `$2b$` or `$2a$`.
     Bcrypt(Box<str>),
     /// `$argon2id$`.
     Argon2 {
         /// Memory in KiB.
         memory: u32,
+        /// How often all of it is gone over.
         passes: u32,
+        /// How many threads could do that at once.
         lanes: u32,
+        /// What makes two hashes of one password differ.
         salt: Box<[u8]>,
+        /// The hash itself.
         hash: Box<[u8]>,
     },
 }
@@ -117,7 +121,7 @@ fn bounded(hash: Hash) -> Result<Hash, String> {
 impl Hash {
     /// Whether this is the password. It takes as long as whoever made the hash wanted, and argon2 as much memory: not for
     /// a worker.
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
+    pub fn verify(&self, password: &[u8]) -> bool {
         match self {
             // More than 72 bytes don't count in bcrypt, for whoever made the hash neither.
             Hash::Bcrypt(text) => bcrypt::verify(password, text).unwrap_or(false),
