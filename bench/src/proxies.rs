@@ -222,8 +222,8 @@ impl Installed {
             Variant::Squid => vec![&*binary, "-N", "-f", &config],
             Variant::Tinyproxy => vec![&*binary, "-d", "-c", &config],
             Variant::Dante => vec![&*binary, "-f", &config],
-            // It has no config, and is quiet.
-            Variant::Microsocks => vec![&*binary, "-q", "-i", "127.0.0.1", "-p", &port],
+            // It has no config, and tells of each client on stderr.
+            Variant::Microsocks => vec![&*binary, "-i", "127.0.0.1", "-p", &port],
             _ => vec![&*binary, "run", "-c", &config, "--no-admin"],
         };
         words.into_iter().map(str::to_owned).collect()
