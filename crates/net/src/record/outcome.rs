@@ -55,7 +55,8 @@ outcomes! {
     IdleTimeout = "idle_timeout", None;
     /// No traffic for `idle_timeout`, and the client never sent a byte.
     ClientSilent = "client_silent", Client;
-    /// The client began and did not go on in time: with the head or the body of a request, or with taking its response.
+    /// The client began and did not go on in time: with the head or the body of a request, with a handshake of SOCKS, or with
+    /// taking its response.
     ClientSlow = "client_slow", Client;
     /// No traffic for `idle_timeout`, and the peer never answered.
     PeerSilent = "peer_silent", Upstream;
@@ -79,7 +80,7 @@ outcomes! {
     QueueLeft = "queue_left", Client;
     /// Refused by `allow` or `deny`.
     Denied = "denied", Client;
-    /// The client left before it had said what the listener waits for: a PROXY header, a ClientHello.
+    /// The client left before it had said what the listener waits for: a PROXY header, a ClientHello, a request of SOCKS.
     ClientLeft = "client_left", Client;
     /// What the client has to say first did not come within `preface_timeout`.
     PrefaceTimeout = "preface_timeout", Client;
@@ -98,6 +99,12 @@ outcomes! {
     PeerTls = "peer_tls", Upstream;
     /// What the client sent is no request of HTTP, or one that is refused whatever it asks for.
     BadRequest = "bad_request", Client;
+    /// What the client sent is no SOCKS, or nothing that its protocol has a word for.
+    BadSocks = "bad_socks", Client;
+    /// The client speaks a protocol that the listener does not: SOCKS, HTTP.
+    NotSpoken = "not_spoken", Client;
+    /// The client did not prove who it is: with a wrong password, or with none, or in a way that is not taken.
+    Unauthenticated = "unauthenticated", Client;
     /// The client made more work on an HTTP/2 connection than anybody needs: resets, pings, settings.
     Flood = "flood", Client;
     /// The client did not ask properly for a WebSocket, or for another host or path than the listener's.
@@ -167,8 +174,14 @@ pub enum UdpDrop {
     PeerFull,
     /// The client's side took no more.
     ClientFull,
-    /// The kernel cut it, or its address made no sense.
+    /// The kernel cut it, or its address or its SOCKS header made no sense.
     Malformed,
+    /// A part of a larger one (FRAG of SOCKS 5), which is not put together.
+    Fragment,
+    /// From somebody else than the client of an association, or than the peers that this client has sent to.
+    Stranger,
+    /// For a name that has no addresses, or waited for them and was let go because there were too many.
+    Unresolved,
     /// It can't be sent on: too large for the way there, or forbidden here.
     Unfit,
     /// The peer's port is closed (ICMP), or sending failed otherwise.
@@ -193,6 +206,9 @@ impl UdpDrop {
         UdpDrop::PeerFull,
         UdpDrop::ClientFull,
         UdpDrop::Malformed,
+        UdpDrop::Fragment,
+        UdpDrop::Stranger,
+        UdpDrop::Unresolved,
         UdpDrop::Unfit,
         UdpDrop::Unreachable,
     ];
@@ -215,6 +231,9 @@ impl UdpDrop {
             UdpDrop::PeerFull => "peer_full",
             UdpDrop::ClientFull => "client_full",
             UdpDrop::Malformed => "malformed",
+            UdpDrop::Fragment => "fragment",
+            UdpDrop::Stranger => "stranger",
+            UdpDrop::Unresolved => "unresolved",
             UdpDrop::Unfit => "unfit",
             UdpDrop::Unreachable => "unreachable",
         }

@@ -4,6 +4,7 @@
 //! receiver ([`Train`]: GSO). Both leave each datagram whole and in its order. A machine or device that can't do GSO
 //! is found out by the first failure and not asked again.
 
+mod open;
 mod train;
 
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ use crate::sockopt::PeerSocket;
 use crate::sys;
 use crate::sys::datagram::Inbox;
 
+pub use open::{Senders, has_way};
 pub use train::{Sent, Train};
 
 /// Messages of one receive. Under load most receives are full at 16 already, and more only makes others wait.
@@ -200,15 +202,16 @@ pub(crate) fn prepare_listener(socket: &Socket, ip: IpAddr, many: bool) -> io::R
     set_queue(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, LISTENER_QUEUE);
     enable_gro(socket);
     allow_fragments(socket, ip)?;
-    if many {
-        // The address that the client hit is the one that the answer must leave from.
-        let (level, name) = match ip {
-            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-        };
-        sys::set_int(socket.as_fd(), level, name, 1)?;
-    }
-    Ok(())
+    if many { report_local(socket, ip) } else { Ok(()) }
+}
+
+/// Has each message say which address of ours it came to: the one that the answer must leave from.
+fn report_local(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    let (level, name) = match ip {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    sys::set_int(socket.as_fd(), level, name, 1)
 }
 
 fn set_queue(socket: &Socket, forced: i32, plain: i32, bytes: i32) {

@@ -158,3 +158,81 @@ fn trains_go_together_as_far_as_one_call_can_carry_them() {
         }
     });
 }
+
+#[test]
+fn a_header_stands_before_each_datagram_and_costs_no_call() {
+    // So many datagrams of so many bytes in one piece, the last of so many, and the calls that they take.
+    let cases = [
+        (10, 1200, 1200, 1),
+        (10, 1200, 7, 1),
+        (1, 1200, 1200, 1),
+        (1, 0, 0, 1),
+        (1, 65_000, 65_000, 1),
+        (64, 100, 100, 1),
+        // With headers 65,610 bytes.
+        (45, 1448, 1448, 2),
+    ];
+    on_local_runtime(async {
+        let (near, far) = pair();
+        for (count, segment, last, calls) in cases {
+            for limit in [u16::MAX, 0] {
+                let sizes = Log2Histogram::default();
+                near.gso_limit.set(limit);
+                let data: Vec<u8> = (0..(count - 1) * segment + last).map(|i| (i / 7) as u8).collect();
+                let mut train = Train::to_peer(&near, &sizes).headed(b"0123456789");
+                train.push(&data, segment);
+                let sent = train.finish();
+                assert_eq!((sent.datagrams, sent.bytes), (count, data.len()), "{:?}", sent.error);
+                let made: u64 = (0..Log2Histogram::BUCKETS).map(|i| sizes.bucket(i).get()).sum();
+                assert_eq!(made, if limit == 0 { count as u64 } else { calls }, "{count} of {segment}");
+                let mut pieces = data.chunks(segment.max(1));
+                for _ in 0..count {
+                    let wanted = [b"0123456789", pieces.next().unwrap_or_default()].concat();
+                    assert!(receive(&far) == wanted, "{count} of {segment}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_socket_without_a_peer_sends_to_many_from_one_port() {
+    on_local_runtime(async {
+        let sizes = Log2Histogram::default();
+        for (is_ipv4, loopback) in [(true, "127.0.0.1:0"), (false, "[::1]:0")] {
+            let near = UdpSocket::outward(is_ipv4, &PeerSocket::default(), None).unwrap();
+            let far = [Plain::bind(loopback).unwrap(), Plain::bind(loopback).unwrap()];
+            let mut ports = Vec::new();
+            for far in &far {
+                let mut train = Train::to_client(&near, far.local_addr().unwrap(), None, &sizes);
+                train.push(b"hello", 0);
+                assert_eq!(train.finish().datagrams, 1);
+                let mut buffer = [0; 8];
+                let (n, from) = far.recv_from(&mut buffer).unwrap();
+                far.send_to(&buffer[..n], from).unwrap();
+                ports.push(from.port());
+            }
+            assert_eq!(ports[0], ports[1]);
+            assert_eq!(near.local_address().unwrap().port(), ports[0]);
+            let senders =
+                near.receive(|mut batch| (0..batch.len()).map(|i| batch.take(i).from).collect::<Vec<_>>());
+            assert_eq!(senders.await.unwrap(), far.map(|far| far.local_addr().ok()));
+            assert!(has_way(far[0].local_addr().unwrap()));
+        }
+    });
+}
+
+#[test]
+fn a_bound_socket_tells_which_address_was_reached_where_there_are_many() {
+    on_local_runtime(async {
+        for (bound, is_told) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+            let socket = UdpSocket::bind(bound.parse().unwrap(), Senders::One).unwrap();
+            let port = socket.local_address().unwrap().port();
+            let far = Plain::bind("127.0.0.1:0").unwrap();
+            far.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+            let local = socket.receive(|mut batch| batch.take(0).local).await.unwrap();
+            assert_eq!(local.is_some(), is_told, "{bound}");
+            assert!(UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, port).into(), Senders::Many).is_err());
+        }
+    });
+}

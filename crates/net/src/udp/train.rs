@@ -24,6 +24,8 @@ pub struct Train<'a> {
     socket: &'a UdpSocket,
     route: Route,
     sizes: &'a Log2Histogram,
+    /// What stands before the data of each datagram.
+    header: &'a [u8],
     cars: [IoSlice<'a>; MAX_SEGMENTS],
     len: usize,
     segment: usize,
@@ -39,7 +41,7 @@ pub struct Train<'a> {
 pub struct Sent {
     /// Datagrams that went, counted from the first.
     pub datagrams: usize,
-    /// Their bytes.
+    /// Their bytes, without [headers](Train::headed).
     pub bytes: usize,
     /// Datagrams that the socket had no room for.
     pub dropped: usize,
@@ -77,6 +79,7 @@ impl<'a> Train<'a> {
             socket,
             route,
             sizes,
+            header: &[],
             cars: [IoSlice::new(&[]); MAX_SEGMENTS],
             len: 0,
             segment: 0,
@@ -87,17 +90,39 @@ impl<'a> Train<'a> {
         }
     }
 
+    /// The same with this before the data of each datagram. Only while it is empty.
+    #[must_use]
+    pub fn headed(mut self, header: &'a [u8]) -> Train<'a> {
+        debug_assert!(self.len == 0);
+        self.header = header;
+        self
+    }
+
     /// Adds a datagram (`segment` 0), or several of `segment` bytes each, the last of which may be shorter.
-    pub fn push(&mut self, data: &'a [u8], segment: usize) {
+    pub fn push(&mut self, mut data: &'a [u8], segment: usize) {
+        if !self.header.is_empty() && segment != 0 {
+            // What came as one may be too long for one with headers.
+            let most = (MAX_BYTES / (self.header.len() + segment)).max(1) * segment;
+            while data.len() > most {
+                let (first, rest) = data.split_at(most);
+                self.push_fitting(first, segment);
+                data = rest;
+            }
+        }
+        self.push_fitting(data, segment);
+    }
+
+    fn push_fitting(&mut self, data: &'a [u8], segment: usize) {
         let segment = if segment == 0 || segment > data.len() { data.len() } else { segment };
         let segments = if segment == 0 { 1 } else { data.len().div_ceil(segment) };
+        let header = self.header.len();
         let fits = self.len > 0
             && !self.sealed
             && segment > 0
             && (segment == self.segment || segments == 1 && segment < self.segment)
-            && self.segment <= usize::from(self.socket.gso_limit.get())
+            && header + self.segment <= usize::from(self.socket.gso_limit.get())
             && self.segments + segments <= MAX_SEGMENTS
-            && self.bytes + data.len() <= MAX_BYTES;
+            && self.bytes + data.len() + header * (self.segments + segments) <= MAX_BYTES;
         if !fits {
             self.flush();
             self.segment = segment;
@@ -124,13 +149,17 @@ impl<'a> Train<'a> {
             return;
         }
         let limit = self.socket.gso_limit.get();
-        let segment = u16::try_from(self.segment).ok().filter(|s| segments > 1 && *s <= limit);
+        let whole = self.header.len() + self.segment;
+        let segment = u16::try_from(whole).ok().filter(|s| segments > 1 && *s <= limit);
         if segments > 1 && segment.is_none() {
             return self.send_singly(len);
         }
-        let result = send(self.socket.as_fd(), self.route, &self.cars[..len], segment);
+        let result = match self.header {
+            [] => send(self.socket.as_fd(), self.route, &self.cars[..len], segment),
+            _ => self.send_headed(len, segment),
+        };
         let failed = result.as_ref().err().filter(|_| segment.is_some());
-        let Some(lower) = failed.and_then(|error| gso_limit_after(error, self.segment)) else {
+        let Some(lower) = failed.and_then(|error| gso_limit_after(error, whole)) else {
             return match failed.is_some_and(is_unfit) {
                 // A firewall may mean but one of them, or none of that size.
                 true => self.send_singly(len),
@@ -147,12 +176,34 @@ impl<'a> Train<'a> {
         }
     }
 
+    /// Sends what is in the first `len` cars by one call, with a header before each datagram. The kernel gathers both:
+    /// they are copied no more often than without one.
+    fn send_headed(&self, len: usize, segment: Option<u16>) -> io::Result<()> {
+        let mut cars = [IoSlice::new(&[]); 2 * MAX_SEGMENTS];
+        let mut used = 0;
+        for car in &self.cars[..len] {
+            let mut rest: &[u8] = car;
+            loop {
+                let (datagram, after) = rest.split_at(rest.len().min(self.segment));
+                cars[used] = IoSlice::new(self.header);
+                cars[used + 1] = IoSlice::new(datagram);
+                used += 2;
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        }
+        send(self.socket.as_fd(), self.route, &cars[..used], segment)
+    }
+
     /// Sends what is in the first `len` cars, each datagram by itself.
     fn send_singly(&mut self, len: usize) {
         for at in 0..len {
             let car = self.cars[at];
             for datagram in car.chunks(self.segment.max(1)) {
-                let result = send(self.socket.as_fd(), self.route, &[IoSlice::new(datagram)], None);
+                let pieces = [IoSlice::new(self.header), IoSlice::new(datagram)];
+                let result = send(self.socket.as_fd(), self.route, &pieces, None);
                 self.note(result, 1, datagram.len());
                 if self.sent.error.is_some() {
                     return;
