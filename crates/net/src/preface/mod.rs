@@ -22,6 +22,7 @@ use wmproxy_wire::proxy_protocol::{self, Endpoints, HeaderError};
 
 use crate::record::{Outcome, Preface, Record};
 use crate::stream::Stream;
+use crate::tls;
 
 pub use introduction::{Introduction, ProxyVersion};
 pub use trusted::{Trusted, TrustedProxy};
@@ -145,6 +146,19 @@ pub async fn read_client_hello(stream: &Stream) -> Result<ClientHello, Outcome> 
     Ok(hello)
 }
 
+/// Reads what a connection says first, at least one byte of it, by which its protocol may be told. It is the caller's to
+/// consume it or to give it back.
+///
+/// # Errors
+/// The client has gone.
+pub async fn read_first(stream: &Stream) -> Result<Vec<u8>, Outcome> {
+    let mut bytes = Vec::new();
+    match read_more(stream, &mut bytes).await? {
+        0 => Err(Outcome::ClientLeft),
+        _ => Ok(bytes),
+    }
+}
+
 /// Notes in a preface what a client asks for. Of its protocols the first: whoever offers many fills no log with them.
 pub fn note_hello(preface: &mut Preface, hello: &ClientHello) {
     preface.sni = hello.server_name.clone();
@@ -172,7 +186,10 @@ async fn read_until<T>(
 }
 
 /// Appends what is there, once something is; 0 is the end of the stream.
-async fn read_more(stream: &Stream, bytes: &mut Vec<u8>) -> Result<usize, Outcome> {
+///
+/// # Errors
+/// The client has gone, or broke TLS.
+pub async fn read_more(stream: &Stream, bytes: &mut Vec<u8>) -> Result<usize, Outcome> {
     poll_fn(|cx| {
         // On the stack of this call, so that who waits holds no buffer.
         let mut chunk = [0; CHUNK];
@@ -181,6 +198,7 @@ async fn read_more(stream: &Stream, bytes: &mut Vec<u8>) -> Result<usize, Outcom
                 bytes.extend_from_slice(&chunk[..n]);
                 Poll::Ready(Ok(n))
             }
+            Poll::Ready(Err(error)) if tls::is_failure(&error) => Poll::Ready(Err(Outcome::ClientTls)),
             Poll::Ready(Err(_)) => Poll::Ready(Err(Outcome::ClientReset)),
             Poll::Pending => Poll::Pending,
         }

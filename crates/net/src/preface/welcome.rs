@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use wmproxy_wire::client_hello::ClientHello;
 
-use super::{Trusted, note_hello, read_client_hello, read_optional_header, read_proxy_header};
+use super::{Trusted, note_hello, read_client_hello, read_first, read_optional_header, read_proxy_header};
 use crate::acl::Acl;
 use crate::limit::Permit;
 use crate::record::{Outcome, Record};
 use crate::stream::Stream;
 use crate::tls::{self, Acceptor, TlsInfo};
+
+/// What a record of TLS begins with that begins a handshake (RFC 8446 section 5.1).
+const HANDSHAKE: u8 = 22;
 
 /// What a listener wants from a connection before its data.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +26,8 @@ pub struct Welcome<'a> {
     pub acl: &'a Acl,
     /// What ends the client's TLS.
     pub tls: Option<&'a Acceptor>,
+    /// Whether clients may come without TLS all the same: the first byte tells.
+    pub tls_optional: bool,
     /// Whether a connection of which the TLS is not ended here has to begin with it all the same, so that its ClientHello
     /// can be read.
     pub wants_hello: bool,
@@ -108,6 +113,14 @@ async fn hear(
         note_hello(record.preface_mut(), &hello);
         return Ok(Heard::Hello(Box::new(hello)));
     };
+    if rules.tls_optional {
+        let first = read_first(stream).await?;
+        let is_tls = first.first() == Some(&HANDSHAKE);
+        stream.unread(first);
+        if !is_tls {
+            return Ok(Heard::Nothing);
+        }
+    }
     let info = tls::accept(stream, acceptor).await.map_err(|error| {
         tracing::debug!(listener = %record.metrics().name, %error, "no TLS with a client");
         error.client_outcome()

@@ -25,6 +25,7 @@ impl TcpService {
             optional_header: None,
             acl: &self.spec.acl,
             tls: self.tls.as_deref(),
+            tls_optional: false,
             wants_hello: !self.routes.is_plain(),
             timeout: self.spec.preface_timeout,
         }
