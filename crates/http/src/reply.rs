@@ -21,7 +21,7 @@ impl From<&DialError> for Failure {
         Failure::Status(match error {
             DialError::NoPeer { reason, .. } => return (*reason).into(),
             DialError::Failed { kind: FailKind::Timeout, .. } => 504,
-            DialError::Failed { .. } => 502,
+            DialError::Failed { .. } | DialError::Hop { .. } => 502,
             DialError::NoWay { .. } | DialError::Resources { .. } => 503,
         })
     }

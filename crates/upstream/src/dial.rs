@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wmproxy_net::addr::Address;
+use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_net::stream::{self, Stream};
 use wmproxy_net::tls::TlsInfo;
 use wmproxy_runtime::clock;
+use wmproxy_wire::destination::{Destination, Host};
 
 use crate::group::{Group, Lease, LeaseKey, NoPeer};
 use crate::peer::{Blame, FailKind, Peer};
@@ -47,6 +50,14 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// A proxy on the way failed; the peer is not to blame.
+    #[error("can't connect to {}: {source}", peer.address())]
+    Hop {
+        /// The peer that was to be connected to.
+        peer: Arc<Peer>,
+        /// A [`ConnectError`](wmproxy_net::connect::ConnectError).
+        source: io::Error,
+    },
     /// This machine can't begin as it is configured to; the peer is not to blame.
     #[error("can't connect to {} as configured: {source}", peer.address())]
     NoWay {
@@ -79,6 +90,7 @@ impl DialError {
             DialError::Failed { kind: FailKind::Timeout, .. } => Outcome::ConnectTimeout,
             DialError::Failed { kind: FailKind::Tls, .. } => Outcome::PeerTls,
             DialError::Failed { .. } => Outcome::ConnectFailed,
+            DialError::Hop { source, .. } => Fault::of(source).outcome(),
             DialError::NoWay { .. } => Outcome::NoWay,
             DialError::Resources { .. } => Outcome::NoResources,
         }
@@ -87,7 +99,8 @@ impl DialError {
     /// Whether another peer may be tried: this one, or the way to it, was the trouble.
     pub fn leaves_others(&self) -> bool {
         match self {
-            DialError::NoPeer { .. } => false,
+            // The way to all of them is the same, and it has tried all that it can be.
+            DialError::NoPeer { .. } | DialError::Hop { .. } => false,
             DialError::Resources { source, .. } => Blame::of(source) != Blame::Resources,
             DialError::Failed { .. } | DialError::NoWay { .. } => true,
         }
@@ -98,6 +111,7 @@ impl DialError {
         match self {
             DialError::NoPeer { .. } => None,
             DialError::Failed { peer, .. }
+            | DialError::Hop { peer, .. }
             | DialError::NoWay { peer, .. }
             | DialError::Resources { peer, .. } => Some(peer),
         }
@@ -143,7 +157,7 @@ impl Group {
         Attempt { options: &spec.socket, client: None, introduction: None, limit: spec.connect_timeout }
     }
 
-    /// Connects to the leased peer, once. A failure is told to the lease. A success is not, for that the peer takes
+    /// Connects to the leased peer, once, on the calling worker. A failure is told to the lease. A success is not, for that the peer takes
     /// connections is no answer yet: [`Lease::answered`] or [`Lease::failed`] is for the caller to say.
     ///
     /// # Errors
@@ -155,10 +169,49 @@ impl Group {
         Ok(connected)
     }
 
+    /// Does [`connect`](Group::connect) on any thread: through nothing that a worker's connections share.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_alone(
+        &self,
+        lease: &mut Lease,
+        attempt: Attempt<'_>,
+    ) -> Result<Connected, DialError> {
+        let peer = Arc::clone(lease.peer());
+        let reach = async {
+            match self.via()? {
+                Some(via) => Ok(via.connect_alone(&behind(peer.address())?).await?),
+                None => stream::connect(peer.address(), attempt.options, attempt.client).await,
+            }
+        };
+        let connected = self.attempted(lease, attempt, reach).await?;
+        lease.connected(connected.connect_time);
+        self.count_opened();
+        Ok(connected)
+    }
+
     async fn try_connect(&self, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
+        let peer = Arc::clone(lease.peer());
+        let reach = async {
+            match self.via()? {
+                Some(via) => Ok(via.connect(&behind(peer.address())?).await?),
+                None => stream::connect(peer.address(), attempt.options, attempt.client).await,
+            }
+        };
+        self.attempted(lease, attempt, reach).await
+    }
+
+    /// Does an attempt to reach the leased peer, with all that comes before the data.
+    async fn attempted(
+        &self,
+        lease: &mut Lease,
+        attempt: Attempt<'_>,
+        reach: impl Future<Output = io::Result<Stream>>,
+    ) -> Result<Connected, DialError> {
         let begun = Instant::now();
         let connecting = async {
-            let stream = stream::connect(lease.address(), attempt.options, attempt.client).await?;
+            let stream = reach.await?;
             if let Some(introduction) = attempt.introduction {
                 introduction.send(&stream).await?;
             }
@@ -177,11 +230,21 @@ impl Group {
         Err(match Blame::of(&source) {
             Blame::Resources | Blame::LocalPort => DialError::Resources { peer, source },
             Blame::NoWay => DialError::NoWay { peer, source },
+            Blame::Hop => DialError::Hop { peer, source },
             Blame::Peer(kind) => {
                 lease.failed(kind, clock::now().0);
                 DialError::Failed { peer, kind, source }
             }
         })
+    }
+}
+
+/// A peer's address as proxies are asked for it.
+pub(crate) fn behind(address: &Address) -> Result<Destination, ConnectError> {
+    match address {
+        Address::Inet(address) => Ok((*address).into()),
+        Address::Name(name, port) => Ok(Destination { host: Host::Name((&**name).into()), port: *port }),
+        Address::Unix(_) => Err(ConnectError::new(Fault::NoWay, "no proxy leads to a unix socket")),
     }
 }
 

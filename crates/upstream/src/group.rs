@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::connect::{Connect, ConnectError, Fault};
 use wmproxy_net::stream::Stream;
 use wmproxy_net::tls::{Connector, TlsInfo};
 use wmproxy_runtime::clock;
@@ -35,6 +36,7 @@ pub struct Group {
     names: Vec<Arc<Name>>,
     connector: Option<Arc<Connector>>,
     check_connector: Option<Arc<Connector>>,
+    via: Option<Arc<dyn Connect>>,
     set: ArcSwap<PeerSet>,
     /// Held while the set is replaced, so that an older one never replaces a newer.
     rebuilding: Mutex<()>,
@@ -137,6 +139,7 @@ impl Group {
         spec: GroupSpec,
         names: Vec<Arc<Name>>,
         [connector, check_connector]: [Option<Arc<Connector>>; 2],
+        via: Option<Arc<dyn Connect>>,
         registry: Arc<Shared>,
     ) -> Group {
         let places = places(&spec, &names);
@@ -145,7 +148,8 @@ impl Group {
         let policy = Arc::new(spec.eject_policy());
         let slow_start_ms = u64::try_from(spec.slow_start.as_millis()).unwrap_or(u64::MAX);
         let line = Line::new(registry.lobby(&spec.name));
-        let (pool, way) = (registry.pool(&spec.name), registry.way(spec.way()));
+        // What a chain says of itself tells it from one of the same name that leads elsewhere.
+        let (pool, way) = (registry.pool(&spec.name), registry.way(format!("{} {via:?}", spec.way())));
         Group {
             spec,
             policy,
@@ -153,6 +157,7 @@ impl Group {
             names,
             connector,
             check_connector,
+            via,
             set: ArcSwap::from_pointee(set),
             rebuilding: Mutex::new(()),
             changed: Arc::default(),
@@ -250,6 +255,19 @@ impl Group {
 
     pub(crate) fn set(&self) -> Arc<PeerSet> {
         self.set.load_full()
+    }
+
+    /// What its peers are connected to through.
+    ///
+    /// # Errors
+    /// There is to be something, and is not: never is a peer connected to by another way.
+    pub(crate) fn via(&self) -> Result<Option<&Arc<dyn Connect>>, ConnectError> {
+        match (&self.via, &self.spec.via) {
+            (None, Some(name)) => {
+                Err(ConnectError::new(Fault::NoWay, format!("the chain {name} is not at hand")))
+            }
+            (via, _) => Ok(via.as_ref()),
+        }
     }
 
     /// What health checks do TLS with.

@@ -9,17 +9,18 @@ mod sticky;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use wmproxy_net::addr::TargetSpec;
+use wmproxy_net::addr::{Address, TargetSpec};
 use wmproxy_net::preface::ProxyVersion;
 use wmproxy_net::sockopt::{Dscp, Interface, PeerSocket, Source, Way};
 use wmproxy_net::tls::PeerTls;
 use wmproxy_wire::units::HumanDuration;
 
 use crate::balance::{Balance, HashKey};
-use crate::health::{Beginning, HealthOptions, HealthSpec, Statuses};
+use crate::health::{Beginning, HealthOptions, HealthSpec, Kind, Statuses};
 pub use keepalive::{KeepaliveOptions, KeepaliveSpec};
 pub use queue::{QueueOptions, QueueSpec};
 pub use server::ServerOptions;
@@ -66,7 +67,11 @@ pub struct GroupOptions {
     /// Talks to the servers by TLS: `true`, or a table with more. What they prove to be is verified, and nothing is ever
     /// sent in the clear instead. Default `false`.
     pub tls: PeerTls,
-    /// How long connecting to one server may take, its TLS handshake included. Default `"5s"`.
+    /// The chain, one of `[chain.NAME]`, through whose proxies connections to the servers go, health checks included. Names
+    /// of servers are resolved by the last proxy of it. Not for UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// How long connecting to one server may take, its TLS handshake and the way through a chain included. Default `"5s"`.
     pub connect_timeout: HumanDuration,
     /// How many other servers are tried when one can't be connected to. Default `1`.
     pub retries: u32,
@@ -129,6 +134,7 @@ impl Default for GroupOptions {
             hash_key: None,
             send_proxy_protocol: None,
             tls: PeerTls::default(),
+            via: None,
             connect_timeout: CONNECT_TIMEOUT,
             retries: RETRIES,
             max_fails: MAX_FAILS_DEFAULT,
@@ -202,12 +208,14 @@ impl GroupOptions {
             problems.add("max_fails", format!("at most {MAX_FAILS}; 0 never ejects a server"));
         }
         let health = self.check_health(&servers, &mut problems);
+        self.check_via(&servers, &mut problems);
         let spec = GroupSpec {
             name: name.into(),
             servers,
             balance,
             send_proxy_protocol: self.send_proxy_protocol,
             tls: None,
+            via: self.via.as_deref().map(Arc::from),
             connect_timeout: self.connect_timeout.get(),
             retries: self.retries,
             max_fails: self.max_fails,
@@ -236,6 +244,31 @@ impl GroupOptions {
             fast_open: self.tcp_fast_open,
             mptcp: self.mptcp,
             ..PeerSocket::default()
+        }
+    }
+
+    /// Refuses what can't pass through proxies.
+    fn check_via(&self, servers: &[ServerSpec], problems: &mut Problems) {
+        if self.via.is_none() {
+            return;
+        }
+        let is_unix = |target: &&TargetSpec| matches!(target, TargetSpec::Address(Address::Unix(_)));
+        if let Some(unix) = servers.iter().map(|server| &server.target).find(is_unix) {
+            problems.add("via", format!("{unix} is on this machine, where no proxy leads to"));
+        }
+        if self.health.as_ref().is_some_and(|health| health.kind == Kind::Udp) {
+            problems.add("health.type", "datagrams do not pass through `via`; it may be \"tcp\" or \"http\"");
+        }
+        let sockets = [
+            ("source", self.source.is_some()),
+            ("interface", self.interface.is_some()),
+            ("mark", self.mark != 0),
+            ("dscp", self.dscp.is_some()),
+            ("tcp_fast_open", self.tcp_fast_open),
+            ("mptcp", self.mptcp),
+        ];
+        for (key, _) in sockets.into_iter().filter(|(_, is_set)| *is_set) {
+            problems.add(key, "has no effect with `via`: connections are those of the chain's proxies");
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 use wmproxy_net::addr::Address;
+use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::sockopt::NoWay;
 
 use crate::health::Checks;
@@ -89,6 +90,8 @@ impl FailKind {
 pub enum Blame {
     /// The peer's, or the network's between: trying another one is right.
     Peer(FailKind),
+    /// A proxy's on the way to it: no peer can be reached that way now.
+    Hop,
     /// This machine is not configured so that it could connect to this address; to another one it may be.
     NoWay,
     /// This machine has no port left towards this address; towards another one it may have.
@@ -101,6 +104,9 @@ impl Blame {
     /// Sorts an error of connecting to a peer, or of a connected datagram socket.
     pub fn of(error: &io::Error) -> Blame {
         use io::ErrorKind as K;
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<ConnectError>()) {
+            return Blame::of_fault(error.fault);
+        }
         if NoWay::is_in(error) {
             return Blame::NoWay;
         }
@@ -118,6 +124,29 @@ impl Blame {
             K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown => Blame::Peer(FailKind::Unreachable),
             K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => Blame::Peer(FailKind::Reset),
             _ => Blame::Peer(FailKind::Other),
+        }
+    }
+
+    /// Sorts what came of asking proxies for a peer.
+    fn of_fault(fault: Fault) -> Blame {
+        match fault {
+            Fault::Refused => Blame::Peer(FailKind::Refused),
+            Fault::TimedOut => Blame::Peer(FailKind::Timeout),
+            Fault::Unresolved
+            | Fault::NetworkUnreachable
+            | Fault::HostUnreachable
+            // There may be others that the proxy does allow.
+            | Fault::Denied => Blame::Peer(FailKind::Unreachable),
+            Fault::Reset => Blame::Peer(FailKind::Reset),
+            Fault::Other => Blame::Peer(FailKind::Other),
+            Fault::HopDown
+            | Fault::Tls
+            | Fault::Unauthorized
+            | Fault::Broken
+            | Fault::Unsupported
+            | Fault::Limited => Blame::Hop,
+            Fault::Resources => Blame::Resources,
+            Fault::NoWay => Blame::NoWay,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::connect::Connect;
 use wmproxy_net::tls::Connector;
 
 use crate::group::Group;
@@ -49,7 +50,24 @@ impl Registry {
     /// Builds a group whose peers are talked to by TLS: the first connector is for connections and the second for health
     /// checks (see [`GroupSpec::check_tls`]). One whose spec asks for TLS and which gets no connector connects to nobody.
     pub fn build_with(&self, spec: GroupSpec, connectors: [Option<Arc<Connector>>; 2]) -> Arc<Group> {
+        self.build_through(spec, connectors, None)
+    }
+
+    /// Builds a group whose peers are connected to through `via`, the chain that its spec names. One whose spec names a chain
+    /// and which gets none connects to nobody.
+    pub fn build_through(
+        &self,
+        mut spec: GroupSpec,
+        connectors: [Option<Arc<Connector>>; 2],
+        via: Option<Arc<dyn Connect>>,
+    ) -> Arc<Group> {
         let mut names: Vec<Arc<Name>> = vec![];
+        // Those behind proxies are for the last of these to resolve.
+        for server in spec.servers.iter_mut().filter(|_| spec.via.is_some()) {
+            if let TargetSpec::Name { host, port } = &server.target {
+                server.target = TargetSpec::Address(Address::Name(host.as_str().into(), *port));
+            }
+        }
         for server in &spec.servers {
             if let TargetSpec::Name { host, .. } = &server.target
                 && !names.iter().any(|name| name.host() == host)
@@ -57,7 +75,7 @@ impl Registry {
                 names.push(self.shared.names.get(host.clone(), || Name::new(host.clone())));
             }
         }
-        Arc::new(Group::new(spec, names, connectors, Arc::clone(&self.shared)))
+        Arc::new(Group::new(spec, names, connectors, via, Arc::clone(&self.shared)))
     }
 }
 

@@ -216,7 +216,7 @@ impl Inner {
                         tried.push(lease.peer().clone());
                     }
                     // Towards another peer there may be a port.
-                    Blame::NoWay | Blame::LocalPort => tried.push(lease.peer().clone()),
+                    Blame::NoWay | Blame::LocalPort | Blame::Hop => tried.push(lease.peer().clone()),
                     Blame::Resources => return Err(UdpDrop::NoFlow),
                 },
             }
@@ -243,7 +243,7 @@ impl Inner {
                 flow.record.close(Outcome::PeerReset);
                 self.shunned.borrow_mut().add(ended.key, flow.lease.peer().clone());
             }
-            Blame::NoWay | Blame::LocalPort | Blame::Resources => flow.record.close(Outcome::NoResources),
+            Blame::NoWay | Blame::LocalPort | Blame::Resources | Blame::Hop => flow.record.close(Outcome::NoResources),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use wmproxy_net::sockopt::NoWay;
-use wmproxy_net::stream::{self, Stream};
+use wmproxy_net::stream::Stream;
+
+use crate::peer::Blame;
 
 use super::http::HttpError;
 
@@ -15,9 +16,9 @@ const QUOTED: usize = 80;
 /// Why a check did not pass, in words for the log and the status.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CheckError {
-    /// This machine has no descriptor, port or memory for it, or is not configured so that it could: nothing is said
-    /// about the peer.
-    #[error("this machine can't check: {0}")]
+    /// This machine has no descriptor, port or memory for it, or is not configured so that it could, or a proxy on the way
+    /// failed: nothing is said about the peer.
+    #[error("can't check: {0}")]
     Here(io::Error),
     #[error("can't connect: {0}")]
     Connect(io::Error),
@@ -50,7 +51,8 @@ pub(super) enum CheckError {
 impl CheckError {
     /// Sorts an error of opening a socket or of connecting it.
     pub(super) fn connect(error: io::Error) -> CheckError {
-        let is_ours = stream::is_exhaustion(&error) || NoWay::is_in(&error);
+        // What is wrong with a proxy on the way says as little of the peer as what is wrong here.
+        let is_ours = !matches!(Blame::of(&error), Blame::Peer(_));
         if is_ours { CheckError::Here(error) } else { CheckError::Connect(error) }
     }
 }

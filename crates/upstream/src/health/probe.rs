@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wmproxy_net::addr::{Address, TargetSpec};
+use wmproxy_net::connect::{Connect, ConnectError};
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::sockopt::{PeerSocket, Source};
 use wmproxy_net::stream::{self, Stream};
 use wmproxy_net::tls::Connector;
+
+use crate::dial::behind;
 
 use super::exchange::{CheckError, Stage};
 use super::options::{HealthSpec, ProbeSpec};
@@ -65,6 +68,7 @@ pub(super) struct Means {
     pub(super) spec: HealthSpec,
     socket: PeerSocket,
     connector: Option<Arc<Connector>>,
+    via: Result<Option<Arc<dyn Connect>>, ConnectError>,
 }
 
 impl Means {
@@ -72,18 +76,26 @@ impl Means {
         spec: HealthSpec,
         connections: &PeerSocket,
         connector: Option<Arc<Connector>>,
+        via: Result<Option<Arc<dyn Connect>>, ConnectError>,
     ) -> Means {
         // Nobody came whose address a check could take on.
         let source = connections.source.filter(|source| *source != Source::Client);
         // With it a connection seems made before the peer was heard of.
         let socket = PeerSocket { source, fast_open: false, ..connections.clone() };
-        Means { spec, socket, connector }
+        Means { spec, socket, connector, via }
+    }
+
+    async fn reach(&self, address: &Address) -> io::Result<Stream> {
+        match &self.via {
+            Ok(Some(via)) => Ok(via.connect_alone(&behind(address)?).await?),
+            Ok(None) => stream::connect(address, &self.socket, None).await,
+            Err(error) => Err(error.clone().into()),
+        }
     }
 
     /// Connects to a peer, with all that connections begin with.
     async fn connect(&self, target: &Target, stage: &mut Stage) -> Result<Stream, CheckError> {
-        let stream =
-            stream::connect(&target.address, &self.socket, None).await.map_err(CheckError::connect)?;
+        let stream = self.reach(&target.address).await.map_err(CheckError::connect)?;
         if let Some(introduction) = &self.spec.introduction {
             *stage = Stage::Sending;
             introduction.send(&stream).await.map_err(CheckError::Broken)?;

@@ -52,7 +52,9 @@ impl Default for Slots {
 /// next generation's group goes on from there.
 pub fn keep_checked(group: &Arc<Group>) -> impl Future<Output = ()> + Send + 'static {
     let spec = group.spec();
-    let means = spec.health.clone().map(|health| Means::new(health, &spec.socket, group.check_connector()));
+    let via = group.via().map(|via| via.cloned());
+    let means =
+        spec.health.clone().map(|health| Means::new(health, &spec.socket, group.check_connector(), via));
     let rounds = means.map(|means| Rounds::new(group, Arc::new(means)));
     async move {
         if let Some(rounds) = rounds {

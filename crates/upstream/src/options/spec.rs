@@ -29,7 +29,9 @@ pub struct GroupSpec {
     pub send_proxy_protocol: Option<ProxyVersion>,
     /// How its peers are talked to by TLS, if they are. The config's reader sets it: it knows where files lie.
     pub tls: Option<ConnectorSpec>,
-    /// How long one attempt to connect may take, a TLS handshake included.
+    /// The chain of proxies that its peers are behind, if they are. Then their names are not resolved here.
+    pub via: Option<Arc<str>>,
+    /// How long one attempt to connect may take, a TLS handshake and the way through proxies included.
     pub connect_timeout: Duration,
     /// How many other peers are tried after the first.
     pub retries: u32,
@@ -87,6 +89,7 @@ impl GroupSpec {
             balance: Balance::RoundRobin,
             send_proxy_protocol: None,
             tls: None,
+            via: None,
             connect_timeout: CONNECT_TIMEOUT.get(),
             retries: RETRIES,
             max_fails: MAX_FAILS_DEFAULT,

@@ -29,7 +29,7 @@ async fn check_at(at: SocketAddr, fields: &str) -> CheckResult {
 async fn check_spec(at: SocketAddr, spec: HealthSpec, connector: Option<Arc<Connector>>) -> CheckResult {
     let address = Address::Inet(at);
     let target = Target::new(&spec, &address, &TargetSpec::Address(address.clone()));
-    check(&Means::new(spec, &PeerSocket::default(), connector), &target).await.1
+    check(&Means::new(spec, &PeerSocket::default(), connector, Ok(None)), &target).await.1
 }
 
 /// Checks a server that treats its one connection so.
@@ -271,7 +271,7 @@ async fn a_closed_port_fails_with_and_without_an_answer_expected() {
 async fn a_unix_socket_is_checked_like_any_other() {
     let path = std::env::temp_dir().join(format!("wmproxy-check-{}", std::process::id()));
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let means = Means::new(spec(""), &PeerSocket::default(), None);
+    let means = Means::new(spec(""), &PeerSocket::default(), None, Ok(None));
     let target = |path: &std::path::Path| {
         let address = Address::Unix(path.to_owned());
         Target::new(&means.spec, &address, &TargetSpec::Address(address.clone()))
