@@ -4,8 +4,9 @@ mod outcome;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use wmproxy_runtime::clock;
 use wmproxy_runtime::counter::{Counter, Counters, Log2Histogram, Sharded};
 use wmproxy_wire::destination::Destination;
 
@@ -155,7 +156,8 @@ pub trait AccessLog: Send + Sync {
 pub struct Record {
     metrics: Arc<ListenerMetrics>,
     log: Option<Arc<dyn AccessLog>>,
-    began: Instant,
+    /// When it was opened, by the [exact clock](clock::precise).
+    began: u64,
     /// Who came; none for a unix socket.
     pub client: Option<SocketAddr>,
     /// What it told of itself before its data, if anything; see [`Record::preface_mut`].
@@ -188,7 +190,7 @@ impl Record {
         Record {
             metrics,
             log,
-            began: Instant::now(),
+            began: clock::precise(),
             client,
             preface: None,
             forwarded: None,
@@ -282,7 +284,7 @@ impl Record {
 
     /// How long ago it was opened.
     pub fn age(&self) -> Duration {
-        self.began.elapsed()
+        Duration::from_nanos(clock::precise().saturating_sub(self.began))
     }
 
     /// Says how it ended. The first word counts.
@@ -310,7 +312,7 @@ impl Drop for Record {
         block.closed.add(1);
         block.outcomes[outcome as usize].add(1);
         let Some(log) = self.log.take().filter(|log| log.wants(outcome)) else { return };
-        let duration = self.began.elapsed();
+        let duration = self.age();
         log.write(&ClosedRecord {
             protocol: self.metrics.protocol,
             listener: self.metrics.name.clone(),
