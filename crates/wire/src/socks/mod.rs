@@ -17,7 +17,7 @@ pub mod v5;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::destination::{Destination, Host};
+use crate::destination::{BadHost, Destination, Host, parse_host};
 use cursor::{Cursor, Stop};
 
 /// What bytes turned out to be.
@@ -106,6 +106,19 @@ pub enum Target<'a> {
     Address(SocketAddr),
     /// A name, which may be anything at all, and a port.
     Name(&'a [u8], u16),
+}
+
+impl Target<'_> {
+    /// What it means: a name that is an address becomes one.
+    ///
+    /// # Errors
+    /// The name is none.
+    pub fn destination(&self) -> Result<Destination, BadHost> {
+        match *self {
+            Target::Address(address) => Ok(address.into()),
+            Target::Name(name, port) => Ok(Destination { host: parse_host(name)?, port }),
+        }
+    }
 }
 
 impl<'a> From<&'a Destination> for Target<'a> {

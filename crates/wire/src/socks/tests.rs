@@ -153,6 +153,24 @@ fn datagrams_as_rfc_1928_has_them() {
 }
 
 #[test]
+fn names_that_are_addresses_become_them() {
+    let of = |name: &'static [u8]| Target::Name(name, 80).destination();
+    let address = |text: &str| Ok(Destination::from(addr(text)));
+    assert_eq!(of(b"192.0.2.7"), address("192.0.2.7:80"));
+    assert_eq!(of(b"0x7f.1"), address("127.0.0.1:80"));
+    assert_eq!(of(b"::1"), address("[::1]:80"));
+    assert_eq!(of(b"[::1]"), address("[::1]:80"));
+    assert_eq!(of(b"EXAMPLE.com."), Ok(Destination { host: Host::Name("example.com".into()), port: 80 }));
+    for none in [&b""[..], b".", b"a b", b"a\0b", b"a/b", &[b'n'; 255]] {
+        assert!(Target::Name(none, 80).destination().is_err(), "{none:?}");
+    }
+    assert_eq!(Target::Address(addr("[::1]:1")).destination(), address("[::1]:1"));
+    let name = Destination { host: Host::Name("example.com".into()), port: 80 };
+    assert_eq!(Target::from(&name), Target::Name(b"example.com", 80));
+    assert_eq!(Target::from(&Destination::from(addr("[::1]:1"))), Target::Address(addr("[::1]:1")));
+}
+
+#[test]
 fn what_can_t_be_said_is_not_begun() {
     let mut out = b"kept".to_vec();
     let long = [b'n'; 256];
