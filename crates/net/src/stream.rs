@@ -9,6 +9,7 @@ mod parts;
 mod stall;
 mod transport;
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,15 @@ struct Layer {
     consumed: usize,
     /// What decrypts and encrypts; where sessions lie upon each other, the uppermost.
     session: Option<Box<Session>>,
+    /// What lives as long as the stream; it stands in nobody's way.
+    kept: Vec<Box<dyn Any + Send>>,
+}
+
+impl Layer {
+    /// Whether bytes pass it as they are.
+    fn is_idle(&self) -> bool {
+        self.unread.is_empty() && self.session.is_none()
+    }
 }
 
 impl Stream {
@@ -83,6 +93,11 @@ impl Stream {
         self.layered.store(true, Ordering::Relaxed);
     }
 
+    /// Keeps something until the stream is dropped: the lease of a proxy that it goes through, say.
+    pub fn keep(&self, what: Box<dyn Any + Send>) {
+        self.layer().get_or_insert_default().kept.push(what);
+    }
+
     /// Whether what passes here is the same as on the socket, so that the kernel may move it without us.
     #[inline]
     pub fn can_splice(&self) -> bool {
@@ -115,8 +130,10 @@ impl Stream {
 
     /// Drops a layer that has nothing left to do.
     fn settle(&self, slot: &mut Option<Box<Layer>>) {
-        if slot.as_ref().is_some_and(|layer| layer.unread.is_empty() && layer.session.is_none()) {
-            *slot = None;
+        if let Some(layer) = slot.as_ref().filter(|layer| layer.is_idle()) {
+            if layer.kept.is_empty() {
+                *slot = None;
+            }
             self.layered.store(!self.base.is_socket(), Ordering::Relaxed);
         }
     }

@@ -62,7 +62,8 @@ impl Parts {
         let Parts { fd, inet, layer } = self;
         let all = Interest::READABLE | Interest::WRITABLE | Interest::ERROR | Interest::PRIORITY;
         let base = Base::Socket(sys::watch(fd, all)?);
-        Ok(Stream { base, inet, layered: AtomicBool::new(layer.is_some()), layer: Mutex::new(layer) })
+        let layered = layer.as_ref().is_some_and(|layer| !layer.is_idle());
+        Ok(Stream { base, inet, layered: AtomicBool::new(layered), layer: Mutex::new(layer) })
     }
 }
 

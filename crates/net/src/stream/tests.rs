@@ -59,6 +59,23 @@ fn only_a_stream_without_unread_bytes_can_be_spliced() {
 }
 
 #[test]
+fn what_a_stream_keeps_goes_with_it_and_is_in_nobodys_way() {
+    with_stream(async |_far, stream| {
+        let kept = std::sync::Arc::new(());
+        let seen = std::sync::Arc::downgrade(&kept);
+        stream.keep(Box::new(kept));
+        assert!(stream.can_splice());
+        stream.unread(b"x".to_vec());
+        assert_eq!(read(&stream, 1).await, b"x");
+        assert!(stream.can_splice());
+        let stream = stream.dismantle().unwrap().assemble().unwrap();
+        assert!(stream.can_splice() && seen.upgrade().is_some());
+        drop(stream);
+        assert!(seen.upgrade().is_none());
+    });
+}
+
+#[test]
 fn a_plain_stream_is_small() {
     // Two of them lie in every idle connection.
     assert!(size_of::<Stream>() <= 56, "{}", size_of::<Stream>());
