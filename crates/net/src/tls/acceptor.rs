@@ -23,12 +23,16 @@ use super::watch::Watched;
 const SESSIONS: usize = 1024;
 
 /// What a listener's TLS is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AcceptorSpec {
     /// The certificates, of which the client gets one by the name it asks for, or else the first. At least one.
     pub certs: Vec<CertSpec>,
     /// Clients need a certificate that comes from one of these.
     pub client_ca: Option<PathBuf>,
+    /// Whether clients may come without a certificate, for there is another way to prove who they are. One that they show is
+    /// verified all the same, and what it came to is in [`TlsInfo::client`](super::TlsInfo::client): without it nobody has
+    /// proven anything.
+    pub client_optional: bool,
     /// The protocols that clients may choose from, the preferred first; none to leave that out.
     pub alpn: Vec<String>,
     /// Whether clients that ask for no name of any certificate are refused.
@@ -208,8 +212,9 @@ fn server_config(
         None => builder.with_no_client_auth(),
         Some(file) => {
             let roots = files::load_roots(file)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| Fault::new(Field::Ca, error))?)
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            let verifier = if spec.client_optional { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| Fault::new(Field::Ca, error))?)
         }
     };
     let mut config = builder.with_cert_resolver(resolver);

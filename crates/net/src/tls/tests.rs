@@ -95,6 +95,7 @@ impl Authority {
         AcceptorSpec {
             certs: vec![self.issue("server", names)],
             client_ca: None,
+            client_optional: false,
             alpn: vec![],
             strict_sni: false,
         }
@@ -241,6 +242,24 @@ fn clients_prove_who_they_are_where_that_is_asked() {
             let error = accepted.unwrap_err();
             assert_eq!(error.client_outcome(), Outcome::ClientTls, "{error}");
         }
+    });
+}
+
+#[test]
+fn a_certificate_that_may_be_left_out_is_verified_where_it_is_shown() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    run(async {
+        let spec = AcceptorSpec { client_ca: Some(authority.ca()), ..authority.accepts(&["a.test"]) };
+        let acceptor = acceptor(AcceptorSpec { client_optional: true, ..spec });
+        let with = |cert| connector(ConnectorSpec { cert, ..authority.connects() });
+        let alice = with(Some(authority.issue("alice", &["alice"])));
+        let (_, _, accepted, _) = shake(&acceptor, &alice, "a.test").await;
+        assert_eq!(accepted.unwrap().client.unwrap().common_name.as_deref(), Some("rcgen self signed cert"));
+        let (_, _, accepted, _) = shake(&acceptor, &with(None), "a.test").await;
+        assert_eq!(accepted.unwrap().client, None, "who shows none has proven nothing");
+        let mallory = with(Some(other.issue("mallory", &["alice"])));
+        let (_, _, accepted, _) = shake(&acceptor, &mallory, "a.test").await;
+        assert_eq!(accepted.unwrap_err().client_outcome(), Outcome::ClientTls);
     });
 }
 

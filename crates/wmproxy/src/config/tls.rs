@@ -16,7 +16,7 @@ impl Planner<'_> {
     /// What a listener's TLS is made of; `path` is that of the option. None if something is wrong with it.
     pub(super) fn listener_tls(&mut self, tls: &ListenerTls, path: &Path) -> Option<AcceptorSpec> {
         let before = self.errors();
-        let mut spec = AcceptorSpec { certs: vec![], client_ca: None, alpn: vec![], strict_sni: false };
+        let mut spec = AcceptorSpec::default();
         let certificates = tls.certificates();
         if certificates.is_empty() && !self.is_damaged(path) {
             self.problem(path, "at least one certificate is needed");

@@ -98,7 +98,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
         (&cert, &other, Field::Key(0), "is not the key of"),
     ] {
         let spec = CertSpec::Files { cert: cert.clone(), key: key.clone() };
-        let spec = AcceptorSpec { certs: vec![spec], client_ca: None, alpn: vec![], strict_sni: false };
+        let spec = AcceptorSpec { certs: vec![spec], ..AcceptorSpec::default() };
         let fault = Acceptor::load(spec.clone()).map(drop).unwrap_err();
         assert!(fault.field == field && fault.message.contains(message), "{fault:?}");
         assert_eq!(Acceptor::check(&spec), Err(fault));
