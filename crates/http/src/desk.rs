@@ -54,6 +54,8 @@ impl Papers {
         self.back.reset();
         self.facts.peer = None;
         self.facts.route = None;
+        self.facts.destination = None;
+        self.facts.way = None;
         for fields in [&mut self.request.fields, &mut self.response.fields] {
             if fields.capacity() > KEPT {
                 *fields = wmproxy_wire::head::Fields::new();

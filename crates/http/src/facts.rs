@@ -9,8 +9,10 @@ use wmproxy_net::addr::Address;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::tls::TlsInfo;
 use wmproxy_upstream::Peer;
+use wmproxy_wire::destination::Destination;
 use wmproxy_wire::head::{Request, Response, Scheme};
 
+use crate::forward::Kind;
 use crate::vars::RequestId;
 
 /// What all requests of a connection have in common.
@@ -56,6 +58,14 @@ pub struct Facts {
     pub user: Option<Arc<str>>,
     /// The peer that it went to, or the last one tried.
     pub peer: Option<Arc<Peer>>,
+    /// The address that it went to, where no peer of a group stands there.
+    pub address: Option<SocketAddr>,
+    /// Where it wants to go by way of a forward proxy.
+    pub destination: Option<Destination>,
+    /// The name of the way that it goes there.
+    pub way: Option<Arc<str>>,
+    /// In which words it says so.
+    pub kind: Option<Kind>,
     /// The status that the client got; 0 before that.
     pub status: u16,
     /// Bytes of the request's body.
@@ -83,6 +93,10 @@ impl Default for Facts {
             route: None,
             user: None,
             peer: None,
+            address: None,
+            destination: None,
+            way: None,
+            kind: None,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,

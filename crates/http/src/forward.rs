@@ -17,6 +17,18 @@ use wmproxy_wire::destination::Destination;
 
 use crate::facts::ConnFacts;
 
+mod connect;
+mod heads;
+mod idle;
+mod origin;
+mod page;
+mod refusal;
+pub(crate) mod serve;
+mod tunnel;
+
+pub use heads::pseudonym;
+pub use idle::close_all;
+
 /// Something that takes a while.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -33,6 +45,19 @@ pub enum Kind {
     Socks5,
     /// SOCKS 5: datagrams.
     Udp,
+}
+
+impl Kind {
+    /// The word in logs and in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Http => "http",
+            Kind::Connect => "connect",
+            Kind::Socks4 => "socks4",
+            Kind::Socks5 => "socks5",
+            Kind::Udp => "udp",
+        }
+    }
 }
 
 /// Somebody who may use the proxy: a user, or whoever comes to one that is open to them. One for each connection that was let

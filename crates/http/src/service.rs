@@ -1,7 +1,7 @@
 //! What a listener does with its connections and with their requests.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,26 +12,28 @@ use wmproxy_net::record::{AccessLog, Outcome, Record};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_net::tls::Acceptor;
 use wmproxy_upstream::Group;
-use wmproxy_wire::head::{Known, Method, Request, Scheme, authority, forwarded, path};
-use wmproxy_wire::http1::{HeadLimits, Length};
+use wmproxy_wire::head::Scheme;
+use wmproxy_wire::http1::HeadLimits;
 
 use crate::exchange::{End, Exchange, Passage};
-use crate::facts::{ConnFacts, Facts, Scene};
-use crate::filter::{Pass, Tables, Verdict};
+use crate::facts::{ConnFacts, Scene};
+use crate::filter::Tables;
+use crate::forward::Gateway;
+use crate::forward::serve::{Forward, Tunnel};
+use crate::h1::Served as Left;
 use crate::live;
 use crate::options::HttpSpec;
 use crate::refusals::Refusals;
 use crate::reply::{self, Failure};
-use crate::route::{BuildError, Endpoint, Route};
-use crate::router::{Router, Sought};
+use crate::route::{BuildError, Route};
+use crate::router::Router;
 use crate::traffic::{ListenerTraffic, RouteTraffic};
-use crate::vars::RequestId;
 use crate::{h1, h2};
 
 /// Serves the connections of a listener as its options say.
 pub struct HttpService {
     spec: HttpSpec,
-    router: Router<Route>,
+    answers: Answers,
     /// Ends the clients' TLS.
     tls: Option<Arc<Acceptor>>,
     log: Option<Arc<dyn RequestLog>>,
@@ -43,6 +45,14 @@ pub struct HttpService {
     successor: OnceLock<Arc<HttpService>>,
     /// The listener is out of service: connections end behind their request.
     retired: AtomicBool,
+}
+
+/// Who answers requests.
+enum Answers {
+    /// Whoever their routes lead to.
+    Routes(Router<Route>),
+    /// Whoever they name: this is a forward proxy.
+    Forward(Forward),
 }
 
 /// Where requests that are over are written. Must return at once: it is called on a worker.
@@ -69,6 +79,28 @@ impl HttpService {
         let routes: Vec<_> = spec.routes.iter().map(build).collect::<Result<_, _>>()?;
         let matches = spec.routes.iter().map(|route| route.matches.clone());
         let router = Router::new(matches.zip(routes))?;
+        Ok(HttpService::answering(Answers::Routes(router), spec, tls, log, traffic))
+    }
+
+    /// A forward proxy with `spec`, of which the routes mean nothing: `gateway` says who may go where, and by which way.
+    /// What a connection has to say before its first request somebody else hears; see
+    /// [`serve_introduced`](HttpService::serve_introduced).
+    pub fn new_forward(
+        spec: HttpSpec,
+        gateway: Arc<dyn Gateway>,
+        log: Option<Arc<dyn RequestLog>>,
+        traffic: Arc<ListenerTraffic>,
+    ) -> Arc<HttpService> {
+        HttpService::answering(Answers::Forward(Forward::new(gateway)), spec, None, log, traffic)
+    }
+
+    fn answering(
+        answers: Answers,
+        spec: HttpSpec,
+        tls: Option<Arc<Acceptor>>,
+        log: Option<Arc<dyn RequestLog>>,
+        traffic: Arc<ListenerTraffic>,
+    ) -> Arc<HttpService> {
         let size = |size: wmproxy_wire::units::ByteSize| usize::try_from(size.get()).unwrap_or(usize::MAX);
         let limits = HeadLimits {
             bytes: size(spec.limits.header_bytes),
@@ -77,7 +109,7 @@ impl HttpService {
         };
         let (successor, retired) = (OnceLock::new(), AtomicBool::new(false));
         let unrouted = traffic.route(&Arc::from(""));
-        Ok(Arc::new(HttpService { spec, router, tls, log, traffic, unrouted, limits, successor, retired }))
+        Arc::new(HttpService { spec, answers, tls, log, traffic, unrouted, limits, successor, retired })
     }
 
     /// Where connections are to be written that end before their first request.
@@ -127,17 +159,32 @@ impl HttpService {
             let record = RefCell::new(record);
             // It is given away, for a connection may outlive what served its beginning.
             let served = match self.speaks_h1(&record) {
-                true => h1::serve(self, &stream, &record, &facts).await,
-                false => Err(self),
+                true => h1::serve(self, &stream, &record, &facts, &permit).await,
+                false => Left::Http2(self),
             };
-            let outcome = match served {
-                Ok(outcome) => outcome,
+            match served {
+                Left::Ended(outcome) => record.borrow_mut().close(outcome),
                 // Boxed, for it is large, and the others don't pay for it.
-                Err(service) => Box::pin(h2::serve(service, stream, &record, &facts)).await,
-            };
-            record.borrow_mut().close(outcome);
-            drop(permit);
+                left => go_on(left, Conn { stream, record: record.into_inner(), permit }, facts).await,
+            }
         }
+    }
+
+    /// Serves a connection that has said what it has to say before its first request, and of which `facts` are known. The
+    /// future holds no more than the connection needs while it is a tunnel.
+    pub fn serve_introduced(self: Arc<Self>, conn: Conn, facts: ConnFacts) -> Served {
+        Box::pin(async move {
+            let Conn { stream, record, permit } = conn;
+            let record = RefCell::new(record);
+            let served = match self.speaks_h1(&record) {
+                true => Box::pin(h1::serve(self, &stream, &record, &facts, &permit)).await,
+                false => Left::Http2(self),
+            };
+            match served {
+                Left::Ended(outcome) => record.borrow_mut().close(outcome),
+                left => go_on(left, Conn { stream, record: record.into_inner(), permit }, facts).await,
+            }
+        })
     }
 
     /// Whether a connection begins with HTTP/1, as far as is known before its first byte.
@@ -163,6 +210,7 @@ impl HttpService {
             optional_header: self.spec.trusted_proxies.as_ref(),
             acl: &self.spec.acl,
             tls: self.tls.as_deref(),
+            tls_optional: false,
             wants_hello: false,
             timeout: self.spec.timeouts.preface.get(),
         };
@@ -185,23 +233,35 @@ impl HttpService {
             client: record.client,
             local: record.local_address(),
             scheme: if session.is_some() { Scheme::Https } else { Scheme::Http },
+            identity: session.as_ref().and_then(ConnFacts::identity_of),
             sni: session.and_then(|session| session.sni).map(Into::into),
         })
     }
 
-    /// Has a request answered, by whoever its route leads to, and writes it down.
+    /// Has a request answered, and writes it down.
     pub(crate) async fn answer(&self, ex: &mut Exchange<'_, '_>) -> End {
-        let _running = self.traffic.begin();
-        let route = self.route_of(ex);
-        let led = match &route {
-            Ok(route) => self.lead(ex, route).await,
-            Err(failure) => Err(*failure),
+        let running = self.traffic.begin();
+        let (mut end, route) = match &self.answers {
+            Answers::Routes(router) => {
+                let route = self.route_of(router, ex);
+                let led = match &route {
+                    Ok(route) => self.lead(ex, route).await,
+                    Err(failure) => Err(*failure),
+                };
+                let end = match led {
+                    Ok(end) => end,
+                    Err(failure) => self.fail(ex, failure).await,
+                };
+                (end, route.ok().map_or(&self.unrouted, |route| &route.traffic))
+            }
+            // Boxed, for the others don't pay for it.
+            Answers::Forward(forward) => (Box::pin(forward.answer(ex)).await, &self.unrouted),
         };
-        let end = match led {
-            Ok(end) => end,
-            Err(failure) => self.fail(ex, failure).await,
-        };
-        self.write_down(ex, &end, route.ok().map_or(&self.unrouted, |route| &route.traffic));
+        match &mut end {
+            // It goes on, and so does its account.
+            End::Tunnel(granted) => granted.running = Some(running.hand_over(&self.traffic)),
+            end => self.write_down(ex, end, route),
+        }
         end
     }
 
@@ -229,131 +289,57 @@ impl HttpService {
         ex.facts.bytes_in += ex.up.moved;
         ex.facts.bytes_out += ex.down.moved;
         ex.count();
-        route.count(ex.facts.status);
         ex.facts.outcome = Some(match *end {
-            End::Done => {
+            End::Done | End::Tunnel(_) => {
                 self.traffic.blocks.local().durations.record(ex.facts.began.elapsed());
                 ex.facts.outcome.unwrap_or(Outcome::Done)
             }
             End::Cut(outcome) | End::Upgraded(outcome) => outcome,
         });
+        self.note(&ex.scene(), route);
+    }
+
+    /// Writes down what is over.
+    fn note(&self, scene: &Scene<'_>, route: &RouteTraffic) {
+        route.count(scene.facts.status);
         if let Some(log) = &self.log {
-            log.write(&ex.scene());
+            log.write(scene);
         }
     }
 
-    /// Finds the route of a request.
-    fn route_of(&self, ex: &mut Exchange<'_, '_>) -> Result<&Route, Failure> {
-        self.identify(ex.request, ex.facts, ex.conn)?;
-        if matches!(ex.body, Length::Known(length) if length > self.spec.limits.body.bytes()) {
-            return Err(Failure::Status(413));
-        }
-        let sought = Sought {
-            host: &ex.facts.host,
-            path: &ex.facts.path,
-            request: ex.request,
-            client: ex.facts.client.map(|client| client.ip()),
-        };
-        let found = self.router.find_certain(&sought).map_err(|_| Failure::Status(400))?;
-        let route = found.ok_or(Failure::Status(404))?;
-        ex.facts.route = Some(Arc::clone(&route.name));
-        Ok(route)
+    /// Writes down a tunnel that is over.
+    pub(crate) fn note_tunnel(&self, scene: &Scene<'_>) {
+        self.note(scene, &self.unrouted);
     }
 
-    /// Has a request pass its route's filters, and the route's endpoint answer. Where none of them does, the client is told by
-    /// way of the same filters.
-    async fn lead(&self, ex: &mut Exchange<'_, '_>, route: &Route) -> Result<End, Failure> {
-        let (filters, mut pass) = (&route.filters, Pass::default());
-        let led = match ex.admit(filters, &mut pass).await {
-            Ok(Verdict::Pass) => self.hand_to(ex, route, &pass).await,
-            Ok(Verdict::Refuse) => {
-                let body = reply::usual_body(ex.response);
-                Ok(End::from(ex.deliver(filters, &pass, body.as_bytes()).await))
-            }
-            Err(failure) => Err(failure),
-        };
-        match led {
-            Err(Failure::Status(status)) if !ex.has_begun => {
-                let body = reply::plain(status, ex.response);
-                distrust(ex, status);
-                Ok(End::from(ex.deliver(filters, &pass, body.as_bytes()).await))
-            }
-            led => led,
-        }
+    /// Has the connections' next requests served by another.
+    pub fn succeed(&self, by: Arc<HttpService>) {
+        // Each worker says so, and all say the same.
+        drop(self.successor.set(by));
     }
+}
 
-    async fn hand_to(&self, ex: &mut Exchange<'_, '_>, route: &Route, pass: &Pass) -> Result<End, Failure> {
-        let filters = &route.filters;
-        let scene = Scene { conn: ex.conn, request: ex.request, response: None, facts: ex.facts };
-        match &route.endpoint {
-            Endpoint::Reverse(reverse) => {
-                let end = reverse.answer(ex, route, pass).await;
-                // It goes when the client has its answer, and so takes nothing from it.
-                if let (Some(copy), Some(watcher), true) = (ex.copy.take(), &route.watcher, ex.up.is_done()) {
-                    watcher.send(*copy, ex.facts.client);
-                }
-                end
-            }
-            Endpoint::Files(files) => files.answer(ex, filters, pass).await,
-            Endpoint::Redirect(redirect) => {
-                redirect.answer(&scene, ex.response);
-                Ok(End::from(ex.deliver(filters, pass, b"").await))
-            }
-            Endpoint::Respond(fixed) => {
-                let mut body = Vec::new();
-                fixed.answer(&scene, ex.response, &mut body);
-                Ok(End::from(ex.deliver(filters, pass, &body).await))
-            }
+/// The rest of the life of a connection that does not end as HTTP/1. Each kind is boxed by itself: a tunnel is small.
+fn go_on(left: Left, conn: Conn, facts: ConnFacts) -> Served {
+    match left {
+        Left::Ended(outcome) => {
+            let mut conn = conn;
+            conn.record.close(outcome);
+            Box::pin(std::future::ready(()))
         }
-    }
-
-    /// Finds out whom a request is for, and from whom it comes: once, for all who want to know.
-    fn identify(&self, request: &Request, facts: &mut Facts, conn: &ConnFacts) -> Result<(), Failure> {
-        if request.method == Method::Connect {
-            // For a forward proxy.
-            return Err(Failure::Status(501));
-        }
-        if let Some(text) = request.authority() {
-            let authority = authority::parse(text).map_err(|_| Failure::Status(400))?;
-            facts.port = authority.port;
-            let mut host = std::mem::take(&mut facts.host).into_bytes();
-            authority.host.write(&mut host);
-            if host.first() == Some(&b'[') {
-                host.pop();
-                host.remove(0);
-            }
-            // What a host may hold is ASCII.
-            facts.host = String::from_utf8(host).map_err(|_| Failure::Status(400))?;
-        }
-        path::normalise(request.raw_path(), &mut facts.path).map_err(|_| Failure::Status(400))?;
-        if self.trusts(conn.client) {
-            facts.client = self.client_before(request, conn.client);
-            match request.fields.list(Known::XForwardedProto).last() {
-                Some(b"https") => facts.scheme = Scheme::Https,
-                Some(b"http") => facts.scheme = Scheme::Http,
-                _ => {}
-            }
-            if let Some(id) = request.fields.get(Known::XRequestId).and_then(RequestId::believed) {
-                facts.request_id = id.into();
-            }
-        }
-        Ok(())
-    }
-
-    /// The client that trusted proxies name.
-    fn client_before(&self, request: &Request, from: Option<SocketAddr>) -> Option<SocketAddr> {
-        // Nobody comes from there: it stands for a unix socket.
-        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let is_trusted = |ip: IpAddr| ip == nowhere || self.trusts(Some(SocketAddr::new(ip, 0)));
-        let start = from.map_or(nowhere, |from| from.ip());
-        let client = forwarded::client_by_x_forwarded_for(&request.fields, start, is_trusted);
-        if client == start { from } else { Some(SocketAddr::new(client, 0)) }
+        Left::Http2(service) => Box::pin(async move {
+            let Conn { stream, record, permit } = conn;
+            let record = RefCell::new(record);
+            let outcome = h2::serve(service, stream, &record, &facts, &permit).await;
+            record.borrow_mut().close(outcome);
+        }),
+        Left::Tunnel(service, granted) => Box::pin(Tunnel::new(service, granted, conn, facts).run()),
     }
 }
 
 /// Ends the connection behind a request of which the rest is not to be believed. Behind a CONNECT that is refused (501)
 /// bytes for the other end of its tunnel may have come already. Of a client that did not go on its outcome says so.
-fn distrust(ex: &mut Exchange<'_, '_>, status: u16) {
+pub(crate) fn distrust(ex: &mut Exchange<'_, '_>, status: u16) {
     if matches!(status, 400 | 408 | 413 | 414 | 431 | 501) {
         ex.is_persistent = false;
     }
@@ -374,8 +360,7 @@ impl Serve for HttpService {
     fn replaced(&self, by: &Arc<dyn Serve>) {
         let by: Arc<dyn std::any::Any + Send + Sync> = by.clone();
         match by.downcast::<HttpService>() {
-            // Each worker says so, and all say the same.
-            Ok(by) => drop(self.successor.set(by)),
+            Ok(by) => self.succeed(by),
             // It is no HTTP any more.
             Err(_) => self.retire(),
         }

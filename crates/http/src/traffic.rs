@@ -74,6 +74,10 @@ pub struct Durations {
 #[derive(Debug)]
 pub(crate) struct Running<'a>(&'a ListenerTraffic);
 
+/// A request that has become a tunnel, and is still under way; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct RunsOn(Arc<ListenerTraffic>);
+
 impl Traffic {
     /// None yet, for so many workers.
     pub fn new(workers: usize) -> Traffic {
@@ -129,6 +133,20 @@ impl ListenerTraffic {
     pub(crate) fn begin(&self) -> Running<'_> {
         self.blocks.local().begun.add(1);
         Running(self)
+    }
+}
+
+impl Running<'_> {
+    /// Goes on counting as under way while nobody stands at its desk any more. `of` is whose it is.
+    pub(crate) fn hand_over(self, of: &Arc<ListenerTraffic>) -> RunsOn {
+        std::mem::forget(self);
+        RunsOn(Arc::clone(of))
+    }
+}
+
+impl Drop for RunsOn {
+    fn drop(&mut self) {
+        drop(Running(&self.0));
     }
 }
 

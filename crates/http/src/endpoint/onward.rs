@@ -26,6 +26,15 @@ pub(crate) fn strip(fields: &mut Fields) {
 pub(crate) fn prepare(ex: &mut Exchange<'_, '_>, spec: &ReverseSpec, upgrade: Option<&[u8]>) {
     let is_trusted = ex.service.trusts(ex.conn.client);
     let Exchange { request, conn, body, .. } = ex;
+    renew(request, *body, upgrade);
+    with_scratch(|text| name_those_before(request, conn.client, conn.scheme, is_trusted, text));
+    if let Some(authority) = spec.authority.as_deref().filter(|_| !spec.preserve_host) {
+        set_host(request, authority.as_bytes());
+    }
+}
+
+/// Says anew in a request what is about the next connection alone.
+pub(crate) fn renew(request: &mut Request, body: Length, upgrade: Option<&[u8]>) {
     // What gRPC insists on. The trailers that it promises to take do come through.
     let keep_te_trailers = request.version == Version::Http2;
     hop_by_hop::strip(&mut request.fields, Strip { keep_te_trailers, ..Strip::default() });
@@ -37,12 +46,8 @@ pub(crate) fn prepare(ex: &mut Exchange<'_, '_>, spec: &ReverseSpec, upgrade: Op
             request.fields.push_known(Known::Connection, b"Upgrade");
             request.fields.push_known(Known::Upgrade, protocol);
         }
-        None if *body == Length::Chunked => request.fields.push_known(Known::TransferEncoding, b"chunked"),
+        None if body == Length::Chunked => request.fields.push_known(Known::TransferEncoding, b"chunked"),
         None => {}
-    }
-    with_scratch(|text| name_those_before(request, conn.client, conn.scheme, is_trusted, text));
-    if let Some(authority) = spec.authority.as_deref().filter(|_| !spec.preserve_host) {
-        set_host(request, authority.as_bytes());
     }
 }
 

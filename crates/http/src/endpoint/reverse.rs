@@ -1,16 +1,16 @@
 //! The endpoint that passes requests on to a peer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_runtime::clock;
 use wmproxy_upstream::balance::HashKey;
 use wmproxy_upstream::{Attempt, Connected, FailKind, Group, Lease, LeaseKey, Peer};
-use wmproxy_wire::head::{Known, Response, cookie, query_param};
-use wmproxy_wire::http1;
+use wmproxy_wire::head::{Known, cookie, query_param};
 
+use super::passing::{self, Stay, Verdict};
 use super::{onward, sticky};
 use crate::exchange::{Answer, Cut, End, Exchange, Line, NoResponse, Patience, Trouble};
 use crate::filter::rewrite::BadPath;
@@ -41,12 +41,6 @@ struct Link {
     lease: Lease,
     /// Whether it served a request before.
     is_reused: bool,
-}
-
-/// That a connection may serve another request.
-struct Stay {
-    /// How long its peer says that it keeps it.
-    limit: Option<Duration>,
 }
 
 /// What has been tried for a request.
@@ -300,19 +294,17 @@ impl Reverse {
         wanted: Option<&Wanted>,
         (filters, pass): (&Filters, &Pass),
     ) -> Result<End, Failure> {
-        match wanted {
-            Some(wanted) if wanted.is_granted(ex, &link.line)? => {
-                return Box::pin(upgrade::run(ex, &mut link.line, answer, wanted)).await;
-            }
-            None if ex.response.status == 101 => return Err(Failure::Status(502)),
-            _ => {}
+        if passing::is_granted(ex, &link.line, wanted)?
+            && let Some(wanted) = wanted
+        {
+            return Box::pin(upgrade::run(ex, &mut link.line, answer, wanted)).await;
         }
         if filters.error_page(ex.response.status).is_some() {
             self.turn_down(ex, link, answer);
             onward::strip(&mut ex.response.fields);
             return Ok(Box::pin(ex.deliver(filters, pass, b"")).await.into());
         }
-        let stay = self.stay(ex);
+        let stay = passing::stay(ex);
         onward::strip(&mut ex.response.fields);
         let passage = ex.begin_filtered(filters, pass, answer.length);
         match ex.pass(&mut link.line, answer, patience, passage).await {
@@ -331,71 +323,55 @@ impl Reverse {
         Ok(End::Done)
     }
 
-    /// Whether the connection may serve another request once the response, of which the head is there, has come whole.
-    fn stay(&self, ex: &Exchange<'_, '_>) -> Option<Stay> {
-        // A peer that answers before it has the whole request may never read the rest, and take it for the next request;
-        // and so may one that was asked whether it wants the body, and did not say so.
-        let has_read = ex.up.is_done() && !http1::expects_continue(ex.request);
-        let is_persistent = http1::is_persistent(ex.response.version, &ex.response.fields);
-        (self.keeps_idle && has_read && is_persistent).then(|| Stay { limit: idle_limit(ex.response) })
-    }
-
-    /// Keeps a connection for the next request, if both messages are over to the last byte.
+    /// Keeps a connection for the next request, if it may serve one.
     fn keep(&self, ex: &Exchange<'_, '_>, link: Link, stay: Option<Stay>) {
-        if let Line::H1(stream) = link.line
-            && let Some(Stay { limit }) = stay
-            && ex.back.is_clear()
+        if self.keeps_idle
+            && let Some((stream, limit)) = passing::left(ex, link.line, stay)
         {
             self.group.put_idle(&link.lease, stream, limit);
         }
     }
 
-    /// Passes a response on to nobody. What came with its head is mostly all of it; more is not worth being waited for.
+    /// Passes a response on to nobody.
     fn turn_down(&self, ex: &mut Exchange<'_, '_>, mut link: Link, answer: Answer) {
-        let stay = self.stay(ex);
-        let Answer { mut scratch, place, .. } = answer;
-        let first = link.line.back(ex.back).first_piece(&mut scratch, place, ex.down.trailers());
-        ex.down.trailers().clear();
-        if first.is_ok_and(|piece| piece.is_last) {
+        let stay = passing::stay(ex);
+        if passing::discard(ex, &mut link.line, answer) {
             self.keep(ex, link, stay);
         }
     }
 }
 
 impl Tries {
-    /// Whether the request is asked once more after this. It is where the peer can't have acted on it, or where acting
-    /// twice does no harm, and the body is still there to be sent again (RFC 9110 section 9.2.2).
+    /// Whether the request is asked once more after this.
     fn goes_on(&mut self, ex: &Exchange<'_, '_>, link: &mut Link, trouble: &Trouble) -> bool {
-        if matches!(trouble, Trouble::Peer(NoResponse::Refused(_))) {
-            tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request is refused");
-            // A peer that stops to listen refuses what crosses its word of it, which says nothing about the peer.
-            if !std::mem::replace(&mut self.was_refused, true) {
-                self.left += 1;
+        let verdict = passing::judge(trouble, link.is_reused);
+        if verdict != Verdict::Innocent {
+            tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request failed");
+        }
+        match verdict {
+            Verdict::Innocent => false,
+            Verdict::Refused => {
+                // A peer that stops to listen refuses what crosses its word of it, which says nothing about the peer.
+                if !std::mem::replace(&mut self.was_refused, true) {
+                    self.left += 1;
+                }
+                ex.up.moved == 0 && !ex.has_begun && self.left > 0
             }
-            return ex.up.moved == 0 && !ex.has_begun && self.left > 0;
+            Verdict::Stale => {
+                self.only_fresh = true;
+                passing::may_ask_again(ex)
+            }
+            Verdict::Failed(kind) => {
+                link.lease.failed(kind, clock::now().0);
+                self.tried.push(Arc::clone(link.lease.peer()));
+                self.last = Some(match kind {
+                    FailKind::AnswerTimeout => Failure::Status(504),
+                    _ => Failure::Status(502),
+                });
+                let is_answer = matches!(trouble, Trouble::Peer(NoResponse::Bad(_)));
+                passing::may_ask_again(ex) && self.left > 0 && !is_answer
+            }
         }
-        let (kind, is_silent) = match trouble {
-            Trouble::Peer(NoResponse::Silent(_)) => (FailKind::Broken, true),
-            Trouble::Peer(NoResponse::Cut(_) | NoResponse::Bad(_)) => (FailKind::Broken, false),
-            Trouble::PeerSlow => (FailKind::AnswerTimeout, false),
-            _ => return false,
-        };
-        tracing::debug!(listener = %ex.conn.listener, peer = %link.lease.address(), ?trouble, "a request failed");
-        // Whoever has not got the whole request has not acted on it.
-        let is_safe = ex.request.method.is_idempotent() || !ex.front.has_come();
-        let can_again = ex.can_ask_again() && !ex.has_begun && is_safe;
-        if link.is_reused && is_silent {
-            // The peer closed it while it was idle, which says nothing about the peer.
-            self.only_fresh = true;
-            return can_again;
-        }
-        link.lease.failed(kind, clock::now().0);
-        self.tried.push(Arc::clone(link.lease.peer()));
-        self.last = Some(match kind {
-            FailKind::AnswerTimeout => Failure::Status(504),
-            _ => Failure::Status(502),
-        });
-        can_again && self.left > 0 && !matches!(trouble, Trouble::Peer(NoResponse::Bad(_)))
     }
 }
 
@@ -411,13 +387,4 @@ fn with_key(key: LeaseKey, by: &HashKey, ex: &Exchange<'_, '_>) -> LeaseKey {
         HashKey::ClientIp | HashKey::ClientAddr | HashKey::QuicCid => None,
     };
     value.map_or(key, |value| key.with_request(value))
-}
-
-/// How long the peer says that it keeps the connection: `Keep-Alive: timeout=5`.
-fn idle_limit(response: &Response) -> Option<Duration> {
-    let mut parameters = response.fields.list(Known::KeepAlive);
-    let seconds = parameters.find_map(|parameter| parameter.strip_prefix(b"timeout="))?;
-    let seconds: u32 = std::str::from_utf8(seconds).ok()?.parse().ok()?;
-    // It closes about then, so that the last second is no use.
-    Some(Duration::from_secs(u64::from(seconds.saturating_sub(1))))
 }

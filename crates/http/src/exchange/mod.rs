@@ -18,9 +18,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use wmproxy_net::limit::Permit;
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_runtime::clock::Ticks;
 use wmproxy_wire::head::{Known, Method, Request, Response, Version};
@@ -28,6 +30,8 @@ use wmproxy_wire::http1::Length;
 
 use crate::facts::{ConnFacts, Facts, Scene};
 use crate::filter::mirror::{Copy, Tapped};
+use crate::forward::Guest;
+use crate::forward::serve::Granted;
 use crate::h1::Wire;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
@@ -53,6 +57,8 @@ pub(crate) struct Exchange<'a, 'b> {
     pub(crate) service: &'a HttpService,
     pub(crate) conn: &'a ConnFacts,
     pub(crate) record: &'a RefCell<Record>,
+    /// The connection's place behind its listener's limits.
+    pub(crate) permit: &'a Permit,
     pub(crate) timer: &'a mut Timer<'b>,
     pub(crate) request: &'a mut Request,
     pub(crate) response: &'a mut Response,
@@ -66,6 +72,8 @@ pub(crate) struct Exchange<'a, 'b> {
     pub(crate) copy: Option<Box<Copy>>,
     /// What was read of the request's body before a peer was asked.
     pub(crate) held: Option<Box<Held>>,
+    /// Whose bytes these are, where somebody counts them.
+    pub(crate) guest: Option<Arc<dyn Guest>>,
     /// How long the request's body is.
     pub(crate) body: Length,
     /// Whether the client's connection may serve another request after this one.
@@ -83,6 +91,8 @@ pub(crate) enum End {
     Cut(Outcome),
     /// It is no HTTP any more: the client's stream was relayed to its end.
     Upgraded(Outcome),
+    /// It is no HTTP any more, and the client's stream is to be relayed by whoever has it.
+    Tunnel(Box<Granted>),
 }
 
 /// A peer's response, of which the head is read.

@@ -57,6 +57,11 @@ impl Source for Nothing {
 }
 
 impl Exchange<'_, '_> {
+    /// Dates the response that is there, if whoever made it has not.
+    pub(crate) fn date(&mut self) {
+        date::put(self.response);
+    }
+
     /// Answers with the response that is there, and this body, which goes through `passage`.
     pub(crate) async fn respond(&mut self, body: &[u8], passage: Passage) -> Result<(), Cut> {
         let has_none = matches!(self.response.status, 100..200 | 204 | 304);

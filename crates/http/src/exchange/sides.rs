@@ -195,6 +195,14 @@ impl Front<'_> {
         }
     }
 
+    /// Whether the client has sent something behind the request, on a connection that is this request's alone.
+    pub(crate) fn has_ahead(&self) -> bool {
+        match self {
+            Front::H1(_, wire) => wire.has_ahead(),
+            Front::H2(_) => false,
+        }
+    }
+
     /// Whether the client has certainly gone: it waits for no answer any more.
     pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         match self {

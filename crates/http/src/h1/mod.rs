@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use wmproxy_net::limit::Permit;
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_runtime::clock::Ticks;
@@ -24,6 +25,7 @@ use wmproxy_wire::http1::{self, HeadLimits, Length};
 use crate::desk::{Desk, Papers};
 use crate::exchange::{End, Exchange, Front, NoResponse};
 use crate::facts::ConnFacts;
+use crate::forward::serve::Granted;
 use crate::live;
 use crate::scratch::Scratch;
 use crate::service::HttpService;
@@ -38,29 +40,38 @@ const RESPONSE: HeadLimits = HeadLimits { bytes: 64 * 1024, target: 0, fields: 2
 /// on its way already, and needs a round trip. Whoever connects in advance has waited for longer.
 const WELCOME: Duration = Duration::from_secs(1);
 
-/// Serves a client that speaks HTTP/1 until its connection ends, and says how it ended.
-///
-/// # Errors
-/// It speaks HTTP/2: the service to do that with. What the client said is unread then.
+/// What becomes of a connection that is served as HTTP/1.
+pub(crate) enum Served {
+    /// It has ended so.
+    Ended(Outcome),
+    /// It speaks HTTP/2, to be served by this. What the client said is unread.
+    Http2(Arc<HttpService>),
+    /// It is a tunnel now. What the client has sent ahead is unread.
+    Tunnel(Arc<HttpService>, Box<Granted>),
+}
+
+/// Serves a client for as long as it speaks HTTP/1.
 pub(crate) async fn serve(
     service: Arc<HttpService>,
     stream: &Stream,
     record: &RefCell<Record>,
     conn: &ConnFacts,
-) -> Result<Outcome, Arc<HttpService>> {
+    permit: &Permit,
+) -> Served {
     let sleep = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(sleep);
     let _live = live::enter().await;
     // Whoever is cut off in the middle of a response must not take it for the whole.
     let unfinished = ResetOnDrop::new(stream);
-    let mut client = Client { service, stream, record, conn, timer: Timer::new(sleep), requests: 0 };
+    let mut client = Client { service, stream, record, conn, permit, timer: Timer::new(sleep), requests: 0 };
     let close = client.run().await;
     if !matches!(close, Close::Cut(_)) {
         unfinished.disarm();
     }
     match close {
-        Close::Cut(outcome) | Close::Ended(outcome) => Ok(outcome),
-        Close::Http2 => Err(client.service),
+        Close::Cut(outcome) | Close::Ended(outcome) => Served::Ended(outcome),
+        Close::Http2 => Served::Http2(client.service),
+        Close::Tunnel(granted) => Served::Tunnel(client.service, granted),
     }
 }
 
@@ -70,6 +81,7 @@ struct Client<'a> {
     stream: &'a Stream,
     record: &'a RefCell<Record>,
     conn: &'a ConnFacts,
+    permit: &'a Permit,
     timer: Timer<'a>,
     /// So many were answered.
     requests: u32,
@@ -83,6 +95,8 @@ enum Close {
     Cut(Outcome),
     /// It does not: it is one of HTTP/2, with prior knowledge (RFC 9113 section 3.3).
     Http2,
+    /// It does not, but HTTP does.
+    Tunnel(Box<Granted>),
 }
 
 /// What comes instead of a request.
@@ -251,6 +265,7 @@ impl<'a> Client<'a> {
             service,
             conn: self.conn,
             record: self.record,
+            permit: self.permit,
             timer: &mut self.timer,
             request,
             response,
@@ -264,6 +279,7 @@ impl<'a> Client<'a> {
             has_begun: false,
             copy: None,
             held: None,
+            guest: None,
         }
     }
 
@@ -273,6 +289,7 @@ impl<'a> Client<'a> {
             End::Cut(outcome) => return Some(Close::Cut(outcome)),
             End::Upgraded(Outcome::Done) => return Some(Close::Ended(Outcome::Done)),
             End::Upgraded(outcome) => return Some(Close::Cut(outcome)),
+            End::Tunnel(granted) => return Some(Close::Tunnel(granted)),
             End::Done => {}
         }
         let front = &mut desk.front;

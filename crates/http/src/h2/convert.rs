@@ -40,11 +40,22 @@ pub(super) fn read_request(
             into.set_protocol(protocol.as_bytes());
         }
         Some(_) => return Err(Malformed(":protocol without CONNECT")),
+        // What follows it is for the far end of its tunnel (RFC 9110 section 9.3.6).
+        None if parts.method == http::Method::CONNECT
+            && parts.headers.contains_key(http::header::CONTENT_LENGTH) =>
+        {
+            return Err(Malformed("a Content-Length of a CONNECT"));
+        }
         None => into.set_method(parts.method.as_str().as_bytes()),
     }
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Malformed("a :scheme that is not HTTP's"));
     }
+    into.scheme = match parts.uri.scheme_str() {
+        Some("http") => Some(Scheme::Http),
+        Some("https") => Some(Scheme::Https),
+        _ => None,
+    };
     let authority = whom(parts)?;
     into.set_authority(authority);
     let target = match (into.method, parts.uri.path_and_query()) {

@@ -63,13 +63,13 @@ impl ClientStream {
         (self.incoming.take_count(), sent)
     }
 
-    /// Ends the stream. What is missing of the response is broken off, so that nobody takes it for the whole. That a request
+    /// Ends the stream; `cut` says why it is broken off, if it is. What is missing of the response is broken off, so that nobody takes it for the whole. That a request
     /// which has not come whole is wanted no more (RFC 9113 section 8.1) the library says when the stream is dropped: behind the
     /// response, where a reset of ours would go before it.
-    pub(super) fn end(&mut self, is_cut: bool) {
+    pub(super) fn end(&mut self, cut: Option<Reason>) {
         match &mut self.outgoing {
-            Some(outgoing) if outgoing.is_over() && !is_cut => {}
-            Some(outgoing) => outgoing.reset(Reason::INTERNAL_ERROR),
+            Some(outgoing) if outgoing.is_over() && cut.is_none() => {}
+            Some(outgoing) => outgoing.reset(cut.unwrap_or(Reason::INTERNAL_ERROR)),
             None => self.respond.send_reset(Reason::CANCEL),
         }
     }

@@ -14,10 +14,11 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream, ext};
 use tokio::time::Instant;
+use wmproxy_net::limit::Permit;
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock::{self, Ticks};
-use wmproxy_wire::head::Known;
+use wmproxy_wire::head::{Known, Method};
 use wmproxy_wire::http1::{self, Length};
 use wmproxy_wire::http2::{FrameMeter, MeterLimits};
 
@@ -56,6 +57,7 @@ pub(crate) async fn serve(
     stream: Stream,
     record: &RefCell<Record>,
     conn: &ConnFacts,
+    permit: &Permit,
 ) -> Outcome {
     let timeouts = service.spec().timeouts;
     let limits = service.spec().limits;
@@ -91,7 +93,7 @@ pub(crate) async fn serve(
         match poll_fn(|cx| client.poll(cx, &mut requests)).await {
             Event::Request(request, respond) => {
                 let service = client.service.clone();
-                requests.push(answer(service, request, respond, record, conn));
+                requests.push(answer(service, request, respond, record, conn, permit));
             }
             Event::End(outcome) => return outcome,
         }
@@ -193,6 +195,7 @@ async fn answer(
     respond: SendResponse<Bytes>,
     record: &RefCell<Record>,
     conn: &ConnFacts,
+    permit: &Permit,
 ) {
     let mut desk = Desk::take();
     let Papers { request: head, response, facts, back, up, down, .. } = &mut *desk;
@@ -219,6 +222,7 @@ async fn answer(
         service: &service,
         conn,
         record,
+        permit,
         timer: &mut timer,
         request: head,
         response,
@@ -232,12 +236,19 @@ async fn answer(
         has_begun: false,
         copy: None,
         held: None,
+        guest: None,
     };
+    let is_connect = exchange.request.method == Method::Connect;
     let end = match length {
         Ok(_) => service.answer(&mut exchange).await,
         Err(status) => service.refuse(&mut exchange, status).await,
     };
-    stream.end(!matches!(end, End::Done | End::Upgraded(Outcome::Done)));
+    match end {
+        End::Done | End::Upgraded(Outcome::Done) => stream.end(None),
+        // RFC 9113 section 8.5.
+        _ if is_connect => stream.end(Some(Reason::CONNECT_ERROR)),
+        _ => stream.end(Some(Reason::INTERNAL_ERROR)),
+    }
 }
 
 /// How long a request's body is, as its fields say or the end of its stream does. The library sees to it that both agree.
@@ -246,7 +257,7 @@ fn length(
     request: &wmproxy_wire::head::Request,
 ) -> Result<Length, convert::Malformed> {
     // What follows a request for something else is none of it.
-    if stream.has_come() || request.protocol().is_some() {
+    if stream.has_come() || request.protocol().is_some() || request.method == Method::Connect {
         return Ok(Length::None);
     }
     let Some(length) = request.fields.get(Known::ContentLength) else { return Ok(Length::Chunked) };

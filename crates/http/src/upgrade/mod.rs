@@ -4,7 +4,7 @@
 //! Inside, both are a GET that wants a protocol, so that routes and filters need not know which of them it was. What only
 //! one of them has is put in when it is known what the peer speaks: the key of a WebSocket's handshake, above all.
 
-mod tunnel;
+pub(crate) mod tunnel;
 
 use wmproxy_net::record::Outcome;
 use wmproxy_net::relay::{Terms, relay};
@@ -180,6 +180,10 @@ async fn pass_all(ex: &mut Exchange<'_, '_>, peer: &Stream) -> Outcome {
     client.unread(wire.take_ahead());
     let spec = ex.service.spec();
     let terms = Terms { splice: spec.splice, ..Terms::new(spec.timeouts.upgrade.get()) };
+    let terms = match &ex.guest {
+        Some(guest) => guest.terms(terms, ex.permit),
+        None => terms,
+    };
     let before = ex.record.borrow().bytes();
     let mut record = ex.record.borrow_mut();
     let outcome = relay(client, peer, terms, &mut record).await;

@@ -32,7 +32,7 @@ struct Tunnel {
 }
 
 /// Passes on what both sides say until both are done, and says how it ended.
-pub(super) async fn run(ex: &mut Exchange<'_, '_>, line: &mut Line) -> Outcome {
+pub(crate) async fn run(ex: &mut Exchange<'_, '_>, line: &mut Line) -> Outcome {
     ex.front.tunnel(ex.response);
     line.back(ex.back).tunnel();
     ex.up.begin(Splice::Off);

@@ -128,6 +128,12 @@ plain! {
     Route = "route",
     /// The address of the server that the request went to, or the last one tried.
     Peer = "peer",
+    /// Where a client of a forward proxy wants to go: a host and a port.
+    Destination = "destination",
+    /// The way that it goes there: `direct`, or the name of a chain.
+    Way = "way",
+    /// What a client of a forward proxy asks for: `http`, `connect`, `socks4`, `socks5` or `udp`.
+    Kind = "kind",
     /// The status that the client got.
     Status = "status",
     /// Bytes of the request's body.

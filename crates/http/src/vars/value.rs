@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use wmproxy_net::addr::Address;
+use wmproxy_wire::destination::Destination;
 use wmproxy_wire::head::{Fields, Known, civil};
 
 use super::{Name, Plain, RequestId, Var};
@@ -27,6 +28,8 @@ pub enum Value<'a> {
     Inet(SocketAddr),
     /// A peer's address.
     Address(&'a Address),
+    /// Where a client of a forward proxy wants to go.
+    Destination(&'a Destination),
     /// A host, without brackets, and a port.
     Host(&'a str, Option<u16>),
     /// A text of our own making: a name from the configuration, a word of the protocol.
@@ -84,7 +87,14 @@ impl Plain {
             Plain::Sni => conn.sni.as_deref().map_or(Value::None, |sni| Value::Text(sni.as_bytes())),
             Plain::Listener => Value::Word(&conn.listener),
             Plain::Route => facts.route.as_deref().map_or(Value::None, Value::Word),
-            Plain::Peer => facts.peer.as_deref().map_or(Value::None, |peer| Value::Address(peer.address())),
+            Plain::Peer => match (&facts.peer, facts.address) {
+                (Some(peer), _) => Value::Address(peer.address()),
+                (None, Some(address)) => Value::Inet(address),
+                (None, None) => Value::None,
+            },
+            Plain::Destination => facts.destination.as_ref().map_or(Value::None, Value::Destination),
+            Plain::Way => facts.way.as_deref().map_or(Value::None, Value::Word),
+            Plain::Kind => facts.kind.map_or(Value::None, |kind| Value::Word(kind.as_str())),
             Plain::Status => match (facts.status, response) {
                 (0, None) => Value::None,
                 // The filters of a response come before it is sent.
@@ -159,6 +169,7 @@ impl Value<'_> {
             Value::Ip(ip) => write!(out, "{ip}"),
             Value::Inet(addr) => write!(out, "{addr}"),
             Value::Address(address) => write!(out, "{address}"),
+            Value::Destination(destination) => write!(out, "{destination}"),
             Value::Host(host, port) => return push_host(host, port, out),
             Value::Word(word) => return out.extend_from_slice(word.as_bytes()),
             Value::Text(text) => return out.extend_from_slice(text),
