@@ -1,10 +1,10 @@
 //! Sockets and streams: everything that touches a descriptor.
 //!
 //! What lives here: addresses ([`addr`], [`acl`]), listening sockets and the one accept loop of the program
-//! ([`listen`], [`socket_file`], [`accept`]), what may come in ([`limit`], [`eviction`]), connected streams ([`stream`]),
-//! what they say before their data ([`preface`]), TLS inside them ([`tls`]), the TCP relay ([`relay`]), batched
-//! datagrams ([`udp`]), and the record that every connection leaves behind ([`record`]). `sys` is the only home of
-//! `unsafe`.
+//! ([`listen`], [`socket_file`], [`accept`]), ports on which one connection is expected ([`rendezvous`]), what may come in
+//! ([`limit`], [`eviction`]), connected streams ([`stream`]), what they say before their data ([`preface`]), TLS inside them
+//! ([`tls`]), the TCP relay ([`relay`]), batched datagrams ([`udp`]), and the record that every connection leaves behind
+//! ([`record`]). `sys` is the only home of `unsafe`.
 //! What must not: protocols above TLS and UDP, upstream groups, the config's files.
 //!
 //! A connection passes through so: [`listen`] binds a socket for each worker; [`accept`] takes a permit, accepts and
@@ -25,6 +25,7 @@ pub mod pressure;
 pub mod privileges;
 pub mod record;
 pub mod relay;
+pub mod rendezvous;
 pub mod socket_file;
 pub mod sockopt;
 pub mod stream;
