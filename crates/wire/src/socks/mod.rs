@@ -29,6 +29,16 @@ pub enum Parsed<T> {
     Done(T, usize),
 }
 
+impl<T> Parsed<T> {
+    /// Makes something else of what was read.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Parsed<U> {
+        match self {
+            Parsed::NeedMore(total) => Parsed::NeedMore(total),
+            Parsed::Done(message, used) => Parsed::Done(make(message), used),
+        }
+    }
+}
+
 /// Why bytes are no message of SOCKS, or can't become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocksError {
