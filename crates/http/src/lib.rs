@@ -33,9 +33,16 @@ mod timer;
 mod upgrade;
 
 pub use endpoint::files::files_open;
-pub use h2::close_all as close_shared;
+pub use h2::hop;
 pub use route::BuildError;
 pub use service::{HttpService, RequestLog};
+
+/// Closes connections to peers and origins that the calling worker keeps for requests to come, and that are not a group's: for
+/// when the process drains.
+pub fn close_shared() {
+    h2::close_all();
+    forward::close_all();
+}
 
 #[cfg(test)]
 mod testing;

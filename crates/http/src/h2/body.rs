@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
 use wmproxy_wire::head::Fields;
 
 use super::convert;
@@ -44,6 +45,48 @@ impl Incoming {
         std::mem::take(&mut self.received)
     }
 
+    /// Waits until something is there; false at the end, behind the trailers if there are any.
+    fn poll_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: impl FnOnce(&HeaderMap) -> Result<(), Broken>,
+    ) -> Poll<Result<bool, Broken>> {
+        while self.ahead.is_empty() {
+            if self.has_come {
+                return Poll::Ready(Ok(false));
+            }
+            match ready!(self.stream.poll_data(cx)) {
+                Some(data) => self.ahead = data.map_err(broken)?,
+                None => {
+                    let came = ready!(self.stream.poll_trailers(cx)).map_err(broken)?;
+                    self.has_come = true;
+                    return Poll::Ready(came.as_ref().map_or(Ok(()), trailers).map(|()| false));
+                }
+            }
+            // The end may lie in the last frame of data, which spares a look for trailers.
+            self.has_come |= self.stream.is_end_stream();
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Takes of what is there, and lets as much more come.
+    fn take(&mut self, into: &mut [u8]) -> Result<usize, Broken> {
+        let n = self.ahead.len().min(into.len());
+        into[..n].copy_from_slice(&self.ahead[..n]);
+        self.ahead.advance(n);
+        self.received += n as u64;
+        self.stream.flow_control().release_capacity(n).map_err(broken)?;
+        Ok(n)
+    }
+
+    /// Reads what is there; 0 is the end. Trailers say nothing here.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<usize, Broken>> {
+        if !ready!(self.poll_ahead(cx, |_| Ok(())))? {
+            return Poll::Ready(Ok(0));
+        }
+        Poll::Ready(self.take(into))
+    }
+
     /// See [`Source`](crate::exchange::Source).
     pub(super) fn poll_piece(
         &mut self,
@@ -52,29 +95,15 @@ impl Incoming {
         most: usize,
         trailers: &mut Fields,
     ) -> Poll<Result<Piece, Broken>> {
-        while self.ahead.is_empty() {
-            if self.has_come {
-                return Poll::Ready(Ok(Piece::end(scratch)));
-            }
-            match ready!(self.stream.poll_data(cx)) {
-                Some(data) => self.ahead = data.map_err(broken)?,
-                None => {
-                    if let Some(came) = ready!(self.stream.poll_trailers(cx)).map_err(broken)? {
-                        let malformed = |error| Broken::Failed(io::Error::other(error));
-                        convert::read_trailers(&came, trailers).map_err(malformed)?;
-                    }
-                    self.has_come = true;
-                }
-            }
-            // The end may lie in the last frame of data, which spares a look for trailers.
-            self.has_come |= self.stream.is_end_stream();
+        if !ready!(self.poll_ahead(cx, |came| {
+            let malformed = |error| Broken::Failed(io::Error::other(error));
+            convert::read_trailers(came, trailers).map_err(malformed)
+        }))? {
+            return Poll::Ready(Ok(Piece::end(scratch)));
         }
         let room = scratch.room();
-        let n = self.ahead.len().min(room.len()).min(most);
-        room[..n].copy_from_slice(&self.ahead[..n]);
-        self.ahead.advance(n);
-        self.received += n as u64;
-        self.stream.flow_control().release_capacity(n).map_err(broken)?;
+        let most = most.min(room.len());
+        let n = self.take(&mut room[..most])?;
         Poll::Ready(Ok(Piece { place: scratch.read(n), is_last: self.has_come && self.ahead.is_empty() }))
     }
 }

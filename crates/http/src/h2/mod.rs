@@ -5,15 +5,18 @@
 //! may make us do. What must not: what is answered, and by whom.
 
 mod body;
+mod common;
 mod convert;
 mod front;
+pub mod hop;
 mod io;
 mod peer;
 mod pool;
 mod server;
+mod tunnel;
 
 pub(crate) use front::ClientStream;
 pub(crate) use peer::PeerStream;
-pub use pool::close_all;
+pub(crate) use pool::close_all;
 pub(crate) use pool::{Found, Making, find};
 pub(crate) use server::serve;

@@ -10,8 +10,9 @@ use wmproxy_wire::head::{Fields, Known, Request, Response, Scheme};
 use wmproxy_wire::http1::Length;
 
 use super::body::{self, Incoming, Outgoing};
+use super::common::Entered;
 use super::convert::{self, Malformed};
-use super::pool::Entered;
+use super::pool::Free;
 use crate::exchange::{Broken, NoResponse, Piece};
 use crate::scratch::Scratch;
 
@@ -42,8 +43,8 @@ enum State {
 }
 
 impl PeerStream {
-    /// A stream of `connection`, which has just said that it is ready for one.
-    pub(super) fn new(connection: SendRequest<Bytes>, scheme: Scheme, place: Entered) -> PeerStream {
+    /// Of a connection that has room for it.
+    pub(super) fn new(Free { connection, scheme, place }: Free) -> PeerStream {
         PeerStream { connection, scheme, state: State::Fresh, place }
     }
 

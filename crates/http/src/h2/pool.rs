@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,37 +15,57 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use h2::{Ping, PingPong};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
-use wmproxy_upstream::idle::Place;
 use wmproxy_upstream::{Connected, IdleKey, Peer};
 use wmproxy_wire::head::Scheme;
 
 use super::body::PIECE;
+use super::common::{Common, Entered};
 use super::io::Io;
 use super::peer::PeerStream;
 use crate::exchange::Line;
 use crate::timer::Timer;
 
-/// How much of a response may be on its way before its client takes it; see the same for requests.
-const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// The same for all responses of a connection together. Wider than for one, or a client that does not read would stop
-/// those of the others.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-
 /// The largest head of a response; as for HTTP/1.
 const HEAD: u32 = 64 * 1024;
 
-/// Streams of one connection before the next is opened, where the peer would take more: beyond that one slow reader of the
-/// connection's window is felt by too many.
-const STREAMS: usize = 100;
+/// What a connection carries, by which it has more room for one thing or the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// How much of a stream may be on its way before it is taken; see the same for requests of clients.
+    stream: u32,
+    /// The same for all streams of a connection together.
+    connection: u32,
+    /// How much of a stream waits for its turn to be written.
+    sending: usize,
+    /// Streams of one connection before the next is opened, where the peer would take more.
+    streams: usize,
+}
+
+/// For requests. The window of the connection is wider than for one of them, or a client that does not read would stop the
+/// responses of the others; beyond so many streams one slow reader of it is felt by too many.
+pub(super) const REQUESTS: Room =
+    Room { stream: 256 * 1024, connection: 16 * 1024 * 1024, sending: 2 * PIECE, streams: 100 };
+
+/// For tunnels, which last, and of which many may have a reader that stopped: the window of the connection has room for all of
+/// them, so that none stops another. More is sent at a time than of requests, for a tunnel may have a gigabyte to carry.
+pub(super) const TUNNELS: Room =
+    Room { stream: 256 * 1024, connection: 64 * 256 * 1024, sending: 4 * PIECE, streams: 64 };
+
+/// What tells connections apart that may stand in for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// To a peer of a group.
+    Peer(IdleKey),
+    /// To a proxy: the number of the [hop](super::hop::Hop), and which of its proxies.
+    Hop(u64, u64),
+}
 
 thread_local! {
-    static POOL: RefCell<HashMap<IdleKey, Rc<Slot>>> = RefCell::default();
+    static POOL: RefCell<HashMap<Key, Rc<Slot>>> = RefCell::default();
     /// The tasks that drive connections. Nobody waits for their end: it is the end of their last request.
     static DRIVERS: Scope = Scope::new();
 }
@@ -63,82 +82,21 @@ struct Slot {
 #[derive(Debug)]
 struct Shared {
     connection: SendRequest<Bytes>,
-    common: Rc<Common>,
+    common: Arc<Common>,
     scheme: Scheme,
+    /// So many streams it may have.
+    streams: usize,
     /// The peer's [epoch](wmproxy_upstream::Peer::idle_epoch) when it was made.
     epoch: u64,
     number: u64,
-}
-
-/// What the streams of a connection have in common.
-struct Common {
-    /// How many are in use.
-    active: Cell<usize>,
-    /// Filled when the peer is known to have said what it takes.
-    heard: OnceCell<()>,
-    ping: RefCell<Option<PingPong>>,
-    /// Whose connection it is, where it outlives its requests.
-    peer: Option<Arc<Peer>>,
-    /// While none is in use.
-    idle: Cell<Option<Place>>,
-}
-
-impl Common {
-    fn new(ping: Option<PingPong>, peer: Option<Arc<Peer>>) -> Rc<Common> {
-        let (active, idle) = (Cell::new(0), Cell::new(None));
-        Rc::new(Common { active, heard: OnceCell::new(), ping: RefCell::new(ping), peer, idle })
-    }
-
-    fn enter(self: &Rc<Self>) -> Entered {
-        self.idle.take();
-        self.active.set(self.active.get() + 1);
-        Entered(Rc::clone(self))
-    }
-}
-
-impl fmt::Debug for Common {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Common").field("active", &self.active).finish_non_exhaustive()
-    }
-}
-
-/// One of a connection's streams, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Entered(Rc<Common>);
-
-impl Entered {
-    /// Waits until the peer has said what it takes. Its settings come before everything else, so that the answer to a PING says
-    /// that they are here; one that does not answer is heard as far as it ever will be.
-    pub(super) async fn hear(&self) {
-        let ping = &self.0.ping;
-        let heard = self.0.heard.get_or_init(|| async {
-            // One that is on its way already, for somebody who waited no longer, does as well.
-            let _ = ping.borrow_mut().as_mut().map(|ping| ping.send_ping(Ping::opaque()));
-            poll_fn(|cx| match ping.borrow_mut().as_mut() {
-                Some(ping) => ping.poll_pong(cx).map(drop),
-                None => Poll::Ready(()),
-            })
-            .await;
-        });
-        heard.await;
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let left = self.0.active.get() - 1;
-        self.0.active.set(left);
-        if left == 0 {
-            self.0.idle.set(self.0.peer.as_ref().map(|peer| peer.count_idle()));
-        }
-    }
 }
 
 /// The right to make a connection; the others wait until it is used or dropped.
 #[derive(Debug)]
 pub(crate) struct Making {
     /// None where nobody waits.
-    key: Option<IdleKey>,
+    key: Option<Key>,
+    room: Room,
     /// Whom the connection is to, where it is to be shared.
     peer: Option<Arc<Peer>>,
     slot: Rc<Slot>,
@@ -154,43 +112,61 @@ pub(crate) enum Found {
     Nothing(Making),
 }
 
+/// A connection with room for a stream, and the stream's place on it.
+#[derive(Debug)]
+pub(super) struct Free {
+    /// It has just said that it is ready for one.
+    pub(super) connection: SendRequest<Bytes>,
+    pub(super) scheme: Scheme,
+    pub(super) place: Entered,
+}
+
 /// Looks for a connection with room for a request. To be called on a worker.
 pub(crate) async fn find(key: IdleKey, peer: &Arc<Peer>) -> Found {
-    let epoch = peer.idle_epoch();
+    match find_free(Key::Peer(key), Some(peer), REQUESTS).await {
+        Ok(free) => Found::Stream(PeerStream::new(free)),
+        Err(making) => Found::Nothing(making),
+    }
+}
+
+/// Looks for a connection with room for a tunnel to a proxy, or gives the right to make one. To be called on a worker.
+pub(super) async fn find_tunnel(hop: u64, proxy: u64) -> Result<Free, Making> {
+    find_free(Key::Hop(hop, proxy), None, TUNNELS).await
+}
+
+async fn find_free(key: Key, peer: Option<&Arc<Peer>>, room: Room) -> Result<Free, Making> {
+    let epoch = peer.map_or(0, |peer| peer.idle_epoch());
     let slot = POOL.with_borrow_mut(|pool| pool.entry(key).or_default().clone());
     loop {
-        if let Some(stream) = slot.take(epoch) {
-            return Found::Stream(stream);
+        if let Some(free) = slot.take(epoch) {
+            return Ok(free);
         }
         let made = slot.made.notified();
         if !slot.is_making.replace(true) {
-            return Found::Nothing(Making {
-                key: Some(key),
-                peer: Some(Arc::clone(peer)),
-                slot: slot.clone(),
-                epoch,
-            });
+            let peer = peer.cloned();
+            return Err(Making { key: Some(key), room, peer, slot: slot.clone(), epoch });
         }
         made.await;
     }
 }
 
 impl Slot {
-    /// A stream of the first connection that has room. Those that take no more requests are forgotten.
-    fn take(&self, epoch: u64) -> Option<PeerStream> {
+    /// The first connection that has room. Those that take no more requests are forgotten.
+    fn take(&self, epoch: u64) -> Option<Free> {
         let mut shared = self.shared.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
         let mut at = 0;
-        while let Some(Shared { connection, scheme, epoch: own, common, .. }) = shared.get_mut(at) {
+        while let Some(Shared { connection, scheme, epoch: own, common, streams, .. }) = shared.get_mut(at) {
             let is_usable = *own == epoch && !matches!(connection.poll_ready(&mut cx), Poll::Ready(Err(_)));
             if !is_usable {
                 // Its requests go on; it ends with the last of them.
                 shared.swap_remove(at);
                 continue;
             }
-            let most = connection.current_max_send_streams().min(STREAMS);
-            if common.active.get() < most {
-                return Some(PeerStream::new(connection.clone(), *scheme, common.enter()));
+            let most = connection.current_max_send_streams().min(*streams);
+            if common.active() < most {
+                let (connection, place) = (connection.clone(), common.enter());
+                return Some(Free { connection, scheme: *scheme, place });
             }
             at += 1;
         }
@@ -201,7 +177,14 @@ impl Slot {
 impl Making {
     /// The right to make a connection that nobody else is to use.
     pub(crate) fn alone() -> Making {
-        Making { key: None, peer: None, slot: Rc::default(), epoch: 0 }
+        Making { key: None, room: REQUESTS, peer: None, slot: Rc::default(), epoch: 0 }
+    }
+
+    /// The same for a tunnel.
+    pub(super) fn tunnel() -> Making {
+        let mut making = Making::alone();
+        making.room = TUNNELS;
+        making
     }
 
     /// Begins what a new connection speaks: HTTP/2, of which the first stream is given, unless TLS agreed on something
@@ -215,28 +198,33 @@ impl Making {
             (Some(_), Some(b"h2")) => Scheme::Https,
             (Some(_), _) => return Ok(Line::H1(connected.stream)),
         };
-        let stream = self.first_stream(connected.stream, scheme, idle_timeout).await?;
-        Ok(Line::H2(Box::new(stream)))
+        let free = self.begin_h2(connected.stream, scheme, idle_timeout).await?;
+        Ok(Line::H2(Box::new(PeerStream::new(free))))
     }
 
-    async fn first_stream(
+    /// Begins HTTP/2 on a new connection, and gives the first place on it.
+    ///
+    /// # Errors
+    /// It ended before it had begun.
+    pub(super) async fn begin_h2(
         self,
         stream: Stream,
         scheme: Scheme,
         idle_timeout: Duration,
-    ) -> Result<PeerStream, h2::Error> {
+    ) -> Result<Free, h2::Error> {
         let (connection, mut driven) = Builder::new()
             .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(self.room.stream)
+            .initial_connection_window_size(self.room.connection)
             .max_header_list_size(HEAD)
-            .max_send_buffer_size(2 * PIECE)
+            .max_send_buffer_size(self.room.sending)
             .handshake(Io::new(stream, None))
             .await?;
         let number = clock::precise();
         let common = Common::new(driven.ping_pong(), self.peer.clone());
-        let entered = common.enter();
-        let shared = Shared { connection: connection.clone(), common, scheme, epoch: self.epoch, number };
+        let place = common.enter();
+        let (streams, epoch) = (self.room.streams, self.epoch);
+        let shared = Shared { connection: connection.clone(), common, scheme, streams, epoch, number };
         if self.key.is_some() {
             self.slot.shared.borrow_mut().push(shared);
         }
@@ -249,7 +237,7 @@ impl Making {
                 }
             });
         });
-        Ok(PeerStream::new(connection.ready().await?, scheme, entered))
+        Ok(Free { connection: connection.ready().await?, scheme, place })
     }
 }
 
@@ -261,7 +249,7 @@ impl Drop for Making {
 }
 
 impl Slot {
-    fn forget(self: &Rc<Self>, key: IdleKey, number: u64) {
+    fn forget(self: &Rc<Self>, key: Key, number: u64) {
         self.shared.borrow_mut().retain(|shared| shared.number != number);
         let is_empty = self.shared.borrow().is_empty() && !self.is_making.get();
         // At the end of the thread the pool may be gone first.
@@ -279,7 +267,7 @@ impl Slot {
     fn active(&self, number: u64) -> Option<usize> {
         let shared = self.shared.borrow();
         let own = shared.iter().find(|shared| shared.number == number)?;
-        Some(own.common.active.get())
+        Some(own.common.active())
     }
 }
 
@@ -312,6 +300,6 @@ async fn drive(mut driven: Connection<Io, Bytes>, slot: &Slot, number: u64, idle
 
 /// Lets go of the connections to peers that the calling worker's requests of HTTP/2 share, for when the process drains: each
 /// ends with the last of its requests.
-pub fn close_all() {
+pub(crate) fn close_all() {
     POOL.with_borrow(|pool| pool.values().for_each(|slot| slot.shared.borrow_mut().clear()));
 }

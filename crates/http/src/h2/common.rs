@@ -1,0 +1,84 @@
+//! What the streams of a connection to a peer have in common.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use h2::{Ping, PingPong};
+use tokio::sync::OnceCell;
+use wmproxy_upstream::Peer;
+use wmproxy_upstream::idle::Place;
+
+/// Of one connection. One thread has to do with it, so that nothing here is waited for; cells would do, were it not that a
+/// stream that lies upon a tunnel is a stream like any other.
+pub(super) struct Common {
+    /// How many are in use.
+    active: AtomicUsize,
+    /// Filled when the peer is known to have said what it takes.
+    heard: OnceCell<()>,
+    ping: Mutex<Option<PingPong>>,
+    /// Whose connection it is, where it outlives its requests.
+    peer: Option<Arc<Peer>>,
+    /// While none is in use.
+    idle: Mutex<Option<Place>>,
+}
+
+impl Common {
+    pub(super) fn new(ping: Option<PingPong>, peer: Option<Arc<Peer>>) -> Arc<Common> {
+        let (active, idle) = (AtomicUsize::new(0), Mutex::new(None));
+        Arc::new(Common { active, heard: OnceCell::new(), ping: Mutex::new(ping), peer, idle })
+    }
+
+    pub(super) fn enter(self: &Arc<Self>) -> Entered {
+        drop(locked(&self.idle).take());
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Entered(Arc::clone(self))
+    }
+
+    /// How many of its streams are in use.
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common").field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
+/// One of a connection's streams, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Entered(Arc<Common>);
+
+impl Entered {
+    /// Waits until the peer has said what it takes. Its settings come before everything else, so that the answer to a PING says
+    /// that they are here; one that does not answer is heard as far as it ever will be.
+    pub(super) async fn hear(&self) {
+        let ping = &self.0.ping;
+        let heard = self.0.heard.get_or_init(|| async {
+            // One that is on its way already, for somebody who waited no longer, does as well.
+            let _ = locked(ping).as_mut().map(|ping| ping.send_ping(Ping::opaque()));
+            poll_fn(|cx| match locked(ping).as_mut() {
+                Some(ping) => ping.poll_pong(cx).map(drop),
+                None => Poll::Ready(()),
+            })
+            .await;
+        });
+        heard.await;
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *locked(&self.0.idle) = self.0.peer.as_ref().map(|peer| peer.count_idle());
+        }
+    }
+}
+
+fn locked<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
