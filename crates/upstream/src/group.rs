@@ -191,6 +191,12 @@ impl Group {
         connector.secure(stream, &address.to_string(), &self.host_of(address)).await.map(Some)
     }
 
+    /// Which of the spec's servers a peer belongs to; none if it is no longer of this group.
+    pub fn server_of(&self, peer: &Arc<Peer>) -> Option<usize> {
+        let set = self.set.load();
+        set.live().find(|slot| Arc::ptr_eq(&slot.peer, peer)).map(|slot| slot.server)
+    }
+
     /// What the server at an address is called in the config: a name, or else its IP address.
     fn host_of(&self, address: &Address) -> String {
         let set = self.set.load();

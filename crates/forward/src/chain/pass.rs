@@ -1,0 +1,186 @@
+//! The way through one hop: a parent is chosen, connected to and asked; when it is of no use, another one is.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use wmproxy_net::connect::{ConnectError, Fault};
+use wmproxy_net::stream::Stream;
+use wmproxy_runtime::clock;
+use wmproxy_upstream::{Attempt, Connected, DialError, FailKind, Group, Lease, LeaseKey, Peer};
+use wmproxy_wire::destination::Destination;
+
+use super::Chain;
+use super::handshake::{Progress, Refusal};
+use super::parent::{Named, Parent};
+
+/// Where connections are made from.
+pub(super) trait Place {
+    /// Connects to the leased parent.
+    fn connect(
+        group: &Group,
+        lease: &mut Lease,
+        attempt: Attempt<'_>,
+    ) -> impl Future<Output = Result<Connected, DialError>>;
+}
+
+/// A worker.
+#[derive(Debug)]
+pub(super) struct Worker;
+
+/// Any thread.
+#[derive(Debug)]
+pub(super) struct Anywhere;
+
+impl Place for Worker {
+    async fn connect(group: &Group, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
+        group.connect(lease, attempt).await
+    }
+}
+
+impl Place for Anywhere {
+    async fn connect(group: &Group, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
+        group.connect_alone(lease, attempt).await
+    }
+}
+
+/// Why there is no way through a parent.
+pub(super) struct Blocked {
+    pub(super) error: ConnectError,
+    /// Whether another parent may do better.
+    pub(super) leaves_others: bool,
+}
+
+impl Chain {
+    /// Goes through the hop, and through those before it, to `to`.
+    pub(super) async fn pass<P: Place>(&self, to: &Destination) -> Result<Stream, ConnectError> {
+        let deadline = Instant::now() + self.limit();
+        let key = LeaseKey::default();
+        let mut tried: Vec<Arc<Peer>> = vec![];
+        let mut last = None;
+        for _ in 0..=self.group.spec().retries {
+            let mut lease = match self.group.lease_in_turn(&key, &tried, None).await {
+                Ok(lease) => lease,
+                Err(reason) => return Err(last.unwrap_or_else(|| self.without_parent(&reason))),
+            };
+            match self.pass_parent::<P>(&mut lease, to, deadline).await {
+                Ok(stream) => {
+                    // As long as the connection is open it is one of the parent's.
+                    stream.keep(Box::new(lease));
+                    return Ok(stream);
+                }
+                Err(Blocked { error, leaves_others: true }) => last = Some(error),
+                Err(Blocked { error, .. }) => return Err(error),
+            }
+            tried.push(Arc::clone(lease.peer()));
+        }
+        Err(last.unwrap_or_else(|| self.without_parent(&"none was tried")))
+    }
+
+    async fn pass_parent<P: Place>(
+        &self,
+        lease: &mut Lease,
+        to: &Destination,
+        deadline: Instant,
+    ) -> Result<Stream, Blocked> {
+        let parent = self.parent_of(lease)?;
+        let connected = self.reach::<P>(lease, parent, deadline).await?;
+        let stream = connected.stream;
+        let mut progress = Progress::Meeting;
+        let talk = async {
+            parent.secure(&stream).await?;
+            parent.ask(&stream, to, &self.finder, &mut progress).await
+        };
+        let asked = timeout_at(self.step(deadline), talk).await;
+        let asked = asked.unwrap_or_else(|_| Err(silence(progress, to)));
+        self.judge(lease, parent, asked, connected.connect_time)?;
+        Ok(stream)
+    }
+
+    /// Connects to a parent, through the hops before.
+    pub(super) async fn reach<P: Place>(
+        &self,
+        lease: &mut Lease,
+        parent: &Parent,
+        deadline: Instant,
+    ) -> Result<Connected, Blocked> {
+        // The hops before have limits of their own.
+        let limit = if self.number == 1 { self.step(deadline) } else { deadline };
+        let attempt =
+            Attempt { limit: limit.saturating_duration_since(Instant::now()), ..self.group.attempt() };
+        P::connect(&self.group, lease, attempt).await.map_err(|error| self.unreached(parent, error))
+    }
+
+    /// Tells the lease how it was with the parent.
+    pub(super) fn judge<T>(
+        &self,
+        lease: &mut Lease,
+        parent: &Parent,
+        asked: Result<T, Refusal>,
+        connect_time: Duration,
+    ) -> Result<T, Blocked> {
+        let now = clock::now().0;
+        match &asked {
+            Err(Refusal { blame: Some(kind), .. }) => lease.failed(*kind, now),
+            // A no to the destination is an answer.
+            _ => lease.succeeded(Some(connect_time), now),
+        }
+        asked.map_err(|Refusal { fault, text, blame }| Blocked {
+            error: ConnectError::new(fault, format!("{} {text}", self.named(parent))),
+            leaves_others: blame.is_some(),
+        })
+    }
+
+    pub(super) fn named<'a>(&self, parent: &'a Parent) -> Named<'a> {
+        Named { number: self.number, parent }
+    }
+
+    /// Until when one step may take.
+    pub(super) fn step(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + self.spec.connect_timeout)
+    }
+
+    pub(super) fn parent_of(&self, lease: &Lease) -> Result<&Parent, Blocked> {
+        let parent = self.group.server_of(lease.peer()).and_then(|index| self.parents.get(index));
+        // Its name has just got other addresses.
+        let gone = || ConnectError::new(Fault::HopDown, format!("proxy {} has moved", self.number));
+        parent.ok_or_else(|| Blocked { error: gone(), leaves_others: true })
+    }
+
+    fn unreached(&self, parent: &Parent, error: DialError) -> Blocked {
+        let leaves_others = error.leaves_others();
+        let named = self.named(parent);
+        let error = match error {
+            // What the hops before say of themselves is all there is to say.
+            DialError::Hop { source, .. } => source.into(),
+            DialError::NoWay { source, .. } => {
+                ConnectError::new(Fault::NoWay, format!("can't connect to {named} as configured: {source}"))
+            }
+            DialError::Resources { source, .. } => {
+                let text = format!("can't connect to {named}, for want of resources here: {source}");
+                ConnectError::new(Fault::Resources, text)
+            }
+            DialError::Failed { source, .. } => {
+                ConnectError::new(Fault::HopDown, format!("can't connect to {named}: {source}"))
+            }
+            DialError::NoPeer { reason, .. } => self.without_parent(&reason),
+        };
+        Blocked { error, leaves_others }
+    }
+
+    pub(super) fn without_parent(&self, reason: &dyn std::fmt::Display) -> ConnectError {
+        ConnectError::new(Fault::HopDown, format!("proxy {} can't be used: {reason}", self.number))
+    }
+}
+
+/// What it means that a proxy says nothing.
+pub(super) fn silence(progress: Progress, to: &dyn std::fmt::Display) -> Refusal {
+    match progress {
+        Progress::Meeting => Refusal::of_proxy(Fault::HopDown, FailKind::Timeout, "does not answer in time"),
+        Progress::Asked => {
+            let text = format!("does not say in time whether there is a way to {to}");
+            Refusal::of_destination(Fault::TimedOut, text)
+        }
+    }
+}
