@@ -12,6 +12,7 @@
 
 pub mod chain;
 pub mod egress;
+pub mod gateway;
 pub mod options;
 pub mod service;
 pub mod socks;

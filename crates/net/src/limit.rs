@@ -1,5 +1,6 @@
 //! What a listener lets in: how many connections and flows, of whom how often, and how fast their bytes.
 
+mod budget;
 mod clients;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,6 +16,7 @@ use wmproxy_wire::units::ByteRate;
 
 use crate::eviction::Evictions;
 use crate::record::Outcome;
+pub use budget::Budget;
 use clients::{Arrivals, Open};
 
 /// What a [`Gate`] keeps to.
@@ -238,7 +240,7 @@ impl Permit {
 }
 
 /// Whom an address counts as: itself, but a whole /64 of IPv6, which is what one subscriber has (RFC 6177).
-fn client_of(address: IpAddr) -> IpAddr {
+pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

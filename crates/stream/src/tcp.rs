@@ -104,6 +104,7 @@ impl TcpService {
             splice,
             up: Brake::new(rate_limit.up, permit.gate(), Direction::Up),
             down: Brake::new(rate_limit.down, permit.gate(), Direction::Down),
+            budget: None,
         }
     }
 

@@ -7,9 +7,6 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use wmproxy_runtime::{clock, entropy};
 
-/// How long that counts. Comparing a password takes some 50 ms; once a minute that is nothing, even for many users.
-const LIFE: Duration = Duration::from_secs(60);
-
 /// How many are remembered: 48 KiB. With more users at a time some are compared anew within the minute.
 const PLACES: usize = 2048;
 
@@ -24,6 +21,8 @@ pub struct Tag([u64; 2]);
 #[derive(Debug)]
 pub struct Cache {
     places: Box<[Place]>,
+    /// How long that counts, in milliseconds.
+    life: u64,
 }
 
 /// The words are written one by one, so that a reader may see those of two tags mixed: such a mixture is nobody's tag.
@@ -59,16 +58,11 @@ impl Tag {
     }
 }
 
-impl Default for Cache {
-    fn default() -> Self {
-        Cache::new()
-    }
-}
-
 impl Cache {
-    /// With nothing in it.
-    pub fn new() -> Cache {
-        Cache { places: (0..PLACES).map(|_| Place::default()).collect() }
+    /// With nothing in it. What was right counts for a `life` of some minutes.
+    pub fn new(life: Duration) -> Cache {
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX / 2);
+        Cache { places: (0..PLACES).map(|_| Place::default()).collect(), life }
     }
 
     /// The places where a tag may be.
@@ -83,11 +77,31 @@ impl Cache {
     }
 
     fn has_at(&self, tag: Tag, now: u64) -> bool {
-        self.places(tag).iter().any(|place| {
+        self.left_at(tag, now).is_some()
+    }
+
+    /// How long it still counts, in milliseconds.
+    fn left_at(&self, tag: Tag, now: u64) -> Option<u64> {
+        self.places(tag).iter().find_map(|place| {
             // Relaxed throughout: see `Place`.
             let words = [&place.tag[0], &place.tag[1]].map(|word| word.load(Ordering::Relaxed));
-            words == tag.0 && now < place.until.load(Ordering::Relaxed)
+            let left = place.until.load(Ordering::Relaxed).checked_sub(now)?;
+            (words == tag.0 && left > 0).then_some(left)
         })
+    }
+
+    /// Whether it was right of late; if so, that counts for a whole life from now.
+    pub fn renew(&self, tag: Tag) -> bool {
+        self.renew_at(tag, clock::now().0)
+    }
+
+    fn renew_at(&self, tag: Tag, now: u64) -> bool {
+        let left = self.left_at(tag, now);
+        // Not each time, for others read what would be written.
+        if left.is_some_and(|left| left < self.life / 2) {
+            self.remember_at(tag, now);
+        }
+        left.is_some()
     }
 
     /// Notes that it is right.
@@ -102,8 +116,7 @@ impl Cache {
         let Some(place) = own.or(oldest) else { return };
         place.tag[0].store(tag.0[0], Ordering::Relaxed);
         place.tag[1].store(tag.0[1], Ordering::Relaxed);
-        // A life is a minute, which fits.
-        place.until.store(now + LIFE.as_millis() as u64, Ordering::Relaxed);
+        place.until.store(now + self.life, Ordering::Relaxed);
     }
 }
 
@@ -111,9 +124,11 @@ impl Cache {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn what_was_right_counts_for_a_while() {
-        let (cache, tag) = (Cache::new(), Tag::new(1, "alice", b"secret"));
+        let (cache, tag) = (Cache::new(MINUTE), Tag::new(1, "alice", b"secret"));
         assert!(!cache.has_at(tag, 1000));
         cache.remember_at(tag, 1000);
         assert!(cache.has_at(tag, 1000) && cache.has_at(tag, 60_999) && !cache.has_at(tag, 61_000));
@@ -123,8 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_used_goes_on_counting() {
+        let (cache, tag) = (Cache::new(MINUTE), Tag::new(1, "alice", b"secret"));
+        assert!(!cache.renew_at(tag, 1000), "it was never right");
+        cache.remember_at(tag, 1000);
+        for now in [20_000, 50_000, 90_000, 149_000] {
+            assert!(cache.renew_at(tag, now), "{now}");
+        }
+        assert!(!cache.renew_at(tag, 209_000));
+    }
+
+    #[test]
     fn the_oldest_makes_room() {
-        let cache = Cache::new();
+        let cache = Cache::new(MINUTE);
         let tags: Vec<_> = (0..3 * PLACES).map(|i| Tag::new(1, &i.to_string(), b"")).collect();
         tags.iter().enumerate().for_each(|(i, tag)| cache.remember_at(*tag, i as u64));
         let known = tags.iter().filter(|tag| cache.has_at(**tag, 1)).count();

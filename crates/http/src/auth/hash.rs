@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 /// A hash of bcrypt or argon2id, which a password can be compared with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Hash {
     /// `$2y$`, `$2b$` or `$2a$`.
     Bcrypt(Box<str>),

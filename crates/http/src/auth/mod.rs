@@ -2,7 +2,7 @@
 //!
 //! What lives here: the form in which a name and a password come (RFC 7617); hashes as they stand in files; the work of
 //! comparing a password with one, which is made to be slow and is done by threads beside the workers; and the memory of
-//! what was right, so that it is done once a minute for each user and not for each request. What must not: who the users
+//! what was right, so that it is not done for each request. What must not: who the users
 //! are, which is a filter's or a mode's to know.
 
 mod cache;

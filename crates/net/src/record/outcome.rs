@@ -127,6 +127,8 @@ outcomes! {
     ClientLimit = "client_limit", Client;
     /// Refused: the client comes more often than `per_client_rate`.
     RateLimited = "rate_limited", Client;
+    /// The user's quota of bytes was used up.
+    Quota = "quota", Client;
     /// The file that was being sent was changed meanwhile.
     FileChanged = "file_changed", Us;
     /// What was being sent could not be read to its end.

@@ -11,7 +11,7 @@ use wmproxy_runtime::clock;
 use wmproxy_wire::bucket::{Bucket, Pace};
 use wmproxy_wire::units::ByteRate;
 
-use crate::limit::{Direction, Gate};
+use crate::limit::{Direction, Gate, Meter};
 use crate::stream::Stream;
 
 /// How long a wait goes on before it is looked at again, in nanoseconds: a reload may have shortened it.
@@ -24,7 +24,9 @@ const LOOK: u64 = 250_000_000;
 #[derive(Debug)]
 pub struct Brake {
     own: Option<Bucket>,
-    listener: Option<(Arc<Gate>, Direction)>,
+    /// The listener's, and the user's.
+    shared: [Option<Arc<Gate>>; 2],
+    direction: Direction,
     /// The piece that is taken and not yet used.
     taken: Option<Taken>,
     /// Made when it is first needed.
@@ -38,7 +40,7 @@ struct Taken {
     bytes: usize,
     /// From when on it may pass.
     at: u64,
-    /// How often the listener's rate had been changed when it was taken.
+    /// How often the shared rates had been changed when it was taken.
     changes: u32,
 }
 
@@ -46,12 +48,27 @@ impl Brake {
     /// For one direction of a connection with a rate of its own, or of a listener that has one for all; none without
     /// either.
     pub fn new(own: Option<ByteRate>, gate: &Arc<Gate>, direction: Direction) -> Option<Box<Brake>> {
-        let listener = gate.meter(direction).is_limited().then(|| (gate.clone(), direction));
-        if own.is_none() && listener.is_none() {
+        let shared = gate.meter(direction).is_limited().then(|| gate.clone());
+        if own.is_none() && shared.is_none() {
             return None;
         }
         let own = own.map(|rate| Bucket::new(Pace::of_stream(rate)));
-        Some(Box::new(Brake { own, listener, taken: None, sleep: None, due: 0 }))
+        Some(Box::new(Brake { own, shared: [shared, None], direction, taken: None, sleep: None, due: 0 }))
+    }
+
+    /// The same brake, which keeps to the rate of a second gate as well, if that has one: of the user whose connection it is.
+    pub fn and(brake: Option<Box<Brake>>, gate: &Arc<Gate>, direction: Direction) -> Option<Box<Brake>> {
+        let Some(mut brake) = brake else { return Brake::new(None, gate, direction) };
+        debug_assert_eq!(brake.direction, direction);
+        if gate.meter(direction).is_limited() {
+            brake.shared[1] = Some(gate.clone());
+        }
+        Some(brake)
+    }
+
+    /// What its bytes are counted by together with those of other connections.
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.shared.iter().flatten().map(|gate| gate.meter(self.direction))
     }
 
     /// Whether there is something to read, but its time has not come. Such a connection is not idle.
@@ -92,7 +109,7 @@ impl Brake {
         }
     }
 
-    /// Takes anew what was taken before a reload changed the listener's rate.
+    /// Takes anew what was taken before a reload changed a shared rate.
     fn forget_if_changed(&mut self) {
         if let Some(taken) = self.taken
             && taken.changes != self.changes()
@@ -105,7 +122,7 @@ impl Brake {
     }
 
     fn changes(&self) -> u32 {
-        self.listener.as_ref().map_or(0, |(gate, direction)| gate.meter(*direction).changes())
+        self.meters().map(Meter::changes).fold(0, u32::wrapping_add)
     }
 
     /// Says how much was read of what was allowed.
@@ -118,16 +135,19 @@ impl Brake {
 
     fn take(&mut self, now: u64) -> Taken {
         let changes = self.changes();
-        let meter = self.listener.as_ref().map(|(gate, direction)| gate.meter(*direction));
         // Asked for once: a reload may change it at any time.
-        let all = meter.and_then(|meter| Some((meter, meter.pace()?)));
-        let pieces =
-            [self.own.as_ref().map(|own| own.pace().piece()), all.as_ref().map(|(_, pace)| pace.piece())];
-        // Without either, which is when a reload takes the listener's limit away, anything goes.
-        let bytes = pieces.into_iter().flatten().min().unwrap_or(usize::MAX);
-        let own = self.own.as_mut().map_or(now, |own| own.reserve(now, bytes as u64));
-        let all = all.map_or(now, |(meter, pace)| meter.reserve(&pace, now, bytes as u64));
-        Taken { bytes, at: own.max(all), changes }
+        let paces = self.shared.each_ref().map(|gate| gate.as_ref()?.meter(self.direction).pace());
+        let own = self.own.as_ref().map(Bucket::pace);
+        // Without any, which is when a reload takes the shared limits away, anything goes.
+        let bytes =
+            own.into_iter().chain(paces.iter().flatten()).map(Pace::piece).min().unwrap_or(usize::MAX);
+        let mut at = self.own.as_mut().map_or(now, |own| own.reserve(now, bytes as u64));
+        for (gate, pace) in self.shared.iter().zip(&paces) {
+            if let (Some(gate), Some(pace)) = (gate, pace) {
+                at = at.max(gate.meter(self.direction).reserve(pace, now, bytes as u64));
+            }
+        }
+        Taken { bytes, at, changes }
     }
 
     fn give_back(&mut self, bytes: usize) {
@@ -137,9 +157,7 @@ impl Brake {
         if let Some(own) = &mut self.own {
             own.give_back(bytes as u64);
         }
-        if let Some((gate, direction)) = &self.listener {
-            gate.meter(*direction).give_back(bytes as u64);
-        }
+        self.meters().for_each(|meter| meter.give_back(bytes as u64));
     }
 }
 

@@ -197,19 +197,21 @@ impl Lane {
         self.brake = None;
     }
 
-    /// Moves what can be moved now. Ready when the lane is closed or broken; beside it what moved.
+    /// Moves what can be moved now, and reads no more than `left`. Ready when the lane is closed or broken; beside it what
+    /// moved.
     pub(super) fn pump(
         &mut self,
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
+        left: u64,
     ) -> (Poll<Result<(), Break>>, Moved) {
         let mut moved = Moved::default();
         for _ in 0..ROUNDS {
-            if moved.bytes >= TURN {
+            if moved.bytes >= TURN.min(left) {
                 break;
             }
-            match self.step(cx, from, to, &mut moved) {
+            match self.step(cx, from, to, left, &mut moved) {
                 Poll::Ready(Ok(())) if self.state == State::Closed => return (Poll::Ready(Ok(())), moved),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err((side, error))) => {
@@ -230,6 +232,7 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
+        left: u64,
         moved: &mut Moved,
     ) -> Poll<Result<(), Failure>> {
         if self.has_kept() {
@@ -237,7 +240,7 @@ impl Lane {
             return Poll::Ready(Ok(()));
         }
         match self.state {
-            State::Open => self.pass(cx, from, to, moved),
+            State::Open => self.pass(cx, from, to, left - moved.bytes, moved),
             State::Closed => Poll::Ready(Ok(())),
             State::Ending => {
                 let ended = ready!(to.poll_shutdown_write(cx));
@@ -253,12 +256,14 @@ impl Lane {
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
+        left: u64,
         moved: &mut Moved,
     ) -> Poll<Result<(), Failure>> {
         let most = match &mut self.brake {
             None => usize::MAX,
             Some(brake) => ready!(brake.poll_allowance(cx, from)).map_err(|error| (Broken::Source, error))?,
         };
+        let most = most.min(usize::try_from(left).unwrap_or(usize::MAX));
         let read = self.move_once(cx, from, to, most, moved);
         if let Some(brake) = &mut self.brake {
             brake.used(match &read {

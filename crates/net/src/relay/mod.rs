@@ -13,6 +13,7 @@ mod splice;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Sleep;
 use wmproxy_runtime::clock::{self, Ticks};
 
+use crate::limit::Budget;
 use crate::record::{Outcome, Record};
 use crate::stream::{ResetOnDrop, Stream};
 use lane::{Break, Broken, Lane, Side};
@@ -42,6 +44,8 @@ pub struct Terms {
     pub up: Option<Box<Brake>>,
     /// The same for those to it.
     pub down: Option<Box<Brake>>,
+    /// What the bytes of both ways are taken from; the relay ends when it is used up.
+    pub budget: Option<Arc<Budget>>,
 }
 
 /// Whether the kernel may pass bytes on without copying them.
@@ -58,7 +62,7 @@ pub enum Splice {
 impl Terms {
     /// Without limits.
     pub fn new(idle_timeout: Duration) -> Terms {
-        Terms { idle_timeout, splice: Splice::Auto, up: None, down: None }
+        Terms { idle_timeout, splice: Splice::Auto, up: None, down: None, budget: None }
     }
 }
 
@@ -73,7 +77,7 @@ pub fn relay<'a>(
     terms: Terms,
     record: &'a mut Record,
 ) -> impl Future<Output = Outcome> + 'a {
-    let Terms { idle_timeout, splice, up, down } = terms;
+    let Terms { idle_timeout, splice, up, down, budget } = terms;
     let mut relay = Relay {
         client,
         peer,
@@ -81,6 +85,7 @@ pub fn relay<'a>(
         idle_timeout,
         up: Lane::new(splice, up),
         down: Lane::new(splice, down),
+        budget,
         cut_by: None,
         last: clock::now(),
         left: 0,
@@ -119,6 +124,7 @@ struct Relay<'a> {
     up: Lane,
     /// From the peer to the client.
     down: Lane,
+    budget: Option<Arc<Budget>>,
     /// Who stopped taking bytes while the other lane still ran.
     cut_by: Option<Outcome>,
     /// When something moved last.
@@ -134,13 +140,18 @@ struct Relay<'a> {
 impl<'a> Relay<'a> {
     /// Moves what can be moved; the outcome when that was the last.
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Option<Outcome> {
-        let (up, sent) = self.up.pump(cx, self.client, self.peer);
-        let (down, received) = self.down.pump(cx, self.peer, self.client);
+        let (up, sent) = self.up.pump(cx, self.client, self.peer, left(&self.budget));
+        let mut more = spend(&self.budget, sent);
+        let (down, received) = self.down.pump(cx, self.peer, self.client, left(&self.budget));
+        more &= spend(&self.budget, received);
         if sent.any || received.any {
             self.record.add_bytes(sent.bytes, received.bytes);
             self.record.add_spliced(sent.spliced + received.spliced);
             self.last = clock::now();
             self.left = 0;
+        }
+        if !more {
+            return Some(Outcome::Quota);
         }
         if let Poll::Ready(Err(broken)) = up {
             let side = broken.outcome(CLIENT, PEER);
@@ -223,6 +234,16 @@ impl<'a> Relay<'a> {
     }
 }
 
+/// How many bytes a lane may move now.
+fn left(budget: &Option<Arc<Budget>>) -> u64 {
+    budget.as_ref().map_or(u64::MAX, |budget| budget.left())
+}
+
+/// Takes what a lane has moved, and says whether more may.
+fn spend(budget: &Option<Arc<Budget>>, moved: Moved) -> bool {
+    budget.as_ref().is_none_or(|budget| budget.spend(moved.bytes))
+}
+
 /// `Sleep::poll` under a name that says what it answers.
 trait PollElapsed {
     fn poll_elapsed(self, cx: &mut Context<'_>) -> Poll<()>;
@@ -245,6 +266,8 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
+#[cfg(test)]
+mod over_tests;
 #[cfg(test)]
 mod rate_tests;
 #[cfg(test)]

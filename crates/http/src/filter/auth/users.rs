@@ -17,6 +17,10 @@ use crate::auth::{Cache, Hash};
 /// A line has some hundred bytes, so these are ten thousand users and more.
 const LARGEST: u64 = 4 << 20;
 
+/// How long a password that was right counts. Comparing one takes some 50 ms; once a minute that is nothing, even for many
+/// users.
+const LIFE: Duration = Duration::from_secs(60);
+
 /// How often the file is looked at, as long as somebody comes.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -98,7 +102,7 @@ impl Store {
         Ok(Store {
             path: path.to_owned(),
             users: ArcSwap::from_pointee(users),
-            cache: Cache::new(),
+            cache: Cache::new(LIFE),
             looked: AtomicU64::new(clock::now().0),
             tried: Mutex::new(Tried { stamp: Some(stamp), version: 1 }),
         })

@@ -1,0 +1,182 @@
+//! Whether a name and a password are right, without anybody learning more than that, or learning it too often.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::OnceCell;
+use wmproxy_http::auth::{Cache, Hash, Running, Tag};
+use wmproxy_http::forward::Unknown;
+use wmproxy_net::limit::client_of;
+use wmproxy_runtime::clock;
+
+use super::guesses::{Guesses, Verdict};
+
+/// How long a password that was right counts, after its last use. Long, so that who is at work goes on being let in while
+/// somebody behind the same address guesses; a changed hash makes it worthless at once.
+const LIFE: Duration = Duration::from_secs(600);
+
+/// When to ask again where too many passwords are being compared: by then some have been.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// What outlives each listener: what was right of late, what is being compared, and who was wrong.
+#[derive(Debug)]
+pub(super) struct Logins {
+    known: Cache,
+    /// Names and passwords that are being compared. Whoever says the same meanwhile waits for the same answer, so that a
+    /// browser that opens many connections costs one hash.
+    running: Mutex<HashMap<Tag, Arc<OnceCell<bool>>>>,
+    guesses: Mutex<Guesses>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    compared: AtomicU64,
+    wrong: AtomicU64,
+    delayed: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// How often passwords were asked for and not just known, since this process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LoginCounts {
+    /// Passwords that were compared with a hash, also in the place of names that nobody has.
+    pub compared: u64,
+    /// Names and passwords that were wrong.
+    pub wrong: u64,
+    /// Those that were not looked at, since too many wrong ones had come from the same address.
+    pub delayed: u64,
+    /// Those that were not looked at, since too many others were being compared.
+    pub busy: u64,
+}
+
+/// A name and a password that somebody says.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    /// Stands for both, and for the hash.
+    pub(super) tag: Tag,
+    /// What it is compared with.
+    pub(super) hash: &'a Arc<Hash>,
+    /// Whether nobody has the name: it is compared all the same, and wrong.
+    pub(super) is_nobody: bool,
+    pub(super) password: &'a [u8],
+    /// The listener that it came to, for the log.
+    pub(super) listener: &'a str,
+    pub(super) client: Option<IpAddr>,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Logins {
+            known: Cache::new(LIFE),
+            running: Mutex::default(),
+            guesses: Mutex::new(Guesses::new()),
+            counts: Counts::default(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside stays whole when a holder panics.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Logins {
+    /// Whether somebody says what is right.
+    ///
+    /// # Errors
+    /// That is not looked at now.
+    pub(super) async fn is_right(&self, claim: Claim<'_>) -> Result<bool, Unknown> {
+        if !claim.is_nobody && self.known.renew(claim.tag) {
+            return Ok(true);
+        }
+        let seat = Seat::take(self, claim.tag);
+        let is_right = *seat.cell.get_or_try_init(|| self.compare(&claim)).await?;
+        if !is_right {
+            self.counts.wrong.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(is_right)
+    }
+
+    async fn compare(&self, claim: &Claim<'_>) -> Result<bool, Unknown> {
+        // Those of a unix socket are all one client.
+        let client = claim.client.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), client_of);
+        match lock(&self.guesses).begin(client, claim.tag, clock::now()) {
+            Verdict::Compare => {}
+            Verdict::Wrong => return Ok(false),
+            Verdict::Wait(wait) => {
+                self.counts.delayed.fetch_add(1, Ordering::Relaxed);
+                return Err(Unknown::Later(wait));
+            }
+        }
+        let Some(running) = Running::start(claim.hash.clone(), claim.password.into()) else {
+            lock(&self.guesses).forgive(client);
+            self.counts.busy.fetch_add(1, Ordering::Relaxed);
+            return Err(Unknown::Later(BUSY));
+        };
+        self.counts.compared.fetch_add(1, Ordering::Relaxed);
+        // Who leaves before the answer has guessed all the same.
+        let unanswered = Unanswered { logins: self, client, tag: claim.tag, listener: claim.listener };
+        if !running.await || claim.is_nobody {
+            return Ok(false);
+        }
+        std::mem::forget(unanswered);
+        lock(&self.guesses).forgive(client);
+        self.known.remember(claim.tag);
+        Ok(true)
+    }
+
+    /// How often what happened.
+    pub(super) fn counts(&self) -> LoginCounts {
+        let [compared, wrong, delayed, busy] =
+            [&self.counts.compared, &self.counts.wrong, &self.counts.delayed, &self.counts.busy]
+                .map(|count| count.load(Ordering::Relaxed));
+        LoginCounts { compared, wrong, delayed, busy }
+    }
+}
+
+/// Counts as a wrong answer when it is dropped.
+struct Unanswered<'a> {
+    logins: &'a Logins,
+    client: IpAddr,
+    tag: Tag,
+    listener: &'a str,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let told = lock(&self.logins.guesses).count(self.client, self.tag, clock::now());
+        if let Some(wrong) = told {
+            let (client, listener) = (self.client, self.listener);
+            tracing::warn!(%client, listener, wrong, "wrong passwords: further ones from there have to wait");
+        }
+    }
+}
+
+/// One who waits for an answer; the last one takes it away.
+struct Seat<'a> {
+    logins: &'a Logins,
+    tag: Tag,
+    cell: Arc<OnceCell<bool>>,
+}
+
+impl<'a> Seat<'a> {
+    fn take(logins: &'a Logins, tag: Tag) -> Seat<'a> {
+        let cell = lock(&logins.running).entry(tag).or_default().clone();
+        Seat { logins, tag, cell }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut running = lock(&self.logins.running);
+        // The table's and this one's: nobody takes another while the lock is held.
+        if Arc::strong_count(&self.cell) == 2 {
+            running.remove(&self.tag);
+        }
+    }
+}
