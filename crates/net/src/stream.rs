@@ -266,4 +266,6 @@ impl Drop for ResetOnDrop<'_> {
 }
 
 #[cfg(test)]
+pub(crate) mod memory;
+#[cfg(test)]
 mod tests;

@@ -285,3 +285,85 @@ fn what_is_kept_when_the_way_is_cut_does_not_count() {
         assert!(metrics.blocks.sum(|b| &b.bytes_spliced) <= got);
     }
 }
+
+#[test]
+fn a_user_s_rate_holds_for_its_connections_together_beside_the_listener_s() {
+    let (of, each) = (4 << 20, 1_000_000);
+    let (listener, user) = (Gate::new(0, 0), Gate::new(0, 0));
+    listener.set(&Limits { up: Some(rate(64 << 20)), ..Limits::default() });
+    user.set(&Limits { up: Some(rate(of)), ..Limits::default() });
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let brake = Brake::and(Brake::new(None, &listener, Direction::Up), &user, Direction::Up);
+                let terms = Terms { up: brake, ..Terms::new(LONG) };
+                let (outcome, ..) = play(terms, move |client, peer| {
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| pour(&client, 1, each));
+                        compare(&peer, 1, each);
+                    });
+                });
+                assert_eq!(outcome, Outcome::Done);
+            });
+        }
+    });
+    assert!(2 * each as u64 <= most(of, began.elapsed()));
+    let unlimited = Gate::new(0, 0);
+    assert!(Brake::and(Brake::new(None, &unlimited, Direction::Up), &unlimited, Direction::Up).is_none());
+    assert!(Brake::and(None, &user, Direction::Up).is_some());
+}
+
+#[test]
+fn a_budget_ends_a_relay_to_the_byte() {
+    for (splice, left) in [(Splice::Auto, 5_000_000), (Splice::Off, 5_000_000), (Splice::Auto, 1000)] {
+        let budget = Arc::new(Budget::default());
+        budget.spend(77);
+        budget.set_end(Some(77 + left));
+        let terms = Terms { splice, budget: Some(budget.clone()), ..Terms::new(LONG) };
+        let (outcome, metrics, got) = play(terms, move |mut client, mut peer| {
+            let writer = std::thread::spawn(move || {
+                // It ends with an error when the relay does.
+                let piece = vec![7; 1 << 20];
+                while peer.write_all(&piece).is_ok() {}
+            });
+            // The end is a reset, of which the bytes before it may be lost.
+            let (mut got, mut buffer) = (0, vec![0; 1 << 20]);
+            while let Ok(n @ 1..) = client.read(&mut buffer) {
+                got += n as u64;
+            }
+            writer.join().unwrap();
+            got
+        });
+        assert_eq!((outcome, budget.left()), (Outcome::Quota, 0));
+        assert!(got <= left);
+        assert_eq!(metrics.blocks.sum(|b| &b.bytes_out), left, "{splice:?}");
+        assert_eq!(budget.passed(), 77 + left);
+    }
+}
+
+#[test]
+fn relays_of_one_budget_pass_no_more_than_a_turn_above_it() {
+    let budget = Arc::new(Budget::default());
+    budget.set_end(Some(8 << 20));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let terms = Terms { budget: Some(budget.clone()), ..Terms::new(LONG) };
+                let (outcome, ..) = play(terms, |mut client, mut peer| {
+                    let writer = std::thread::spawn(move || {
+                        let piece = vec![7; 1 << 20];
+                        while peer.write_all(&piece).is_ok() {}
+                    });
+                    let mut buffer = vec![0; 1 << 20];
+                    while let Ok(1..) = client.read(&mut buffer) {}
+                    writer.join().unwrap();
+                });
+                assert_eq!(outcome, Outcome::Quota);
+            });
+        }
+    });
+    // A turn, and a pipe that was full before, of each thread but the first.
+    let most = (8 << 20) + 2 * (super::lane::TURN + (1 << 20)) + (1 << 20);
+    assert!((8 << 20..=most).contains(&budget.passed()), "{}", budget.passed());
+}

@@ -124,6 +124,12 @@ impl Session {
         self.incoming.capacity() + self.outgoing.capacity() + self.opened.capacity() + below
     }
 
+    /// Ends the session below, as whoever holds only that could.
+    #[cfg(test)]
+    pub(super) async fn end_below(&mut self, stream: &Stream) {
+        poll_fn(|cx| self.below.poll_shutdown_write(cx, stream)).await.unwrap();
+    }
+
     pub(super) fn state(&self) -> &CommonState {
         match &self.engine {
             Engine::Server(server) => server,

@@ -1,5 +1,6 @@
 //! Handshakes and sessions between two of our own streams on one runtime, over loopback.
 
+mod nested;
 mod reading;
 mod session;
 
