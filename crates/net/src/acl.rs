@@ -36,6 +36,11 @@ impl Prefix {
     pub fn net(self) -> IpNet {
         self.0
     }
+
+    /// The same addresses as [`IpAddr::to_canonical`] makes them: a prefix inside `::ffff:0:0/96` is one of IPv4.
+    pub fn canonical(self) -> IpNet {
+        unmap_net(self.0)
+    }
 }
 
 impl From<IpNet> for Prefix {

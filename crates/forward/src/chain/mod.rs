@@ -25,7 +25,7 @@ use wmproxy_net::tls::{Connector, ConnectorSpec};
 use wmproxy_upstream::{Finder, Group};
 use wmproxy_wire::destination::Destination;
 
-use crate::options::{ChainSpec, ParentGroupSpec};
+use crate::options::{ChainSpec, HopKind, ParentGroupSpec};
 use parent::Parent;
 use pass::{Anywhere, Worker};
 
@@ -99,6 +99,13 @@ impl Chain {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.spec.name
+    }
+
+    /// Whether the last proxy resolves names. One of SOCKS 4 does not, so that whoever goes that way has to do it, and to judge
+    /// what comes of it, before.
+    pub fn takes_names(&self) -> bool {
+        let last = self.hops().last();
+        last.is_none_or(|hop| hop.parents.iter().all(|parent| parent.kind != HopKind::Socks4))
     }
 
     /// How long all of it may take.
