@@ -27,7 +27,7 @@ pub(crate) mod serve;
 mod tunnel;
 
 pub use heads::pseudonym;
-pub use idle::close_all;
+pub(crate) use idle::close_all;
 
 /// Something that takes a while.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -18,7 +18,6 @@ impl Forward {
         way: &Way,
     ) -> Result<End, Refusal> {
         let opened = self.open(ex, visit, way).await?;
-        ex.facts.upstream_time = Some(opened.connect_time);
         ex.response.clear();
         ex.response.set_status(200);
         ex.has_begun = true;
@@ -32,10 +31,13 @@ impl Forward {
         if let Err(cut) = ex.send_interim().await {
             return Ok(End::Cut(cut.outcome()));
         }
-        ex.count();
         if let Front::H1(client, wire) = &mut ex.front {
-            client.unread(wire.take_ahead());
+            let ahead = wire.take_ahead();
+            // They are counted when they are passed on.
+            wire.received = wire.received.saturating_sub(ahead.len() as u64);
+            client.unread(ahead);
         }
+        ex.count();
         Ok(End::Tunnel(Box::new(Granted::new(ex, opened.stream, Arc::clone(visit.guest)))))
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn put(key: Key, idle: Idle, limit: Option<Duration>) {
 }
 
 /// Closes everything that the calling worker keeps: for when the process drains.
-pub fn close_all() {
+pub(crate) fn close_all() {
     SHELF.with_borrow_mut(|shelf| {
         shelf.rows.clear();
         shelf.count = 0;

@@ -1,6 +1,5 @@
 //! Requests to the proxy itself: the file that tells browsers to use it, and words for whoever takes it for a site.
 
-use wmproxy_net::record::Outcome;
 use wmproxy_wire::head::{Known, Method, Scheme};
 
 use super::Gateway;
@@ -12,7 +11,6 @@ const PAC: [&[u8]; 2] = [b"/proxy.pac", b"/wpad.dat"];
 
 /// Answers it. Nobody has to say who they are: a browser asks for its settings before it can be told to.
 pub(super) async fn answer(ex: &mut Exchange<'_, '_>, gateway: &dyn Gateway) -> Result<End, Refusal> {
-    let _: Option<Outcome> = None;
     let is_read = matches!(ex.request.method, Method::Get | Method::Head);
     if is_read && PAC.contains(&ex.request.raw_path()) {
         let authority =

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::record::Outcome;
+use wmproxy_wire::destination::BadHost;
 use wmproxy_wire::head::{Known, Method, usual_reason};
 
 use super::Unknown;
@@ -47,8 +48,13 @@ impl Refusal {
     }
 
     /// A request that nobody could serve.
-    pub(super) fn bad(text: &'static str) -> Refusal {
+    pub(super) fn bad(text: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::told(400, text)
+    }
+
+    /// A host that is none.
+    pub(super) fn no_host(bad: BadHost) -> Refusal {
+        Refusal::bad(sentence(&bad.to_string()))
     }
 
     /// A whole request for a site by TLS, which the client would have to trust the proxy with.

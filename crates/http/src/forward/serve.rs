@@ -1,11 +1,12 @@
 //! Requests to a forward proxy, from their head to whoever serves them: who asks, and where to, comes before anything else.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 
 use wmproxy_net::record::Outcome;
-use wmproxy_wire::destination::{Destination, Host};
+use wmproxy_wire::destination::{Destination, Host, parse_host};
 use wmproxy_wire::head::authority::{self, Host as Named};
 use wmproxy_wire::head::{Known, Method, Scheme};
 use wmproxy_wire::http1::Length;
@@ -100,6 +101,7 @@ impl Forward {
         })
         .await?;
         ex.facts.address = opened.address;
+        ex.facts.connect_time = Some(opened.connect_time);
         Ok(opened)
     }
 }
@@ -134,8 +136,9 @@ fn destination(ex: &mut Exchange<'_, '_>) -> Result<Destination, Refusal> {
     };
     let host = match named.host {
         Named::V4(ip) => Host::Ip(ip.into()),
-        Named::V6(ip) => Host::Ip(ip.into()),
-        Named::Name(name) => Host::Name(String::from_utf8_lossy(name).to_ascii_lowercase().into()),
+        // One of IPv4 inside is that.
+        Named::V6(ip) => Host::Ip(IpAddr::V6(ip).to_canonical()),
+        Named::Name(name) => parse_host(name).map_err(Refusal::no_host)?,
     };
     ex.facts.port = Some(port);
     ex.facts.scheme = ex.request.scheme.unwrap_or(ex.facts.scheme);

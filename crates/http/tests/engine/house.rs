@@ -102,26 +102,36 @@ impl House {
     }
 
     pub(crate) fn with(spec: HttpSpec, origins: &[SocketAddr]) -> House {
+        let house = House::empty(origins);
+        let service = house.service(spec);
+        house.open(service);
+        house
+    }
+
+    /// A listener that nobody serves yet.
+    pub(crate) fn empty(origins: &[SocketAddr]) -> House {
         let bound = listen::bind(Protocol::Tcp, &"127.0.0.1:0".parse().unwrap(), 1, &ListenSocket::default())
             .unwrap()
             .remove(0);
         let targets: Vec<_> = origins.iter().map(|addr| TargetSpec::Address(Address::Inet(*addr))).collect();
         let group = (!targets.is_empty()).then(|| Registry::new().build(GroupSpec::inline("g", targets)));
-        let house = House {
+        House {
             control: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             workers: Workers::start(1).unwrap(),
             listener: Listener::new("t".into(), Arc::new(bound), Gate::new(0, 10_000), 1),
             group,
             log: Arc::default(),
             scope: Scope::new(),
-        };
-        let service = house.service(spec);
-        let (listener, scope) = (house.listener.clone(), house.scope.clone());
-        house.on_worker(move || {
+        }
+    }
+
+    /// Has it served.
+    pub(crate) fn open(&self, service: Service) {
+        let (listener, scope) = (self.listener.clone(), self.scope.clone());
+        self.on_worker(move || {
             let accepting = Accepting::start(listener, 0, service, scope.clone(), &Scope::new()).unwrap();
             ACCEPTING.with_borrow_mut(|all| all.push(accepting));
         });
-        house
     }
 
     fn service(&self, spec: HttpSpec) -> Service {
@@ -134,13 +144,24 @@ impl House {
 
     /// Serves with something else from now on.
     pub(crate) fn replace(&self, spec: HttpSpec) {
-        let (service, listener) = (self.service(spec), self.listener.clone());
+        self.replace_by(self.service(spec));
+    }
+
+    /// Serves with something else from now on.
+    pub(crate) fn replace_by(&self, service: Service) {
+        let listener = self.listener.clone();
         self.on_worker(move || ACCEPTING.with_borrow(|all| all[0].replace(listener, service)));
     }
 
     /// Takes the listener out of service.
     pub(crate) fn retire(&self) {
         self.on_worker(|| ACCEPTING.with_borrow_mut(|all| all.remove(0).finish()));
+    }
+
+    /// Ends the worker, with all that still runs on it.
+    pub(crate) fn end(self) -> Arc<Log> {
+        self.workers.end();
+        self.log
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod files;
+mod forward;
 mod h2;
 mod h2_limits;
 mod h2_upgrade;

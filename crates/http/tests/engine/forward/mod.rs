@@ -1,0 +1,8 @@
+//! The engine as a forward proxy, with a gateway made by hand.
+
+mod connect;
+mod gate;
+mod h2;
+mod refusals;
+mod requests;
+mod smuggling;
