@@ -168,7 +168,7 @@ impl Chain {
         let relay = asked
             .unwrap_or_else(|_| Err(silence(progress, &"a relay of datagrams")))
             .and_then(|bound| relay(bound, lease.address()));
-        let relay = self.judge(lease, parent, relay, connected.connect_time)?;
+        let relay = self.judge(lease, parent, relay, Some(connected.connect_time))?;
         Ok((connected.stream, relay))
     }
 }

@@ -14,12 +14,14 @@ pub mod associate;
 mod handshake;
 mod parent;
 mod pass;
+mod share;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wmproxy_http::hop::Hop;
 use wmproxy_net::connect::{Connect, Connecting, ConnectingAlone};
 use wmproxy_net::tls::{Connector, ConnectorSpec};
 use wmproxy_upstream::{Finder, Group};
@@ -38,6 +40,8 @@ pub struct Chain {
     /// Its parents, in the order of the spec; behind other hops it connects through these.
     group: Arc<Group>,
     parents: Box<[Parent]>,
+    /// Connections to parents that carry many.
+    shared: Hop,
     finder: Arc<Finder>,
 }
 
@@ -84,7 +88,9 @@ impl Chain {
             let via = before.clone().map(|before| before as Arc<dyn Connect>);
             let group = workshop.group(&hop.group, via)?;
             let parents = parents(hop, workshop)?;
+            let shared = Hop::new(group.spec().keepalive.idle_timeout);
             chain = Some(Arc::new(Chain {
+                shared,
                 spec: Arc::clone(&spec),
                 number: index + 1,
                 before,
@@ -121,16 +127,7 @@ impl Chain {
 }
 
 fn parents<W: Workshop>(hop: &ParentGroupSpec, workshop: &mut W) -> Result<Box<[Parent]>, W::Error> {
-    let parent = |spec: &crate::options::HopSpec| {
-        let mut tls = spec.tls.clone().unwrap_or_default();
-        if spec.multiplex {
-            // What it takes; it may have none of it, and is asked by HTTP/1.1 then.
-            tls.alpn = vec!["h2".to_owned(), "http/1.1".to_owned()];
-        }
-        let connector = spec.kind.is_tls().then(|| workshop.connector(&tls)).transpose()?;
-        Ok(Parent::new(spec.clone(), connector))
-    };
-    hop.parents.iter().map(parent).collect()
+    hop.parents.iter().map(|parent| Parent::new(parent, |tls| workshop.connector(tls))).collect()
 }
 
 impl Connect for Chain {

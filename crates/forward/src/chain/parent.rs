@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::stream::Stream;
-use wmproxy_net::tls::{Connector, TlsInfo};
+use wmproxy_net::tls::{Connector, ConnectorSpec, TlsInfo};
 use wmproxy_upstream::{FailKind, Finder};
 use wmproxy_wire::destination::{Destination, Host};
 use wmproxy_wire::socks::Target;
@@ -21,6 +21,8 @@ pub(super) struct Parent {
     /// Its host, as certificates name it.
     host: Box<str>,
     connector: Option<Arc<Connector>>,
+    /// What offers it to carry many connections by one, where that is wanted.
+    sharing: Option<Arc<Connector>>,
 }
 
 /// A proxy in texts: which one in its chain, what it speaks and where it is, and nothing else of its URL.
@@ -38,12 +40,25 @@ impl fmt::Display for Named<'_> {
 }
 
 impl Parent {
-    pub(super) fn new(spec: HopSpec, connector: Option<Arc<Connector>>) -> Parent {
+    /// What is needed to talk to a proxy: `connect` makes what does TLS.
+    pub(super) fn new<E>(
+        spec: &HopSpec,
+        mut connect: impl FnMut(&ConnectorSpec) -> Result<Arc<Connector>, E>,
+    ) -> Result<Parent, E> {
+        let tls = spec.tls.clone().unwrap_or_default();
+        let mut offering = |alpn: &[&str]| {
+            let alpn = alpn.iter().map(|protocol| (*protocol).to_owned()).collect();
+            connect(&ConnectorSpec { alpn, ..tls.clone() })
+        };
+        let is_http = spec.kind == HopKind::Https;
+        let sharing = (is_http && spec.multiplex).then(|| offering(&["h2", "http/1.1"])).transpose()?;
+        let alone: &[&str] = if is_http { &["http/1.1"] } else { &[] };
+        let connector = spec.kind.is_tls().then(|| offering(alone)).transpose()?;
         let host = match &spec.address.host {
             Host::Ip(ip) => ip.to_string().into(),
             Host::Name(name) => (&**name).into(),
         };
-        Parent { spec, host, connector }
+        Ok(Parent { spec: spec.clone(), host, connector, sharing })
     }
 
     pub(super) fn kind(&self) -> HopKind {
@@ -51,8 +66,8 @@ impl Parent {
     }
 
     /// Whether one connection to it may carry many.
-    pub(super) fn multiplexes(&self) -> bool {
-        self.spec.multiplex && self.spec.kind == HopKind::Https
+    pub(super) fn shares(&self) -> bool {
+        self.sharing.is_some()
     }
 
     /// Who we are to it.
@@ -66,11 +81,24 @@ impl Parent {
         if !self.spec.kind.is_tls() {
             return Ok(None);
         }
-        let connector = self.connector.as_ref().ok_or_else(|| {
+        self.secure_by(self.connector.as_ref(), stream).await.map(Some)
+    }
+
+    /// Does TLS with it, and offers that one connection carries many.
+    pub(super) async fn secure_shared(&self, stream: &Stream) -> Result<TlsInfo, Refusal> {
+        self.secure_by(self.sharing.as_ref(), stream).await
+    }
+
+    async fn secure_by(
+        &self,
+        connector: Option<&Arc<Connector>>,
+        stream: &Stream,
+    ) -> Result<TlsInfo, Refusal> {
+        let connector = connector.ok_or_else(|| {
             Refusal::of_proxy(Fault::NoWay, FailKind::Other, "is to be talked to by TLS, and none is at hand")
         })?;
         let secured = connector.secure(stream, &self.spec.address.to_string(), &self.host).await;
-        secured.map(Some).map_err(|error| {
+        secured.map_err(|error| {
             Refusal::of_proxy(Fault::Tls, FailKind::Tls, format!("could not be talked to by TLS: {error}"))
         })
     }

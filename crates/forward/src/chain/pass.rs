@@ -1,6 +1,5 @@
 //! The way through one hop: a parent is chosen, connected to and asked; when it is of no use, another one is.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +15,18 @@ use super::handshake::{Progress, Refusal};
 use super::parent::{Named, Parent};
 
 /// Where connections are made from.
-pub(super) trait Place {
-    /// Connects to the leased parent.
-    fn connect(
-        group: &Group,
+pub(super) trait Place: Sized {
+    /// Goes through the leased parent.
+    async fn open(
+        chain: &Chain,
         lease: &mut Lease,
-        attempt: Attempt<'_>,
-    ) -> impl Future<Output = Result<Connected, DialError>>;
+        parent: &Parent,
+        to: &Destination,
+        deadline: Instant,
+    ) -> Result<Stream, Blocked>;
+
+    /// Connects to the leased parent.
+    async fn connect(group: &Group, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError>;
 }
 
 /// A worker.
@@ -34,12 +38,35 @@ pub(super) struct Worker;
 pub(super) struct Anywhere;
 
 impl Place for Worker {
+    async fn open(
+        chain: &Chain,
+        lease: &mut Lease,
+        parent: &Parent,
+        to: &Destination,
+        deadline: Instant,
+    ) -> Result<Stream, Blocked> {
+        if parent.shares() {
+            return chain.share(lease, parent, to, deadline).await;
+        }
+        chain.open_alone::<Worker>(lease, parent, to, deadline).await
+    }
+
     async fn connect(group: &Group, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
         group.connect(lease, attempt).await
     }
 }
 
 impl Place for Anywhere {
+    async fn open(
+        chain: &Chain,
+        lease: &mut Lease,
+        parent: &Parent,
+        to: &Destination,
+        deadline: Instant,
+    ) -> Result<Stream, Blocked> {
+        chain.open_alone::<Anywhere>(lease, parent, to, deadline).await
+    }
+
     async fn connect(group: &Group, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
         group.connect_alone(lease, attempt).await
     }
@@ -85,6 +112,17 @@ impl Chain {
         deadline: Instant,
     ) -> Result<Stream, Blocked> {
         let parent = self.parent_of(lease)?;
+        P::open(self, lease, parent, to, deadline).await
+    }
+
+    /// Goes through a parent by a connection that nobody else has.
+    async fn open_alone<P: Place>(
+        &self,
+        lease: &mut Lease,
+        parent: &Parent,
+        to: &Destination,
+        deadline: Instant,
+    ) -> Result<Stream, Blocked> {
         let connected = self.reach::<P>(lease, parent, deadline).await?;
         let stream = connected.stream;
         let mut progress = Progress::Meeting;
@@ -94,7 +132,7 @@ impl Chain {
         };
         let asked = timeout_at(self.step(deadline), talk).await;
         let asked = asked.unwrap_or_else(|_| Err(silence(progress, to)));
-        self.judge(lease, parent, asked, connected.connect_time)?;
+        self.judge(lease, parent, asked, Some(connected.connect_time))?;
         Ok(stream)
     }
 
@@ -118,18 +156,26 @@ impl Chain {
         lease: &mut Lease,
         parent: &Parent,
         asked: Result<T, Refusal>,
-        connect_time: Duration,
+        connect_time: Option<Duration>,
     ) -> Result<T, Blocked> {
-        let now = clock::now().0;
-        match &asked {
-            Err(Refusal { blame: Some(kind), .. }) => lease.failed(*kind, now),
-            // A no to the destination is an answer.
-            _ => lease.succeeded(Some(connect_time), now),
+        // A no to the destination is an answer, too.
+        if asked.as_ref().err().is_none_or(|refusal| refusal.blame.is_none()) {
+            lease.succeeded(connect_time, clock::now().0);
         }
-        asked.map_err(|Refusal { fault, text, blame }| Blocked {
-            error: ConnectError::new(fault, format!("{} {text}", self.named(parent))),
-            leaves_others: blame.is_some(),
-        })
+        asked.map_err(|refusal| self.blocked(lease, parent, refusal))
+    }
+
+    /// Tells the lease that the parent is of no use.
+    pub(super) fn blocked(&self, lease: &mut Lease, parent: &Parent, refusal: Refusal) -> Blocked {
+        if let Some(kind) = refusal.blame {
+            lease.failed(kind, clock::now().0);
+        }
+        self.told(parent, refusal)
+    }
+
+    fn told(&self, parent: &Parent, Refusal { fault, text, blame }: Refusal) -> Blocked {
+        let error = ConnectError::new(fault, format!("{} {text}", self.named(parent)));
+        Blocked { error, leaves_others: blame.is_some() }
     }
 
     pub(super) fn named<'a>(&self, parent: &'a Parent) -> Named<'a> {

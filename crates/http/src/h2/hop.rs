@@ -1,6 +1,5 @@
 //! Tunnels through a proxy that speaks HTTP/2, many on one connection (RFC 9113 section 8.5).
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -58,17 +57,13 @@ impl Hop {
     ///
     /// # Errors
     /// As `make`, or as the proxy failed before it answered. Nothing was sent to the destination.
-    pub async fn open<F, Made>(
+    pub async fn open(
         &self,
         proxy: u64,
         to: &Destination,
         authorization: Option<&[u8]>,
-        make: F,
-    ) -> Result<Tunnel, ConnectError>
-    where
-        F: Fn() -> Made,
-        Made: Future<Output = Result<(Stream, TlsInfo), ConnectError>>,
-    {
+        mut make: impl AsyncFnMut() -> Result<(Stream, TlsInfo), ConnectError>,
+    ) -> Result<Tunnel, ConnectError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -153,3 +148,6 @@ fn fault(error: &h2::Error) -> ConnectError {
     };
     ConnectError::new(fault, format!("the proxy opens no tunnel: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

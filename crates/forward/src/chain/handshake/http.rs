@@ -49,17 +49,21 @@ pub(in crate::chain) async fn connect(
 }
 
 /// The request for a connection.
-pub(in crate::chain) fn request(to: &Destination, who: Who<'_>) -> Request {
+fn request(to: &Destination, who: Who<'_>) -> Request {
     let mut request = Request::new();
     request.set_method(b"CONNECT");
     let authority = to.to_string();
     request.set_target(authority.as_bytes());
     request.set_authority(authority.as_bytes());
-    if let Some((name, password)) = who {
-        let basic = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
-        request.fields.push_known(Known::ProxyAuthorization, basic.as_bytes());
+    if let Some(authorization) = authorization(who) {
+        request.fields.push_known(Known::ProxyAuthorization, authorization.as_bytes());
     }
     request
+}
+
+/// The value of `Proxy-Authorization` (RFC 7617).
+pub(in crate::chain) fn authorization(who: Who<'_>) -> Option<String> {
+    who.map(|(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))))
 }
 
 /// What an answer other than yes means.

@@ -16,7 +16,7 @@ use wmproxy_net::connect::Fault;
 use wmproxy_net::stream::Stream;
 use wmproxy_upstream::FailKind;
 
-pub(super) use http::connect;
+pub(super) use http::{authorization, connect, refusal};
 pub(super) use socks::{Bound, associate, socks4, socks5};
 
 /// How much is read at a time. All that proxies answer is shorter, but for pages of HTTP that tell why not.
