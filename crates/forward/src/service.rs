@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use wmproxy_http::facts::ConnFacts;
 use wmproxy_http::traffic::ListenerTraffic;
@@ -29,6 +30,8 @@ pub struct ForwardService {
     tls: Option<Arc<Acceptor>>,
     /// Serves who speaks HTTP.
     http: Arc<HttpService>,
+    /// Tells associations of datagrams that the listener is out of service.
+    retired: watch::Sender<bool>,
 }
 
 /// What a connection speaks.
@@ -50,7 +53,7 @@ impl ForwardService {
         traffic: Arc<ListenerTraffic>,
     ) -> Arc<ForwardService> {
         let http = HttpService::new_forward(spec.listener.clone(), gateway.clone(), log, traffic);
-        Arc::new(ForwardService { spec, gateway, tls, http })
+        Arc::new(ForwardService { spec, gateway, tls, http, retired: watch::Sender::new(false) })
     }
 
     /// What serves its clients that speak HTTP.
@@ -62,8 +65,13 @@ impl ForwardService {
         &self.spec
     }
 
-    pub(crate) fn gateway(&self) -> &dyn SocksGateway {
-        &*self.gateway
+    pub(crate) fn gateway(&self) -> &Arc<dyn SocksGateway> {
+        &self.gateway
+    }
+
+    /// Turns true when the listener is out of service.
+    pub(crate) fn retired(&self) -> watch::Receiver<bool> {
+        self.retired.subscribe()
     }
 
     /// How long a client may take for what it has to say before its data.
@@ -88,10 +96,7 @@ impl ForwardService {
                 Ok(Agreed::Tunnel(tunnel)) => {
                     relay(&conn.stream, &tunnel.peer, tunnel.terms, &mut conn.record).await
                 }
-                Ok(Agreed::Association(association)) => {
-                    drop(association);
-                    Outcome::NotSpoken
-                }
+                Ok(Agreed::Association(association)) => return Box::pin(association.run(conn)).await,
                 Err(outcome) => outcome,
             };
             conn.record.close(outcome);
@@ -191,11 +196,12 @@ impl Serve for ForwardService {
                 self.http.replaced(&by);
             }
             // It is no forward proxy any more.
-            Err(_) => self.http.retire(),
+            Err(_) => self.retire(),
         }
     }
 
     fn retire(&self) {
+        self.retired.send_replace(true);
         self.http.retire();
     }
 }

@@ -1,6 +1,7 @@
 //! Who is let in, and by which rules they go: what the engine of HTTP and SOCKS ask of this mode.
 
 mod pac;
+mod socks;
 
 #[cfg(test)]
 mod tests;
@@ -119,16 +120,20 @@ impl ForwardGateway {
 
 /// The one who visits, if it is still to be served.
 fn guest<'a>(visit: &Visit<'a>) -> Result<&'a ForwardGuest, ConnectError> {
-    let denied = |text: &'static str| ConnectError::new(Fault::Denied, text);
-    let guest = visit.guest.as_any().downcast_ref::<ForwardGuest>();
-    let guest = guest.ok_or_else(|| denied("whoever asks is not known here"))?;
+    let guest = forward_guest(visit.guest)?;
     if let Some(account) = guest.account() {
         if !account.is_known() {
-            return Err(denied("this user may not use the proxy any more"));
+            return Err(ConnectError::new(Fault::Denied, "this user may not use the proxy any more"));
         }
         account.has_left().map_err(|text| ConnectError::new(Fault::Limited, text))?;
     }
     Ok(guest)
+}
+
+/// Somebody whom a gateway of this kind has let in.
+fn forward_guest(guest: &Arc<dyn Guest>) -> Result<&ForwardGuest, ConnectError> {
+    let guest = guest.as_any().downcast_ref::<ForwardGuest>();
+    guest.ok_or_else(|| ConnectError::new(Fault::Denied, "whoever asks is not known here"))
 }
 
 impl Gateway for ForwardGateway {

@@ -6,6 +6,21 @@ use std::sync::Arc;
 use wmproxy_http::facts::ConnFacts;
 use wmproxy_http::forward::{Gateway, Guest, Pending, Unknown, Visit, Way};
 use wmproxy_net::connect::ConnectError;
+use wmproxy_net::limit::{Gate, Permit};
+use wmproxy_net::sockopt::PeerSocket;
+
+use crate::egress::DatagramWay;
+
+/// What an association keeps to.
+#[derive(Debug, Default)]
+pub struct Allowance {
+    /// Its place among those of its user, given back when this is dropped; none where nobody counts them.
+    pub permit: Option<Permit>,
+    /// How fast the bytes of its user's connections pass together, if it has one.
+    pub pace: Option<Arc<Gate>>,
+    /// What is set on the sockets that its datagrams leave by.
+    pub socket: PeerSocket,
+}
 
 /// Who knows users, rules and ways out.
 pub trait SocksGateway: Gateway {
@@ -28,6 +43,15 @@ pub trait SocksGateway: Gateway {
 
     /// Whether a way leads through no other proxy.
     fn is_direct(&self, way: &Way) -> bool;
+
+    /// How datagrams go a way.
+    fn datagram_way(&self, way: &Way) -> DatagramWay;
+
+    /// What an association of a guest keeps to.
+    ///
+    /// # Errors
+    /// It may have no more of them.
+    fn allowance(&self, guest: &Arc<dyn Guest>) -> Result<Allowance, ConnectError>;
 
     /// Whether a guest may have to do with an address that was not asked for by its name.
     ///

@@ -8,6 +8,7 @@
 //! rules decide; the connection is made; only then is it told that it has been granted. What it has sent behind its request
 //! goes to the peer.
 
+mod associate;
 mod bind;
 mod connect;
 mod gateway;
@@ -32,7 +33,8 @@ use crate::service::ForwardService;
 use reply::Answer;
 use talk::{Stop, Talk};
 
-pub use gateway::SocksGateway;
+pub(crate) use associate::Association;
+pub use gateway::{Allowance, SocksGateway};
 pub(crate) use reply::Version;
 
 /// What a handshake has come to.
@@ -40,8 +42,8 @@ pub(crate) use reply::Version;
 pub(crate) enum Agreed {
     /// Bytes are to be relayed.
     Tunnel(Tunnel),
-    /// Datagrams are to be relayed, which the client does not know yet.
-    Association(Association),
+    /// Datagrams are to be relayed.
+    Association(Box<Association>),
 }
 
 /// The far end of a connection.
@@ -53,15 +55,6 @@ pub(crate) struct Tunnel {
     pub(crate) terms: Terms,
     /// Holds the client's place.
     pub(crate) guest: Arc<dyn Guest>,
-}
-
-/// A wish for datagrams.
-#[derive(Debug)]
-pub(crate) struct Association {
-    /// Who wants it.
-    pub(crate) guest: Arc<dyn Guest>,
-    /// Where the client says that it will send from; zeros where it does not know.
-    pub(crate) from: Destination,
 }
 
 /// A request, with who asks.
@@ -91,16 +84,25 @@ pub(crate) async fn agree(
         Ok(asked) => asked,
         Err(refused) => return Err(refuse(talk, version, refused).await),
     };
-    let errand = Errand { gateway: service.gateway(), service, version, guest: &asked.guest };
+    let errand = Errand { gateway: &**service.gateway(), service, version, guest: &asked.guest };
     let done = match (asked.command, &asked.to) {
         (Command::Connect, Ok(to)) => connect::run(&errand, &mut talk, &mut conn.record, to).await,
         (Command::Bind, Ok(to)) if service.spec().bind_command => {
             bind::run(&errand, &mut talk, &mut conn.record, to).await
         }
         (Command::Associate, Ok(from)) if version == Version::V5 && service.spec().udp.enabled => {
-            let from = from.clone();
-            talk.settle().await?;
-            return Ok(Agreed::Association(Association { guest: asked.guest, from }));
+            match Association::open(service, conn, asked.guest, from) {
+                Ok(association) => {
+                    Answer::Granted(association.address()).write(version, talk.say());
+                    talk.settle().await?;
+                    return Ok(Agreed::Association(Box::new(association)));
+                }
+                Err(error) => {
+                    let listener = &service.spec().listener.name;
+                    tracing::debug!(%listener, %error, "no association for SOCKS");
+                    return Err(refuse(talk, version, error.into()).await);
+                }
+            }
         }
         (Command::Connect | Command::Bind | Command::Associate, Err(bad)) => {
             tracing::debug!(listener = %service.spec().listener.name, %bad, "no host for SOCKS");
