@@ -20,7 +20,7 @@ use wmproxy_wire::head::Scheme;
 use wmproxy_wire::socks::{v4, v5};
 
 use crate::options::ForwardSpec;
-use crate::socks::{self, Agreed, SocksGateway, Version};
+use crate::socks::{self, Agreed, SocksGateway, Tunnel, Version};
 
 /// Serves the connections of a listener as its options say.
 pub struct ForwardService {
@@ -93,8 +93,8 @@ impl ForwardService {
                 Err(outcome) => Err(outcome),
             };
             let outcome = match agreed {
-                Ok(Agreed::Tunnel(tunnel)) => {
-                    relay(&conn.stream, &tunnel.peer, tunnel.terms, &mut conn.record).await
+                Ok(Agreed::Tunnel(Tunnel { peer, terms, guest: _place })) => {
+                    relay(&conn.stream, &peer, terms, &mut conn.record).await
                 }
                 Ok(Agreed::Association(association)) => return Box::pin(association.run(conn)).await,
                 Err(outcome) => outcome,

@@ -36,7 +36,6 @@ async fn hear_v4(
     record: &mut Record,
     facts: &ConnFacts,
 ) -> Result<Asked, Refused> {
-    let version = Version::V4;
     let parse = |bytes: &[u8]| {
         let request = v4::parse_request(bytes, MAX_TEXT)?;
         Ok(request.map(|request| {
@@ -48,7 +47,7 @@ async fn hear_v4(
     // There is no password: a certificate proves who it is, or nobody has to.
     let guest = service.gateway().admit_nobody(facts)?;
     record.forwarded_mut().user = guest.name().cloned().or(user_id);
-    Ok(Asked { version, command, to, guest })
+    Ok(Asked { command, to, guest })
 }
 
 /// As a log can have it.
@@ -62,7 +61,6 @@ async fn hear_v5(
     record: &mut Record,
     facts: &ConnFacts,
 ) -> Result<Asked, Refused> {
-    let version = Version::V5;
     let needs_password = service.gateway().needs_password(facts);
     let wanted = if needs_password { method::PASSWORD } else { method::NONE };
     let offers = |bytes: &[u8]| Ok(v5::parse_greeting(bytes)?.map(|methods| methods.contains(&wanted)));
@@ -85,7 +83,7 @@ async fn hear_v5(
     };
     let (command, to) = talk.hear(parse).await?;
     // Who is known, and may not come now, is told so in reply to the request: the password was right.
-    Ok(Asked { version, command, to, guest: admitted? })
+    Ok(Asked { command, to, guest: admitted? })
 }
 
 /// Has a client prove who it is by a password.

@@ -60,7 +60,6 @@ pub(crate) struct Tunnel {
 /// A request, with who asks.
 #[derive(Debug)]
 struct Asked {
-    version: Version,
     command: Command,
     to: Result<Destination, BadHost>,
     guest: Arc<dyn Guest>,
