@@ -76,6 +76,8 @@ pub struct Facts {
     pub outcome: Option<Outcome>,
     /// When its first byte came.
     pub began: Instant,
+    /// How long connecting to where it wants to go took, where that was done for it.
+    pub connect_time: Option<Duration>,
     /// From the request's way to the peer to the head of its response.
     pub upstream_time: Option<Duration>,
     /// Names it in logs and towards peers: what a trusted proxy says, or one of ours, made when first asked for.
@@ -102,6 +104,7 @@ impl Default for Facts {
             bytes_out: 0,
             outcome: None,
             began: Instant::now(),
+            connect_time: None,
             upstream_time: None,
             request_id: OnceCell::new(),
         }

@@ -10,13 +10,15 @@ use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol, TargetSpec};
 
 use crate::file_server::FileServerArgs;
 use crate::observe::filter;
+use crate::passwords::HashPasswordArgs;
+use crate::proxy::ProxyArgs;
 use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
 
 /// Where the help of a command lists what goes with every command.
 const GLOBAL: &str = "Options of every command";
 
-/// A fast proxy for TCP, UDP and HTTP, and a server of files.
+/// A fast proxy for TCP, UDP and HTTP, a forward proxy, and a server of files.
 #[derive(Debug, Parser)]
 #[command(
     name = "wmproxy",
@@ -32,6 +34,7 @@ Examples:
   wmproxy stream tcp://:5432=10.0.0.5:5432 udp://:53=1.1.1.1:53,8.8.8.8:53
   wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000
   wmproxy file-server -r public --browse
+  wmproxy proxy -b :8090 --user alice
   wmproxy check -c wmproxy.toml && wmproxy reload
   wmproxy status
 
@@ -130,6 +133,14 @@ Examples:
   wmproxy file-server -r /srv/pub -l :8080 --browse     listings and downloads, for every address
   wmproxy file-server -r dist --spa index.html          a single-page application")]
     FileServer(Box<FileServerArgs>),
+    /// Proxy for clients that say where they want to go: HTTP, CONNECT and SOCKS without a config
+    #[command(after_help = "\
+Examples:
+  wmproxy proxy                                         for this machine, on 127.0.0.1:8090
+  wmproxy proxy -b :8090 --user alice                   for others; the password is asked for
+  wmproxy proxy -S socks5://127.0.0.1:9050              everything through another proxy
+  wmproxy proxy -S https://a.example -S socks5://10.0.0.9      through two, one after the other")]
+    Proxy(Box<ProxyArgs>),
     /// Bridge TCP and WebSocket without a config
     #[command(after_help = "\
 Examples:
@@ -137,6 +148,9 @@ Examples:
   wmproxy ws-proxy -f 127.0.0.1:5900 -t example.com:443 --mode tcp2wss --path /vnc
                                                                            and back, with TLS")]
     WsProxy(WsProxyArgs),
+    /// Make of a password what a config holds: from the terminal, or a line of standard input
+    #[command(after_help = "Example: wmproxy hash-password >alice.hash")]
+    HashPassword(HashPasswordArgs),
     /// Print the JSON schema of the config
     Schema,
     /// Print the completions for a shell

@@ -6,12 +6,14 @@
 
 mod build;
 pub(crate) mod sockets;
+mod ways;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use wmproxy_forward::options::UserSpec;
 use wmproxy_http::filter::Tables;
 use wmproxy_http::traffic::Traffic;
 use wmproxy_net::addr::{AddressSpec, Protocol};
@@ -23,13 +25,14 @@ use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_net::tls::{Renewal, Store};
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_runtime::worker::Workers;
-use wmproxy_upstream::{Group, GroupSpec, Registry, Resolver, keep_checked, keep_resolved, resolve_all};
+use wmproxy_upstream::{Group, Registry, Resolver, keep_checked, keep_resolved, resolve_all};
 
 use crate::config::plan::Plan;
 use crate::modes::{self, Job, Mode, Scopes};
 use crate::observe::sinks::Sinks;
 use build::Modes;
 use sockets::Tried;
+use ways::{Outside, Ways};
 
 /// How long names may take before the generation starts without them. A peer without an address is left out until its
 /// name resolves, so this only spares the first connections of a slow start.
@@ -50,6 +53,8 @@ pub(crate) struct House {
     pub(crate) tls: Arc<Store>,
     /// What the filters of HTTP know of clients.
     filters: Tables,
+    /// What forward proxies know of their users, and of the world.
+    pub(crate) outside: Outside,
     /// Tasks of the control runtime.
     control: Scope,
     next_id: std::cell::Cell<u64>,
@@ -123,6 +128,8 @@ pub(crate) struct Prepared {
     sockets: Vec<ListenSocket>,
     /// What will not work as it is asked for; a line each.
     pub(crate) warnings: Vec<String>,
+    /// Those of all forward proxies.
+    users: Vec<UserSpec>,
     resolver: Arc<Resolver>,
     /// Certificates that changed since those in use were loaded.
     certificates: Renewal,
@@ -132,6 +139,7 @@ impl House {
     /// A house with running workers and nothing else.
     pub(crate) fn new(workers: Workers, sinks: Arc<Sinks>) -> House {
         let traffic = Arc::new(Traffic::new(workers.count()));
+        let control = Scope::new();
         House {
             workers,
             scopes: Scopes::default(),
@@ -140,7 +148,8 @@ impl House {
             traffic,
             tls: Arc::new(Store::new()),
             filters: Tables::new(),
-            control: Scope::new(),
+            outside: Outside::new(&control),
+            control,
             next_id: std::cell::Cell::new(1),
         }
     }
@@ -176,14 +185,8 @@ impl House {
     /// What could not be had: a port, a file. Nothing has changed then.
     pub(crate) async fn prepare(&self, plan: &Plan, old: &Generation) -> anyhow::Result<Prepared> {
         let mut certificates = Renewal::new();
-        let build = |(name, spec): (&Arc<str>, &GroupSpec)| -> anyhow::Result<_> {
-            let mut connector = |tls: &_| self.tls.connector(tls, &mut certificates);
-            let for_checks = spec.check_tls().map(|tls| connector(&tls)).transpose()?;
-            let connector = spec.tls.as_ref().map(connector).transpose()?;
-            Ok((name.clone(), self.peers.build_with(spec.clone(), [connector, for_checks])))
-        };
-        let groups: BTreeMap<_, _> = plan.groups.iter().map(build).collect::<anyhow::Result<_>>()?;
-        let mut modes = Modes::new(self, &groups, &mut certificates);
+        let Ways { groups, egresses } = self.ways(plan, &mut certificates)?;
+        let mut modes = Modes::new(self, &groups, &egresses, &mut certificates);
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
         let mut sockets = Vec::new();
@@ -206,7 +209,9 @@ impl House {
         }
         let resolver = Arc::new(Resolver::new(&plan.resolver));
         resolve(&groups, &resolver).await;
-        Ok(Prepared { groups, listeners, limits, sockets, resolver, certificates, warnings: tried.warnings })
+        let warnings = tried.warnings;
+        let users = ways::users(plan);
+        Ok(Prepared { groups, listeners, limits, sockets, users, resolver, certificates, warnings })
     }
 
     /// Lets a prepared generation take over from `old`.
@@ -218,7 +223,7 @@ impl House {
         prepared: Prepared,
         old: Generation,
     ) -> Result<Generation, (anyhow::Error, Generation)> {
-        let Prepared { groups, listeners, limits, sockets, resolver, certificates, .. } = prepared;
+        let Prepared { groups, listeners, limits, sockets, users, resolver, certificates, .. } = prepared;
         let set_limits = |running: bool| {
             for ((active, _, is_running), limits) in listeners.iter().zip(&limits) {
                 let parts = active.parts.iter().filter(|_| *is_running == running);
@@ -238,6 +243,9 @@ impl House {
                 })
                 .collect()
         };
+        // Before anybody is served there: no client of a forward proxy gets to them.
+        let wanted = listeners.iter().flat_map(|(active, ..)| &active.parts);
+        self.outside.note_listeners(wanted.chain(old.active.iter().flat_map(|active| &active.parts)));
         // New listeners first: only they can fail, and then they alone are taken back.
         let fresh = jobs(false);
         let opened = fresh.iter().try_for_each(|job| job.listener.bound.open());
@@ -268,6 +276,7 @@ impl House {
         if let Err(error) = self.on_workers(&jobs(true), modes::replace).await {
             tracing::error!(%error, "a worker could not start a listener again");
         }
+        self.outside.take_over(&users, &resolver);
         let active: Vec<Active> = listeners.into_iter().map(|(active, ..)| active).collect();
         let next = self.succeed(old, active, groups, &resolver).await;
         Ok(next)
@@ -331,6 +340,7 @@ impl House {
             }
         }
         upkeep.extend(self.follow_certificates());
+        self.outside.note_listeners(active.iter().flat_map(|active| &active.parts));
         Generation { groups, active, lingering, leaving, gone, _upkeep: upkeep }
     }
 

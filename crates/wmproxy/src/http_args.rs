@@ -25,6 +25,11 @@ impl TlsArgs {
         let options = CertOptions { cert: cert.clone(), key: self.key.clone(), ..CertOptions::default() };
         Some(ListenerTls::One(Box::new(options)))
     }
+
+    /// Whether nobody has reason to trust the certificate.
+    pub(crate) fn is_self_signed(&self) -> bool {
+        self.self_signed
+    }
 }
 
 /// An address to listen on.
@@ -35,6 +40,6 @@ pub(crate) fn listen(text: &str) -> Result<ListenSpec, String> {
     let listen: ListenSpec = text.parse().map_err(|error| format!("{error}"))?;
     match listen.protocol {
         Protocol::Tcp => Ok(listen),
-        Protocol::Udp => Err("HTTP is served over tcp".to_owned()),
+        Protocol::Udp => Err("clients come over tcp".to_owned()),
     }
 }

@@ -13,7 +13,9 @@ mod generation;
 mod http_args;
 mod modes;
 mod observe;
+mod passwords;
 mod process;
+mod proxy;
 mod reverse_proxy;
 mod source;
 mod watch;
@@ -30,6 +32,7 @@ use admin::command::Action;
 use cli::{Cli, Command, Global, print};
 use file_server::FileServerArgs;
 use process::{Banner, Run};
+use proxy::ProxyArgs;
 use source::Source;
 
 /// Small and steady where many threads allocate and free small things; see docs/benchmarks.md for the memory.
@@ -66,12 +69,17 @@ fn main() -> ExitCode {
             Err(error) => error.exit(),
         },
         Some(Command::FileServer(args)) => serve_files(args, global),
+        Some(Command::Proxy(args)) => proxy(args, global),
         Some(Command::Check { config, print, json }) => check(config, &global, print, json),
         Some(Command::Reload(remote)) => admin::remote::run(Action::Reload, &remote, &global),
         Some(Command::Stop { remote, now, wait }) => {
             admin::remote::run(Action::Stop { now, wait }, &remote, &global)
         }
         Some(Command::Status(remote)) => admin::remote::run(Action::Status, &remote, &global),
+        Some(Command::HashPassword(args)) => match args.run() {
+            Ok(hash) => say(format!("{hash}\n")),
+            Err(error) => fail(&error),
+        },
         Some(Command::Schema) => say(format!("{:#}\n", config::schema())),
         Some(Command::Completions { shell }) => say(cli::completions(shell)),
         Some(Command::Version) => say(format!("wmproxy {}\n", env!("CARGO_PKG_VERSION"))),
@@ -94,6 +102,22 @@ fn serve_files(args: Box<FileServerArgs>, global: Global) -> ExitCode {
     }
     let told = args.clone();
     run(Source::FileServer(args), global, false, Some(Box::new(move |listeners| told.banner(listeners))))
+}
+
+fn proxy(mut args: Box<ProxyArgs>, global: Global) -> ExitCode {
+    if let Err(error) = args.check() {
+        error.exit();
+    }
+    if let Err(error) = args.prepare() {
+        return fail(&error);
+    }
+    let told = args.clone();
+    run(Source::Proxy(args), global, false, Some(Box::new(move |listeners| told.banner(listeners))))
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn say(text: impl AsRef<[u8]>) -> ExitCode {

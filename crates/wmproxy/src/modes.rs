@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use wmproxy_forward::service::ForwardService;
 use wmproxy_http::HttpService;
 use wmproxy_net::accept::{Accepting, Service};
 use wmproxy_net::addr::Protocol;
@@ -17,6 +18,8 @@ use wmproxy_stream::route::Routes;
 use wmproxy_stream::tcp::TcpService;
 use wmproxy_stream::udp::{UdpListener, UdpService};
 use wmproxy_upstream::Group;
+
+use crate::observe::visits::VisitFile;
 
 /// What is served on a listener: a mode with everything that it needs, the same on every worker.
 #[derive(Clone)]
@@ -40,6 +43,11 @@ impl Mode {
             Protocol::Tcp => Mode::Tcp(Service { serve: TcpService::new(spec.clone(), routes, tls), log }),
             Protocol::Udp => Mode::Udp(Box::new(UdpService { spec: spec.clone(), routes, log })),
         }
+    }
+
+    /// A forward proxy. Its requests of HTTP are written down one by one, whatever else as a record.
+    pub(crate) fn forward(service: Arc<ForwardService>, log: Option<Arc<VisitFile>>) -> Mode {
+        Mode::Tcp(Service { serve: service, log: log.map(|log| log as Arc<dyn AccessLog>) })
     }
 
     /// An HTTP server. It writes its requests down itself, and of its connections only those that came to none.

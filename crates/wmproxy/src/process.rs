@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
@@ -131,6 +131,7 @@ impl Process {
             Some(admin) => Some((admin.clone(), bind_admin(admin).await?)),
             None => None,
         };
+        house.outside.note_admin(admin.as_ref().map(|(_, bound)| bound.address()));
         // Everything is bound, and nobody is served yet.
         if let Some(identity) = identity {
             house
@@ -258,6 +259,9 @@ impl Process {
             tracing::info!(open = shared.active(), "closing what is still open");
         }
         house.workers.end();
+        // A quota is used up by what passed in the last seconds, too.
+        let accounts = house.outside.accounts.clone();
+        let _ = tokio::task::spawn_blocking(move || accounts.save(SystemTime::now())).await;
         drop(admin);
         tracing::info!("stopped");
     }

@@ -10,6 +10,7 @@ use crate::config::options::Options;
 use crate::config::plan::AdminPlan;
 use crate::config::{self, Format, Loaded, Problems};
 use crate::file_server::FileServerArgs;
+use crate::proxy::ProxyArgs;
 use crate::reverse_proxy::ReverseProxyArgs;
 use crate::ws_proxy::WsProxyArgs;
 
@@ -24,6 +25,8 @@ pub(crate) enum Source {
     WsProxy(Box<WsProxyArgs>),
     /// What `wmproxy reverse-proxy` was told.
     ReverseProxy(Box<ReverseProxyArgs>),
+    /// What `wmproxy proxy` was told.
+    Proxy(Box<ProxyArgs>),
     /// What `wmproxy file-server` was told.
     FileServer(Box<FileServerArgs>),
     /// The built-in demonstration.
@@ -44,6 +47,7 @@ impl Source {
             }
             Source::WsProxy(args) => config::from_options(args.options())?,
             Source::ReverseProxy(args) => config::from_options(args.options())?,
+            Source::Proxy(args) => config::from_options(args.options())?,
             Source::FileServer(args) => config::from_options(args.options())?,
             Source::Demo(text) => config::load_text("the built-in demonstration", text, Format::Toml)?,
         };
@@ -70,6 +74,7 @@ impl Source {
             Source::Streams(_)
             | Source::WsProxy(_)
             | Source::ReverseProxy(_)
+            | Source::Proxy(_)
             | Source::FileServer(_)
             | Source::Demo(_) => None,
         }

@@ -11,9 +11,10 @@ use super::spec::{EgressRouteSpec, EgressSpec, PrivateNets, RouteTarget};
 use super::text::{PortRange, Via};
 
 /// Rules on where clients of a `[[forward]]` may go, and the ways there. A rule is an address or prefix (`10.20.0.0/16`), a
-/// name (`www.example.com`), every name below one (`*.example.com`), a port or a range of them (`:443`), or one of the
-/// former with one of the latter (`*.example.com:443`, `[2001:db8::1]:22`); each may be for a time of day (`@09:00-17:00`,
-/// local time). What is denied is not resolved; what a name resolves to is judged as well, each address of it.
+/// name (`www.example.com`), every name below one (`*.example.com`) or that and the name itself (`.example.com`), a port or a
+/// range of them (`:443`), one of the former with one of the latter (`*.example.com:443`, `[2001:db8::1]:22`), or `*` for
+/// everything; each may be for some hours of the day (`@09:00-17:00`, local time). What is denied is not resolved; what a
+/// name resolves to is judged as well, each address of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressOptions {
@@ -21,8 +22,9 @@ pub struct EgressOptions {
     /// clouds' metadata, and IPv6 addresses that stand for one of these: `deny` for everything that no `allow` names,
     /// `allow` for treating them as any other.
     pub private: PrivateNets,
-    /// Where clients may go. Without any rule that is everywhere, but for what is private. A rule with a private address
-    /// in it opens that one without closing anything else.
+    /// Where clients may go, and nowhere else. Without any rule that is everywhere, but for what is private. A private
+    /// address is open where a rule names it, or a network of such addresses, or the name that leads there; beside
+    /// everything else with `"*"`, as in `["*", "10.20.0.0/16"]`.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub allow: OneOrMany<String>,
     /// Where clients may not go, whatever `allow` says.

@@ -9,14 +9,17 @@ use super::problem::Found;
 use super::resolve::Planner;
 use super::tree::Path;
 use crate::observe::template::{self, TemplateError};
+use crate::observe::visits;
 
 /// What a line of an access log is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LogOf {
     /// A connection or flow of layer 4.
     Connections,
     /// An HTTP request.
     Requests,
+    /// A visit of a forward proxy's client somewhere, in whichever protocol.
+    Visits,
 }
 
 const JSON_HINT: &str = "write \"json\", or a template like \"{time} {client_addr} {peer} {outcome}\"";
@@ -72,8 +75,8 @@ impl Planner<'_> {
             self.file(&path.key("file"), file);
         }
         let Some(text) = default.format.as_deref() else { return };
-        let fits_requests = text == "combined" || request_template(text).is_ok();
-        if text != "json" && !fits_requests {
+        let fits_others = text == "combined" || request_template(text).is_ok() || visits::check(text).is_ok();
+        if text != "json" && !fits_others {
             self.template(&path.key("format"), text, LogOf::Connections);
         }
     }
@@ -82,6 +85,7 @@ impl Planner<'_> {
     fn template(&mut self, path: &Path, text: &str, of: LogOf) {
         let found = match of {
             LogOf::Connections => self.connection_template(path, text),
+            LogOf::Visits => self.visit_template(path, text),
             LogOf::Requests => request_template(text).err().map(|message| {
                 let found = self.error(path, message);
                 match template::compile(text) {
@@ -92,10 +96,29 @@ impl Planner<'_> {
         };
         let path = path.to_string();
         if let Some(found) = found
-            && self.bad_templates.insert((path, of == LogOf::Requests))
+            && self.bad_templates.insert((path, of))
         {
             self.push(found);
         }
+    }
+
+    fn visit_template(&self, path: &Path, text: &str) -> Option<Found> {
+        let found = match visits::check(text) {
+            Ok(()) => return None,
+            Err(_) if text == "combined" => {
+                let message = "`combined` is the format of HTTP requests, and clients of SOCKS send none";
+                self.error(path, message)
+            }
+            Err(error) => self.error(path, error.to_string()),
+        };
+        Some(match path.split_last() {
+            // One that others read without fault.
+            Some((parent, _)) if parent == Path::default().key("access_log") => {
+                found.hint("give the [[forward]] an `access_log` of its own")
+            }
+            _ if text == "combined" => found.hint("write \"json\", or a template like \"{time} {client_addr} {user} {kind} {destination} {way} {outcome}\""),
+            _ => found,
+        })
     }
 
     fn connection_template(&self, path: &Path, text: &str) -> Option<Found> {
@@ -104,13 +127,13 @@ impl Planner<'_> {
             Err(_) if text == "combined" => self
                 .error(path, "`combined` is the format of HTTP requests, and a stream has none")
                 .hint(JSON_HINT),
-            Err(TemplateError::Unknown(name, _)) if request_template(text).is_ok() => {
+            Err(TemplateError::Unknown(name, ..)) if request_template(text).is_ok() => {
                 let message =
                     format!("`{{{name}}}` is known of HTTP requests only, and this is the log of a stream");
                 self.error(path, message).hint("give the [[stream]] an `access_log` of its own")
             }
             Err(TemplateError::Constant) => self.error(path, "no variable in this template").hint(JSON_HINT),
-            Err(TemplateError::Unknown(name, Some(near))) => {
+            Err(TemplateError::Unknown(name, Some(near), _)) => {
                 let found = self.error(path, format!("unknown variable `{{{name}}}`"));
                 found.hint(format!("did you mean `{{{near}}}`?"))
             }

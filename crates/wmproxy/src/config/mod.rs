@@ -11,6 +11,7 @@ mod access_log;
 mod bridge;
 mod de;
 mod expand;
+pub(crate) mod forward;
 pub(crate) mod http;
 mod include;
 mod json;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use wmproxy_forward::options::ForwardOptions;
 use wmproxy_http::options::HttpOptions;
 use wmproxy_net::addr::{AddressSpec, ListenSpec};
 use wmproxy_net::options::OneOrMany;
@@ -16,6 +17,7 @@ use super::tree::Path;
 pub(super) struct Names {
     pub(super) stream: Vec<Arc<str>>,
     pub(super) http: Vec<Arc<str>>,
+    pub(super) forward: Vec<Arc<str>>,
 }
 
 /// A table that has a name or gets one.
@@ -32,7 +34,10 @@ impl Planner<'_> {
         let streams =
             options.stream.iter().enumerate().map(|(i, options)| Named::stream(options, stream.index(i)));
         let https = options.http.iter().enumerate().map(|(i, options)| Named::http(options, http.index(i)));
-        let all: Vec<Named<'_>> = streams.chain(https).collect();
+        let forward = Path::default().key("forward");
+        let forwards =
+            options.forward.iter().enumerate().map(|(i, options)| Named::forward(options, forward.index(i)));
+        let all: Vec<Named<'_>> = streams.chain(https).chain(forwards).collect();
         let mut taken = self.own_names(&all);
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut stream: Vec<Arc<str>> = Vec::with_capacity(all.len());
@@ -42,8 +47,9 @@ impl Planner<'_> {
                 None => distinct(&named.derived, &mut taken, numbers.entry(&named.derived).or_insert(1)),
             });
         }
-        let http = stream.split_off(options.stream.len());
-        Names { stream, http }
+        let mut http = stream.split_off(options.stream.len());
+        let forward = http.split_off(options.http.len());
+        Names { stream, http, forward }
     }
 
     /// Names that are written, each of which one listener may have.
@@ -98,6 +104,12 @@ impl<'a> Named<'a> {
         let first = options.listen.as_ref().and_then(|list| list.0.first());
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let derived = derived_name(first, "http", |_| scheme.to_owned());
+        Named { path, own: options.name.as_deref(), derived }
+    }
+
+    fn forward(options: &'a ForwardOptions, path: Path) -> Named<'a> {
+        let first = options.listen.as_ref().and_then(|list| list.0.first());
+        let derived = derived_name(first, "forward", |_| "forward".to_owned());
         Named { path, own: options.name.as_deref(), derived }
     }
 }

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
+use wmproxy_forward::options::{ChainOptions, EgressOptions, ForwardOptions};
 use wmproxy_http::options::HttpOptions;
 use wmproxy_net::addr::AddressSpec;
 use wmproxy_net::options::{AccessLogOptions, OneOrMany, Toggle};
@@ -57,6 +58,12 @@ pub(crate) struct Options {
     pub(crate) stream: Vec<StreamOptions>,
     /// HTTP servers.
     pub(crate) http: Vec<HttpOptions>,
+    /// Forward proxies.
+    pub(crate) forward: Vec<ForwardOptions>,
+    /// Where clients of forward proxies may go, and by which way, by name.
+    pub(crate) egress: BTreeMap<String, EgressOptions>,
+    /// Proxies one behind the other, as a way out, by name.
+    pub(crate) chain: BTreeMap<String, ChainOptions>,
 }
 
 /// A number of worker threads.
@@ -130,6 +137,9 @@ impl Default for Options {
             upstream: BTreeMap::new(),
             stream: Vec::new(),
             http: Vec::new(),
+            forward: Vec::new(),
+            egress: BTreeMap::new(),
+            chain: BTreeMap::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wmproxy_forward::options::{ChainSpec, EgressSpec, ForwardSpec};
 use wmproxy_http::options::HttpSpec;
 use wmproxy_net::addr::{AddressSpec, Host, Protocol};
 use wmproxy_net::limit::Limits;
@@ -33,6 +34,10 @@ pub(crate) struct Plan {
     pub(crate) resolver: Vec<SocketAddr>,
     /// The upstream groups by name, inline targets among them.
     pub(crate) groups: BTreeMap<Arc<str>, GroupSpec>,
+    /// Where clients of forward proxies may go, by name; the `default` one is always there.
+    pub(crate) egresses: BTreeMap<Arc<str>, EgressSpec>,
+    /// Proxies to go through, by name. The groups of their parents are among `groups`.
+    pub(crate) chains: BTreeMap<Arc<str>, ChainSpec>,
     /// One for each socket to listen on, in the order of the config.
     pub(crate) listeners: Vec<ListenerPlan>,
 }
@@ -124,6 +129,8 @@ pub(crate) struct ListenerPlan {
 pub(crate) enum ModePlan {
     Stream(Box<StreamSpec>),
     Http(Box<HttpSpec>),
+    /// The listeners of one table share it.
+    Forward(Arc<ForwardSpec>),
 }
 
 impl ModePlan {
@@ -132,6 +139,7 @@ impl ModePlan {
         match self {
             ModePlan::Stream(spec) => &spec.socket,
             ModePlan::Http(spec) => &spec.socket,
+            ModePlan::Forward(spec) => &spec.listener.socket,
         }
     }
 
@@ -140,6 +148,7 @@ impl ModePlan {
         match self {
             ModePlan::Stream(spec) => spec.limits(),
             ModePlan::Http(spec) => spec.limits(),
+            ModePlan::Forward(spec) => spec.listener.limits(),
         }
     }
 
@@ -148,6 +157,8 @@ impl ModePlan {
         match self {
             ModePlan::Stream(spec) => spec.source,
             ModePlan::Http(spec) => spec.source,
+            // That of an egress.
+            ModePlan::Forward(_) => None,
         }
     }
 }

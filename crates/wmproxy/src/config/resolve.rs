@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
+use wmproxy_forward::options::{ChainSpec, EgressSpec};
 use wmproxy_net::addr::{AddressSpec, Protocol};
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
 
+use super::access_log::LogOf;
 use super::http::files::Served;
 use super::include::read_text;
 use super::listen::Listens;
@@ -35,10 +37,18 @@ pub(super) struct Planner<'a> {
     pub(super) upstreams: BTreeSet<String>,
     /// Those of them that somebody goes to.
     pub(super) used: BTreeSet<String>,
+    pub(super) egresses: BTreeMap<Arc<str>, EgressSpec>,
+    pub(super) chains: BTreeMap<Arc<str>, ChainSpec>,
+    /// Names that are written somewhere, with problems or without.
+    pub(super) egress_names: BTreeSet<String>,
+    pub(super) chain_names: BTreeSet<String>,
+    /// Those of them that somebody names.
+    pub(super) used_egresses: BTreeSet<String>,
+    pub(super) used_chains: BTreeSet<String>,
     pub(super) listens: Listens,
     pub(super) listeners: Vec<ListenerPlan>,
-    /// Templates of access logs that were reported, by where they are written and whether requests are logged.
-    pub(super) bad_templates: BTreeSet<(String, bool)>,
+    /// Templates of access logs that were reported, by where they are written and what is logged.
+    pub(super) bad_templates: BTreeSet<(String, LogOf)>,
 }
 
 impl<'a> Planner<'a> {
@@ -55,6 +65,12 @@ impl<'a> Planner<'a> {
             groups: BTreeMap::new(),
             upstreams: BTreeSet::new(),
             used: BTreeSet::new(),
+            egresses: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            egress_names: BTreeSet::new(),
+            chain_names: BTreeSet::new(),
+            used_egresses: BTreeSet::new(),
+            used_chains: BTreeSet::new(),
             listens: Listens::default(),
             listeners: Vec::new(),
             bad_templates: BTreeSet::new(),
@@ -66,9 +82,12 @@ impl<'a> Planner<'a> {
         self.default_access_log(options);
         let admin = options.admin.on().and_then(|admin| self.admin(admin));
         self.groups(options);
+        self.chains(options);
+        self.egresses(options);
         let names = self.names(options);
         self.streams(options, &names.stream);
         self.https(options, &names.http);
+        self.forwards(options, &names.forward);
         self.leftovers(options);
         Plan {
             workers: match options.workers {
@@ -82,6 +101,8 @@ impl<'a> Planner<'a> {
             admin,
             resolver: options.resolver.servers.iter().map(|server| server.0).collect(),
             groups: std::mem::take(&mut self.groups),
+            egresses: std::mem::take(&mut self.egresses),
+            chains: std::mem::take(&mut self.chains),
             listeners: std::mem::take(&mut self.listeners),
         }
     }
@@ -117,7 +138,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A secret that is written as `key`, or is in the file that `key` with `_file` names.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         table: &Path,
         key: &str,
@@ -203,20 +224,39 @@ impl<'a> Planner<'a> {
     }
 
     fn leftovers(&mut self, options: &Options) {
-        let table = Path::default().key("upstream");
-        for name in options.upstream.keys().filter(|name| !self.used.contains(*name)) {
-            let path = table.key(name);
-            let message = format!("nothing goes to the upstream `{name}`");
-            let found = match self.tree.as_ref().and_then(|tree| tree.root.key_span(&path)) {
-                Some(span) => Found::error(span, message).path(path),
-                None => Found::nowhere(message).path(path),
-            };
-            self.found.push(found.warning());
+        let unused = |names: Vec<&String>, used: &BTreeSet<String>| -> Vec<String> {
+            names.into_iter().filter(|name| !used.contains(*name)).cloned().collect()
+        };
+        let tables = [
+            (
+                "upstream",
+                "nothing goes to the upstream",
+                unused(options.upstream.keys().collect(), &self.used),
+            ),
+            (
+                "chain",
+                "nothing goes through the chain",
+                unused(options.chain.keys().collect(), &self.used_chains),
+            ),
+            ("egress", "nobody has the egress", unused(options.egress.keys().collect(), &self.used_egresses)),
+        ];
+        for (table, message, names) in tables {
+            for name in names {
+                let path = Path::default().key(table).key(&name);
+                let message = format!("{message} `{name}`");
+                let found = match self.tree.as_ref().and_then(|tree| tree.root.key_span(&path)) {
+                    Some(span) => Found::error(span, message).path(path),
+                    None => Found::nowhere(message).path(path),
+                };
+                self.found.push(found.warning());
+            }
         }
         if self.listeners.is_empty() {
             let message = "there is no listener: nothing will be served";
             self.found.push(
-                Found::nowhere(message).warning().hint("add a [[stream]] or an [[http]] with `listen`"),
+                Found::nowhere(message)
+                    .warning()
+                    .hint("add a [[stream]], an [[http]] or a [[forward]] with `listen`"),
             );
         }
     }

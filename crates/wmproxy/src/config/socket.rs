@@ -1,5 +1,6 @@
 //! Checks of what is set on sockets, on those of clients and on those towards servers.
 
+use wmproxy_forward::options::ForwardOptions;
 use wmproxy_http::options::HttpOptions;
 use wmproxy_net::addr::{AddressSpec, ListenSpec, Protocol};
 use wmproxy_net::sockopt::Source;
@@ -42,6 +43,19 @@ impl<'a> From<&'a HttpOptions> for SocketKeys<'a> {
             mptcp: options.mptcp,
             fast_open: options.tcp_fast_open,
             source: options.source,
+        }
+    }
+}
+
+impl<'a> From<&'a ForwardOptions> for SocketKeys<'a> {
+    fn from(options: &'a ForwardOptions) -> Self {
+        SocketKeys {
+            listens: options.listen.as_ref().map_or(&[][..], |list| &list.0),
+            user_timeout: options.tcp_user_timeout,
+            mptcp: options.mptcp,
+            fast_open: options.tcp_fast_open,
+            // That of an egress.
+            source: None,
         }
     }
 }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use wmproxy_forward::gateway::{Egresses, ForwardGateway};
+use wmproxy_forward::options::ForwardSpec;
+use wmproxy_forward::service::ForwardService;
 use wmproxy_http::options::{HttpSpec, RouteSpec};
 use wmproxy_http::{HttpService, RequestLog};
 use wmproxy_net::record::AccessLog;
@@ -19,6 +22,7 @@ use crate::config::plan::{AccessLogPlan, ListenerPlan, ModePlan};
 use crate::modes::Mode;
 use crate::observe::access::AccessFile;
 use crate::observe::requests::RequestFile;
+use crate::observe::visits::VisitFile;
 
 /// A table of a stream, with groups; or the name of one that there is not.
 type Led = Result<Arc<Routes<Arc<Group>>>, Arc<str>>;
@@ -27,12 +31,15 @@ type Led = Result<Arc<Routes<Arc<Group>>>, Arc<str>>;
 pub(super) struct Modes<'a> {
     house: &'a House,
     groups: &'a BTreeMap<Arc<str>, Arc<Group>>,
+    egresses: &'a Egresses,
     certificates: &'a mut Renewal,
     /// A range of ports has one table, which may be large.
     routed: HashMap<*const Routes<Arc<str>>, Led>,
     /// And one HTTP service, for what it holds is the same for all of them.
     served: HashMap<*const [RouteSpec], Arc<HttpService>>,
+    proxies: HashMap<*const ForwardSpec, Arc<ForwardService>>,
     logs: HashMap<String, Arc<dyn AccessLog>>,
+    visit_logs: HashMap<String, Arc<VisitFile>>,
     request_logs: HashMap<String, Arc<dyn RequestLog>>,
 }
 
@@ -41,15 +48,19 @@ impl<'a> Modes<'a> {
     pub(super) fn new(
         house: &'a House,
         groups: &'a BTreeMap<Arc<str>, Arc<Group>>,
+        egresses: &'a Egresses,
         certificates: &'a mut Renewal,
     ) -> Self {
         Modes {
             house,
             groups,
+            egresses,
             certificates,
             routed: HashMap::new(),
             served: HashMap::new(),
+            proxies: HashMap::new(),
             logs: HashMap::new(),
+            visit_logs: HashMap::new(),
             request_logs: HashMap::new(),
         }
     }
@@ -62,6 +73,7 @@ impl<'a> Modes<'a> {
         match &wanted.mode {
             ModePlan::Stream(spec) => self.stream(spec, wanted, tried),
             ModePlan::Http(spec) => self.http(spec, wanted, tried),
+            ModePlan::Forward(spec) => self.forward(spec, wanted),
         }
     }
 
@@ -107,6 +119,22 @@ impl<'a> Modes<'a> {
         Ok(Mode::http(service))
     }
 
+    fn forward(&mut self, spec: &Arc<ForwardSpec>, wanted: &ListenerPlan) -> anyhow::Result<Mode> {
+        let log = wanted.access_log.as_ref().map(|plan| self.visit_log(plan)).transpose()?;
+        if let Some(service) = self.proxies.get(&Arc::as_ptr(spec)) {
+            return Ok(Mode::forward(service.clone(), log));
+        }
+        let listener = &spec.listener;
+        let tls =
+            listener.tls.as_ref().map(|tls| self.house.tls.acceptor(tls, self.certificates)).transpose()?;
+        let gateway = ForwardGateway::new(spec, self.egresses, &self.house.outside.accounts)?;
+        let traffic = self.house.traffic.listener(&listener.name);
+        let requests = log.clone().map(|log| log as Arc<dyn RequestLog>);
+        let service = ForwardService::new(ForwardSpec::clone(spec), gateway, tls, requests, traffic);
+        self.proxies.insert(Arc::as_ptr(spec), service.clone());
+        Ok(Mode::forward(service, log))
+    }
+
     /// The access log of a plan; equal plans have one.
     fn log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<dyn AccessLog>> {
         let key = format!("{plan:?}");
@@ -115,6 +143,17 @@ impl<'a> Modes<'a> {
         }
         let log: Arc<dyn AccessLog> = Arc::new(AccessFile::open(&self.house.sinks, plan)?);
         self.logs.insert(key, log.clone());
+        Ok(log)
+    }
+
+    /// The same for visits through a forward proxy.
+    fn visit_log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<VisitFile>> {
+        let key = format!("{plan:?}");
+        if let Some(log) = self.visit_logs.get(&key) {
+            return Ok(log.clone());
+        }
+        let log = Arc::new(VisitFile::open(&self.house.sinks, plan)?);
+        self.visit_logs.insert(key, log.clone());
         Ok(log)
     }
 

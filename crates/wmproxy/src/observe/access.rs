@@ -75,7 +75,7 @@ impl LineFormat {
             LineFormat::Json(fields) => {
                 for (key, var) in fields {
                     line.extend_from_slice(key);
-                    push_json_value(line, *var, record);
+                    var.of(record, |value| push_json_value(line, value));
                 }
                 line.push(b'}');
             }
@@ -83,7 +83,7 @@ impl LineFormat {
                 for segment in &template.segments {
                     match segment {
                         Segment::Text(text) => line.extend_from_slice(text.as_bytes()),
-                        Segment::Var(var) => push_plain(line, *var, record),
+                        Segment::Var(var) => var.of(record, |value| push_plain(line, value)),
                     }
                 }
             }
@@ -93,7 +93,7 @@ impl LineFormat {
 }
 
 /// A variable's value.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     None,
     Number(u64),
     Seconds(Duration),
@@ -153,7 +153,8 @@ impl Var {
     }
 }
 
-fn end(record: &ClosedRecord) -> SystemTime {
+/// When a record was closed.
+pub(super) fn end(record: &ClosedRecord) -> SystemTime {
     record.started.checked_add(record.duration).unwrap_or(record.started)
 }
 
@@ -164,8 +165,9 @@ fn push_seconds(line: &mut Vec<u8>, duration: Duration) {
     push_digits(line, duration.subsec_micros().into(), 6);
 }
 
-fn push_plain(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
-    var.of(record, |value| match value {
+/// Appends a value to a line for people: `-` for what there was not.
+pub(super) fn push_plain(line: &mut Vec<u8>, value: Value<'_>) {
+    match value {
         Value::None => line.push(b'-'),
         Value::Number(n) => push_number(line, n),
         Value::Seconds(duration) => push_seconds(line, duration),
@@ -173,11 +175,12 @@ fn push_plain(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
         Value::Safe(text) => push(line, format_args!("{text}")),
         Value::Text(text) => push_escaped(line, Context::Plain, text),
         Value::Word(text) => push_escaped(line, Context::Word, text),
-    });
+    }
 }
 
-fn push_json_value(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
-    var.of(record, |value| match value {
+/// Appends a value to a line of JSON.
+pub(super) fn push_json_value(line: &mut Vec<u8>, value: Value<'_>) {
+    match value {
         Value::None => line.extend_from_slice(b"null"),
         Value::Number(n) => push_number(line, n),
         Value::Seconds(duration) => push_seconds(line, duration),
@@ -192,7 +195,7 @@ fn push_json_value(line: &mut Vec<u8>, var: Var, record: &ClosedRecord) {
             line.push(b'"');
         }
         Value::Text(text) | Value::Word(text) => push_json(line, text),
-    });
+    }
 }
 
 #[cfg(test)]

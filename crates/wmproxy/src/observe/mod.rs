@@ -17,6 +17,7 @@ pub(crate) mod sink;
 pub(crate) mod sinks;
 pub(crate) mod snapshot;
 pub(crate) mod template;
+pub(crate) mod visits;
 mod writer;
 
 #[cfg(test)]

@@ -171,7 +171,8 @@ fn push_seconds(line: &mut Vec<u8>, duration: std::time::Duration) {
     push_digits(line, duration.subsec_micros().into(), 6);
 }
 
-fn push_plain(line: &mut Vec<u8>, scratch: &mut Vec<u8>, context: Context, value: Value<'_>) {
+/// Appends a value to a line for people, or in quotes in JSON: `-` for what there was not.
+pub(super) fn push_plain(line: &mut Vec<u8>, scratch: &mut Vec<u8>, context: Context, value: Value<'_>) {
     match value {
         Value::None => line.push(b'-'),
         Value::Number(number) => push_number(line, number),
@@ -188,7 +189,8 @@ fn push_plain(line: &mut Vec<u8>, scratch: &mut Vec<u8>, context: Context, value
     }
 }
 
-fn push_json(line: &mut Vec<u8>, scratch: &mut Vec<u8>, value: Value<'_>) {
+/// Appends a value to a line of JSON.
+pub(super) fn push_json(line: &mut Vec<u8>, scratch: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::None => line.extend_from_slice(b"null"),
         Value::Number(_) | Value::Seconds(_) => push_plain(line, scratch, Context::Json, value),

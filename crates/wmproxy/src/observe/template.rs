@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A thing known of a closed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Var {
+pub(crate) enum Var {
     Time,
     Listener,
     Protocol,
@@ -56,6 +56,7 @@ pub(super) const VARS: [(Var, &str); 22] = [
 ];
 
 /// The names of all variables.
+#[cfg(test)]
 pub(crate) const VARIABLES: &[&str] = &{
     let mut names = [""; VARS.len()];
     let mut i = 0;
@@ -70,17 +71,17 @@ pub(crate) const VARIABLES: &[&str] = &{
 pub(crate) const READABLE: &str = "{time} {protocol} {listener} {client_addr} -> {peer} {outcome} \
                                    {duration}s in {bytes_in} out {bytes_out}";
 
-/// A part of a line.
+/// A part of a line, with variables of some kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Segment {
+pub(super) enum Segment<V> {
     Text(Box<str>),
-    Var(Var),
+    Var(V),
 }
 
 /// A compiled template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Template {
-    pub(super) segments: Box<[Segment]>,
+pub(crate) struct Template<V = Var> {
+    pub(super) segments: Box<[Segment<V>]>,
 }
 
 /// What is wrong with a template's text.
@@ -88,8 +89,8 @@ pub(crate) struct Template {
 pub(crate) enum TemplateError {
     /// A brace was opened and not closed, or the other way round.
     Brace(char),
-    /// No variable has this name; perhaps another was meant.
-    Unknown(String, Option<&'static str>),
+    /// No variable has this name; perhaps another was meant, or one of those that there are.
+    Unknown(String, Option<&'static str>, String),
     /// A line without any variable says nothing.
     Constant,
 }
@@ -103,11 +104,11 @@ impl fmt::Display for TemplateError {
                     "a `{c}` without its counterpart: a variable is written `{{name}}`, a brace `{c}{c}`"
                 )
             }
-            TemplateError::Unknown(name, Some(near)) => {
+            TemplateError::Unknown(name, Some(near), _) => {
                 write!(f, "unknown variable `{{{name}}}`: did you mean `{{{near}}}`?")
             }
-            TemplateError::Unknown(name, None) => {
-                write!(f, "unknown variable `{{{name}}}`; there are {}", VARIABLES.join(", "))
+            TemplateError::Unknown(name, None, all) => {
+                write!(f, "unknown variable `{{{name}}}`; there are {all}")
             }
             TemplateError::Constant => {
                 write!(f, "no variable in it; try `{READABLE}`")
@@ -118,11 +119,19 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// Takes a template's text apart: `{name}` is a variable, `{{` and `}}` are braces.
+/// Takes the text of a connection's template apart: `{name}` is a variable, `{{` and `}}` are braces.
 ///
 /// # Errors
 /// What is wrong and what would be right, for the one who wrote it.
 pub(crate) fn compile(text: &str) -> Result<Template, TemplateError> {
+    compile_with(text, &VARS)
+}
+
+/// The same with the variables of `table`.
+pub(super) fn compile_with<V: Copy>(
+    text: &str,
+    table: &[(V, &'static str)],
+) -> Result<Template<V>, TemplateError> {
     let mut segments = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
@@ -142,7 +151,7 @@ pub(crate) fn compile(text: &str) -> Result<Template, TemplateError> {
         if !plain.is_empty() {
             segments.push(Segment::Text(std::mem::take(&mut plain).into()));
         }
-        segments.push(Segment::Var(variable(name)?));
+        segments.push(Segment::Var(variable(name, table)?));
         rest = after;
     }
     plain.push_str(rest);
@@ -155,14 +164,15 @@ pub(crate) fn compile(text: &str) -> Result<Template, TemplateError> {
     Ok(Template { segments: segments.into() })
 }
 
-fn variable(name: &str) -> Result<Var, TemplateError> {
-    if let Some((var, _)) = VARS.iter().find(|(_, known)| *known == name) {
+fn variable<V: Copy>(name: &str, table: &[(V, &'static str)]) -> Result<V, TemplateError> {
+    if let Some((var, _)) = table.iter().find(|(_, known)| *known == name) {
         return Ok(*var);
     }
-    let distance = |known: &&&str| strsim::damerau_levenshtein(known, name);
+    let distance = |known: &str| strsim::damerau_levenshtein(known, name);
     // Two slips of the finger; with more, any short name would resemble any other.
-    let near = VARIABLES.iter().min_by_key(distance).filter(|known| distance(known) <= 2);
-    Err(TemplateError::Unknown(name.to_owned(), near.copied()))
+    let names = || table.iter().map(|(_, known)| *known);
+    let near = names().min_by_key(|known| distance(known)).filter(|known| distance(known) <= 2);
+    Err(TemplateError::Unknown(name.to_owned(), near, names().collect::<Vec<_>>().join(", ")))
 }
 
 #[cfg(test)]
@@ -188,14 +198,14 @@ mod tests {
         for (text, expected) in [
             ("{peer", TemplateError::Brace('{')),
             ("peer}", TemplateError::Brace('}')),
-            ("{byte_in}", TemplateError::Unknown("byte_in".into(), Some("bytes_in"))),
-            ("{}", TemplateError::Unknown(String::new(), None)),
-            ("{user_agent}", TemplateError::Unknown("user_agent".into(), None)),
+            ("{byte_in}", TemplateError::Unknown("byte_in".into(), Some("bytes_in"), VARIABLES.join(", "))),
+            ("{}", TemplateError::Unknown(String::new(), None, VARIABLES.join(", "))),
+            ("{user_agent}", TemplateError::Unknown("user_agent".into(), None, VARIABLES.join(", "))),
             ("no variable", TemplateError::Constant),
             ("", TemplateError::Constant),
         ] {
             assert_eq!(compile(text).unwrap_err(), expected, "{text}");
         }
-        assert!(TemplateError::Unknown("x".into(), None).to_string().contains("client_addr"));
+        assert!(compile("{xyz_xyz}").unwrap_err().to_string().contains("client_addr"));
     }
 }

@@ -127,6 +127,11 @@ impl Process {
         let before = places(&self.generation);
         let mut notes: Vec<String> = warnings.lines();
         notes.extend(generation.warnings.iter().cloned());
+        match &admin {
+            Some((_, bound)) => self.house.outside.note_admin(Some(bound.address())),
+            None if plan.admin.is_none() => self.house.outside.note_admin(None),
+            None => {}
+        }
         let old = std::mem::take(&mut self.generation);
         self.generation = match self.house.commit(generation, old).await {
             Ok(next) => next,

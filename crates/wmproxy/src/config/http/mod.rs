@@ -118,7 +118,7 @@ impl Planner<'_> {
         }
     }
 
-    fn check_limits(&mut self, limits: &HttpLimits, path: &Path) {
+    pub(in super::super) fn check_limits(&mut self, limits: &HttpLimits, path: &Path) {
         let size = |bytes: ByteSize, least: u64, most: u64| (least..=most).contains(&bytes.get());
         if !size(limits.header_bytes, 1 << 10, 1 << 20) {
             self.problem(&path.key("header_bytes"), "expected a size from \"1k\" to \"1m\"");
