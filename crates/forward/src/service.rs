@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -32,6 +32,9 @@ pub struct ForwardService {
     http: Arc<HttpService>,
     /// Tells associations of datagrams that the listener is out of service.
     retired: watch::Sender<bool>,
+    /// Those that it stands in for: they hear of that, too, as long as they have connections.
+    before: Mutex<Vec<Weak<ForwardService>>>,
+    me: Weak<ForwardService>,
 }
 
 /// What a connection speaks.
@@ -53,7 +56,8 @@ impl ForwardService {
         traffic: Arc<ListenerTraffic>,
     ) -> Arc<ForwardService> {
         let http = HttpService::new_forward(spec.listener.clone(), gateway.clone(), log, traffic);
-        Arc::new(ForwardService { spec, gateway, tls, http, retired: watch::Sender::new(false) })
+        let (retired, before) = (watch::Sender::new(false), Mutex::default());
+        Arc::new_cyclic(|me| ForwardService { spec, gateway, tls, http, retired, before, me: me.clone() })
     }
 
     /// What serves its clients that speak HTTP.
@@ -72,6 +76,22 @@ impl ForwardService {
     /// Turns true when the listener is out of service.
     pub(crate) fn retired(&self) -> watch::Receiver<bool> {
         self.retired.subscribe()
+    }
+
+    /// Takes over from another. Each worker says so.
+    fn stand_in_for(&self, other: &ForwardService) {
+        let others = other.before().clone();
+        let mut before = self.before();
+        for service in others.into_iter().chain([other.me.clone()]) {
+            if service.strong_count() > 0 && !before.iter().any(|known| known.ptr_eq(&service)) {
+                before.push(service);
+            }
+        }
+    }
+
+    fn before(&self) -> MutexGuard<'_, Vec<Weak<ForwardService>>> {
+        // No code of ours panics with it half changed.
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long a client may take for what it has to say before its data.
@@ -192,6 +212,7 @@ impl Serve for ForwardService {
         let service: Arc<dyn Any + Send + Sync> = by.clone();
         match service.downcast::<ForwardService>() {
             Ok(by) => {
+                by.stand_in_for(self);
                 let by: Arc<dyn Serve> = by.http.clone();
                 self.http.replaced(&by);
             }
@@ -202,6 +223,9 @@ impl Serve for ForwardService {
 
     fn retire(&self) {
         self.retired.send_replace(true);
+        for before in self.before().iter().filter_map(Weak::upgrade) {
+            before.retired.send_replace(true);
+        }
         self.http.retire();
     }
 }

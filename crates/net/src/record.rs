@@ -131,7 +131,7 @@ pub struct Preface {
 /// What a forward proxy knows of a connection, as far as it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forwarded {
-    /// Who the client has proven to be.
+    /// Who the client has proven to be; of SOCKS 4, where nobody has to, who it says that it is.
     pub user: Option<Arc<str>>,
     /// Where it wants to go.
     pub destination: Option<Destination>,
