@@ -6,20 +6,19 @@ use wmproxy_wire::destination::{Host, parse_host};
 
 /// Names and addresses of the browser's own machine and of its network, which nobody behind a proxy could find. Everything
 /// else goes through the proxy and never around it, also when it is down: that a name is kept from it is the business of
-/// whoever runs it.
-const HEAD: &str = "\
-function FindProxyForURL(url, host) {
-  if (isPlainHostName(host) || shExpMatch(host, \"*.localhost\") || shExpMatch(host, \"*.local\") ||
-      shExpMatch(host, \"127.*\") || host == \"::1\" || host == \"[::1]\") {
-    return \"DIRECT\";
-  }
-  return \"";
+/// whoever runs it. An address of IPv6 has no dots, and is no plain name for that; and a name may begin with 127.
+const HEAD: &str = r#"function FindProxyForURL(url, host) {
+  var isPlain = isPlainHostName(host) && host.indexOf(":") < 0;
+  var isNear = /\.(localhost|local)$/i.test(host);
+  var isOwn = /^127\.[0-9]+\.[0-9]+\.[0-9]+$/.test(host) || /^\[?::1\]?$/.test(host);
+  if (isPlain || isNear || isOwn) return "DIRECT";
+  return ""#;
 
 /// The file for who reaches the proxy under `authority`, by TLS or not. None if that is no host with a port or without one: what a
 /// client says must not become part of a program.
 pub(super) fn file(authority: &str, is_tls: bool) -> Option<String> {
     let (host, port) = split(authority)?;
-    let port = match port {
+    let port: u16 = match port {
         None if is_tls => 443,
         None => 80,
         // No sign and no space, which numbers are read with otherwise.

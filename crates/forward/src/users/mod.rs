@@ -21,6 +21,8 @@ mod logins;
 mod period;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use account::{Account, QuotaStatus, UserStatus};

@@ -22,7 +22,7 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// A password that is being compared, or waits for it. If it is dropped it is not compared, unless that has begun.
 pub struct Running {
-    work: Pin<Box<dyn Future<Output = bool>>>,
+    work: Pin<Box<dyn Future<Output = bool> + Send>>,
 }
 
 /// Counts as one until it is dropped.

@@ -1,5 +1,6 @@
 //! Hashes of passwords as they stand in files.
 
+use std::fmt;
 use std::str::FromStr;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -8,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 /// A hash of bcrypt or argon2id, which a password can be compared with.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Hash {
     /// `$2y$`, `$2b$` or `$2a$`.
     Bcrypt(Box<str>),
@@ -25,6 +26,16 @@ pub enum Hash {
         /// The hash itself.
         hash: Box<[u8]>,
     },
+}
+
+impl fmt::Debug for Hash {
+    /// Only the kind, for with the rest passwords could be guessed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hash::Bcrypt(_) => "Bcrypt(***)",
+            Hash::Argon2 { .. } => "Argon2(***)",
+        })
+    }
 }
 
 /// The highest cost of bcrypt that is taken: 5 seconds of a core. Twelve is usual.

@@ -15,7 +15,9 @@ pub(super) async fn answer(ex: &mut Exchange<'_, '_>, gateway: &dyn Gateway) -> 
     if is_read && PAC.contains(&ex.request.raw_path()) {
         let authority =
             ex.request.authority().and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-        let Some(file) = gateway.pac(authority, ex.conn.scheme == Scheme::Https) else {
+        let pac = |authority: &str| gateway.pac(authority, ex.conn.scheme == Scheme::Https);
+        // Who did not say how it found us came to this address at least.
+        let Some(file) = pac(authority).or_else(|| pac(&ex.conn.local.to_string())) else {
             return Err(Refusal::status(404));
         };
         ex.response.clear();
