@@ -13,7 +13,7 @@ use wmproxy_net::accept::{Accepting, Service};
 use wmproxy_net::addr::{Address, Protocol};
 use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Listener};
-use wmproxy_net::record::{AccessLog, ClosedRecord};
+use wmproxy_net::record::{AccessLog, ClosedRecord, UdpDrop};
 use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_runtime::worker::Workers;
@@ -80,10 +80,46 @@ impl House {
     }
 
     pub(crate) fn connect(&self) -> Conn {
+        Conn::connect(&Addr::from(self.addr()))
+    }
+
+    /// A connection from another address of this machine.
+    pub(crate) fn connect_from(&self, ip: &str) -> Conn {
+        Conn::connect_from(ip.parse().unwrap(), &Addr::from(self.addr()))
+    }
+
+    /// A connection to another address of this machine.
+    pub(crate) fn connect_to(&self, ip: &str) -> Conn {
+        Conn::connect(&Addr::from(SocketAddr::new(ip.parse().unwrap(), self.addr().port())))
+    }
+
+    fn addr(&self) -> SocketAddr {
         match self.listener.bound.address {
-            Address::Inet(addr) => Conn::connect(&Addr::from(addr)),
+            Address::Inet(addr) => addr,
             _ => unreachable!("an IP listener"),
         }
+    }
+
+    /// Takes the listener out of service.
+    pub(crate) fn retire(&self) {
+        let finish = || || ACCEPTING.take().into_iter().for_each(Accepting::finish);
+        self.control.block_on(self.workers.on_each(|_| finish()));
+    }
+
+    /// How many datagrams were dropped for this.
+    pub(crate) fn dropped(&self, why: UdpDrop) -> u64 {
+        self.listener.metrics.blocks.sum(|block| &block.udp_drops[why as usize])
+    }
+
+    /// Whether there is a connection.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.scope.live() > 0
+    }
+
+    /// The record of whoever ends next.
+    pub(crate) fn next_record(&self) -> ClosedRecord {
+        eventually(|| !self.log.0.lock().unwrap().is_empty());
+        self.log.0.lock().unwrap().remove(0)
     }
 
     /// What was asked of the gateway, in its order.

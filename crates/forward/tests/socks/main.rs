@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bind;
+mod datagrams;
 mod gateway;
 mod house;
 mod v4;

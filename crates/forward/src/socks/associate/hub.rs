@@ -239,12 +239,6 @@ impl Drop for Hub {
     }
 }
 
-impl Seat {
-    pub(super) fn address(&self) -> SocketAddr {
-        self.0.address
-    }
-}
-
 impl Drop for Seat {
     fn drop(&mut self) {
         if self.0.seats.fetch_sub(1, Ordering::AcqRel) == 1 {

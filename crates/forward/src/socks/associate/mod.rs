@@ -28,8 +28,6 @@ mod outward;
 mod places;
 mod session;
 mod targets;
-#[cfg(test)]
-mod tests;
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -42,12 +40,13 @@ use wmproxy_net::conn::Conn;
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::stream::Stream;
+use wmproxy_net::udp::UdpSocket;
 use wmproxy_wire::destination::Destination;
 
 use crate::options::UdpSpec;
 use crate::service::ForwardService;
 use hub::{Seat, Transfer};
-use places::{Place, Places};
+use places::{Inlet, Place, Places};
 use session::{Session, Terms};
 
 /// What a client may say on its control connection once it has its association. Nobody has anything to say there; who goes on
@@ -84,7 +83,7 @@ impl Association {
         let (client, reached) = (client.ip().to_canonical(), reached.ip().to_canonical());
         let allowance = service.gateway().allowance(&guest)?;
         let place = Places::of(conn.permit.gate()).take(spec, client, bind_address(spec, client, reached))?;
-        let bound = place.address();
+        let bound = place.address;
         let told = match spec.advertise {
             Some(advertised) => advertised,
             // Every address of ours; the one by which the client came is one that it can reach.
@@ -115,23 +114,25 @@ impl Association {
         let forwarded = record.forwarded_mut();
         forwarded.user = self.terms.guest.name().cloned();
         forwarded.kind = Some(Kind::Udp.as_str());
-        match self.place {
-            Place::Own { socket, port: _port, permit: _association, .. } => {
-                let session = Session::new(self.terms, Rc::new(socket), record);
-                let running = session.clone().run(true);
-                tokio::pin!(running);
-                tokio::select! {
-                    biased;
-                    outcome = left(&stream) => session.end(outcome),
-                    () = &mut running => return,
-                }
-                running.await;
-            }
-            Place::Shared { seat, permit: _association } => {
-                run_shared(seat, self.terms, record, &stream).await;
-            }
+        let Place { inlet, stay: _stay, .. } = self.place;
+        match inlet {
+            Inlet::Own(socket) => run_alone(socket, self.terms, record, &stream).await,
+            Inlet::Shared(seat) => run_shared(seat, self.terms, record, &stream).await,
         }
     }
+}
+
+/// Passes datagrams for a client that sends them to a socket of its own.
+async fn run_alone(socket: UdpSocket, terms: Terms, record: Record, stream: &Stream) {
+    let session = Session::new(terms, Rc::new(socket), record);
+    let running = session.clone().run(true);
+    tokio::pin!(running);
+    tokio::select! {
+        biased;
+        outcome = left(stream) => session.end(outcome),
+        () = &mut running => return,
+    }
+    running.await;
 }
 
 /// The same for an association whose datagrams another worker may have to do with.

@@ -38,13 +38,31 @@ struct Ports {
     given: u32,
 }
 
-/// Where one client sends its datagrams. All of it is given back on drop.
+/// Where one client sends its datagrams.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) struct Place {
+    pub(super) inlet: Inlet,
+    /// The address that it is bound to.
+    pub(super) address: SocketAddr,
+    pub(super) stay: Stay,
+}
+
+/// What receives a client's datagrams.
+#[derive(Debug)]
+pub(super) enum Inlet {
     /// A socket of its own.
-    Own { socket: UdpSocket, bound: SocketAddr, port: Option<TakenPort>, permit: Permit },
+    Own(UdpSocket),
     /// The one of all.
-    Shared { seat: Seat, permit: Permit },
+    Shared(Seat),
+}
+
+/// What an association holds as long as it lasts; all of it is given back on drop.
+#[derive(Debug)]
+pub(super) struct Stay {
+    _port: Option<TakenPort>,
+    _permit: Permit,
+    /// Without any association there is nothing to be kept.
+    _places: Arc<Places>,
 }
 
 /// A port of a range.
@@ -97,21 +115,23 @@ impl Places {
         if !permit.claim(client) {
             return Err(limited("the client has as many associations as it may"));
         }
-        match &spec.ports {
-            Some(ports) if *ports.start() != 0 && ports.start() == ports.end() => {
-                let seat = Hub::seat(self, SocketAddr::new(ip, *ports.start()))?;
-                Ok(Place::Shared { seat, permit })
+        let (inlet, address, port) = match &spec.ports {
+            Some(ports) if ports.start() == ports.end() => {
+                let address = SocketAddr::new(ip, *ports.start());
+                (Inlet::Shared(Hub::seat(self, address)?), address, None)
             }
-            Some(ports) if *ports.start() != 0 => {
+            Some(ports) => {
                 let (socket, port) = self.next_port(ip, ports)?;
-                Ok(Place::Own { socket, bound: port.address, port: Some(port), permit })
+                (Inlet::Own(socket), port.address, Some(port))
             }
-            _ => {
+            None => {
                 let socket = UdpSocket::bind(SocketAddr::new(ip, 0), Senders::One)?;
-                let bound = socket.local_address()?;
-                Ok(Place::Own { socket, bound, port: None, permit })
+                let address = socket.local_address()?;
+                (Inlet::Own(socket), address, None)
             }
-        }
+        };
+        let stay = Stay { _port: port, _permit: permit, _places: self.clone() };
+        Ok(Place { inlet, address, stay })
     }
 
     fn next_port(
@@ -140,16 +160,6 @@ impl Places {
             }
         }
         Err(ConnectError::new(Fault::Resources, format!("every port of {first}-{} is taken", range.end())))
-    }
-}
-
-impl Place {
-    /// The address that it is bound to.
-    pub(super) fn address(&self) -> SocketAddr {
-        match self {
-            Place::Own { bound, .. } => *bound,
-            Place::Shared { seat, .. } => seat.address(),
-        }
     }
 }
 
