@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use crate::observe::requests::READABLE as READABLE_REQUEST;
 use crate::observe::template::READABLE;
+use crate::observe::visits::READABLE as READABLE_VISIT;
 
 /// Where the demonstration listens: loopback only, and no port that a common service uses.
 const ADDRESS: &str = "127.0.0.1:8880";
 
 /// Where it serves HTTP: the next port.
 const HTTP_ADDRESS: &str = "127.0.0.1:8881";
+
+/// Where it is a forward proxy: where `wmproxy proxy` is by default.
+const PROXY_ADDRESS: &str = "127.0.0.1:8090";
 
 /// The page of the HTTP origin.
 const PAGE: &str = "\
@@ -40,6 +44,7 @@ pub(crate) fn start() -> io::Result<Demo> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (page, echo) = (TcpListener::bind(loopback)?, UdpSocket::bind(loopback)?);
     let (page_at, echo_at) = (page.local_addr()?, echo.local_addr()?);
+    let proxy_at = free(PROXY_ADDRESS)?;
     std::thread::Builder::new().name("demo-page".into()).spawn(move || serve_page(&page))?;
     std::thread::Builder::new().name("demo-echo".into()).spawn(move || serve_echo(&echo))?;
     let config = format!(
@@ -78,12 +83,27 @@ redirect = {{ to = "/hello{{uri}}", status = 307 }}
 name = "page"
 reverse_proxy = "{page_at}"
 response_headers = {{ set = {{ x-route = "{{route}}" }} }}
+
+[[forward]]
+name = "demo-proxy"
+listen = "{proxy_at}"
+access_log = {{ format = "{READABLE_VISIT}" }}
+
+# Everywhere but to private addresses, of which the page and the echo are the only ones that are open.
+[egress.default]
+allow = ["*", "{page_at}", "{echo_at}"]
 "#
     );
-    Ok(Demo { config, banner: banner(page_at, echo_at) })
+    Ok(Demo { config, banner: banner(page_at, echo_at, proxy_at) })
 }
 
-fn banner(page: SocketAddr, echo: SocketAddr) -> String {
+/// An address of loopback that nobody has: this one, or with another port. Other proxies like the same ports.
+fn free(address: &str) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    listener.local_addr()
+}
+
+fn banner(page: SocketAddr, echo: SocketAddr, proxy: SocketAddr) -> String {
     let (host, port) = ADDRESS.split_once(':').unwrap_or((ADDRESS, ""));
     format!(
         "
@@ -92,6 +112,7 @@ wmproxy {version}, the built-in demonstration: there is no ./wmproxy.toml here.
   tcp://{ADDRESS}  goes to a small web page at {page}
   udp://{ADDRESS}  goes to an echo at {echo}
   http://{HTTP_ADDRESS} has routes: /hello answers by itself, /old redirects to it, everything else is the page
+  {proxy}        is a forward proxy for HTTP, CONNECT and SOCKS, closed to private addresses but for these two
 
 Try, in another terminal:
 
@@ -100,12 +121,15 @@ Try, in another terminal:
   curl http://{HTTP_ADDRESS}/hello
   curl -L http://{HTTP_ADDRESS}/old
   curl -i http://{HTTP_ADDRESS}/
+  curl -x http://{proxy} http://{page}/
+  curl -x socks5h://{proxy} http://{page}/
   curl http://{admin}/metrics
 
 Without a config there are also, among others (`wmproxy --help` has them all):
 
   wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000
   wmproxy file-server --browse
+  wmproxy proxy -b :8090 --user alice
 
 What each of the requests did is told here as it ends. Ctrl-C stops.
 
