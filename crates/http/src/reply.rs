@@ -45,6 +45,7 @@ impl From<Trouble> for Failure {
             Trouble::ClientGone => Failure::Gone(Outcome::ClientReset),
             Trouble::ClientSlow => Failure::Status(408),
             Trouble::TooLarge => Failure::Status(413),
+            Trouble::Spent => Failure::Status(429),
             Trouble::Peer(_) => Failure::Status(502),
             Trouble::PeerSlow => Failure::Status(504),
         }

@@ -314,7 +314,7 @@ impl Reverse {
                 match cut {
                     Cut::Peer(_) => link.lease.failed(FailKind::Broken, clock::now().0),
                     Cut::PeerSlow => link.lease.failed(FailKind::AnswerTimeout, clock::now().0),
-                    Cut::Client(_) | Cut::ClientSlow | Cut::Changed | Cut::Unreadable(_) => {}
+                    Cut::Client(_) | Cut::ClientSlow | Cut::Spent | Cut::Changed | Cut::Unreadable(_) => {}
                 }
                 return Ok(End::Cut(cut.outcome()));
             }

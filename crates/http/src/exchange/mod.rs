@@ -6,6 +6,7 @@
 //! which endpoint answers (`endpoint`), and what the connection does before and after (`h1`, `h2`).
 
 mod back;
+mod braked;
 mod date;
 mod filtered;
 mod held;
@@ -37,6 +38,7 @@ use crate::scratch::Scratch;
 use crate::service::HttpService;
 use crate::timer::{Timer, after};
 pub(crate) use back::{Line, NoResponse};
+pub(crate) use braked::{Braked, Brakes};
 pub(crate) use date::seconds;
 use held::Continued;
 pub(crate) use held::Held;
@@ -74,6 +76,10 @@ pub(crate) struct Exchange<'a, 'b> {
     pub(crate) held: Option<Box<Held>>,
     /// Whose bytes these are, where somebody counts them.
     pub(crate) guest: Option<Arc<dyn Guest>>,
+    /// That they may have no more of them.
+    pub(crate) is_spent: bool,
+    /// How fast they may pass.
+    pub(crate) brakes: Brakes,
     /// How long the request's body is.
     pub(crate) body: Length,
     /// Whether the client's connection may serve another request after this one.
@@ -114,6 +120,8 @@ pub(crate) enum Trouble {
     ClientSlow,
     /// The body is larger than it may be.
     TooLarge,
+    /// Whoever asks has used up what they may.
+    Spent,
     /// What the peer said, or did not.
     Peer(NoResponse),
     /// It said nothing in time.
@@ -192,6 +200,9 @@ impl Exchange<'_, '_> {
             return Poll::Ready(found.map_err(Trouble::Peer));
         }
         self.count();
+        if self.is_spent {
+            return Poll::Ready(Err(Trouble::Spent));
+        }
         if self.up.is_over() && self.front.is_gone(cx) {
             return Poll::Ready(Err(Trouble::ClientGone));
         }
@@ -230,7 +241,10 @@ impl Exchange<'_, '_> {
         let mut back = line.back(self.back);
         let (front, copy) = (&mut self.front, &mut self.copy);
         let moved = match (&mut self.held, copy.is_some()) {
-            (None, false) => self.up.poll(cx, front, &mut back, scratch),
+            (None, false) => match &mut self.brakes.up {
+                None => self.up.poll(cx, front, &mut back, scratch),
+                Some(brake) => self.up.poll(cx, &mut Braked { from: front, brake }, &mut back, scratch),
+            },
             (None, true) => self.up.poll(cx, &mut Tapped { from: front, copy }, &mut back, scratch),
             (Some(held), _) => {
                 let mut from = Continued { held, rest: front };
@@ -284,6 +298,7 @@ impl Exchange<'_, '_> {
             if let Some(Answer { mut scratch, place, .. }) = first.take() {
                 let piece = line.back(self.back).first_piece(&mut scratch, place, self.down.trailers());
                 let piece = piece.map_err(Cut::Peer)?;
+                self.brakes.spent_down(piece.place.len());
                 if piece.is_last || !piece.place.is_empty() {
                     passage.begin(cx, self.down, &mut self.front, &mut scratch, piece)?;
                 }
@@ -307,10 +322,19 @@ impl Exchange<'_, '_> {
             self.is_persistent = false;
         }
         let mut back = line.back(self.back);
-        let down = passage.poll(cx, self.down, &mut back, &mut self.front, &mut scratch);
+        let down = match &mut self.brakes.down {
+            None => passage.poll(cx, self.down, &mut back, &mut self.front, &mut scratch),
+            Some(brake) => {
+                let mut from = Braked { from: &mut back, brake };
+                passage.poll(cx, self.down, &mut from, &mut self.front, &mut scratch)
+            }
+        };
         self.count();
         if let Poll::Ready(done) = down {
             return Poll::Ready(done.map_err(Cut::from));
+        }
+        if self.is_spent {
+            return Poll::Ready(Err(Cut::Spent));
         }
         // Or a client could have peers at work for more requests than it has open.
         if self.front.is_gone(cx) {
@@ -340,6 +364,9 @@ impl Exchange<'_, '_> {
     pub(crate) fn count(&mut self) {
         let (inward, outward) = self.front.take_counts();
         if inward + outward > 0 {
+            if let Some(guest) = &self.guest {
+                self.is_spent |= !guest.spend(inward + outward);
+            }
             let spliced = std::mem::take(&mut self.up.spliced) + std::mem::take(&mut self.down.spliced);
             let mut record = self.record.borrow_mut();
             record.add_bytes(inward, outward);
@@ -397,6 +424,9 @@ pub(crate) enum Cut {
     /// It took nothing more, or sent nothing more.
     #[error("the client took or sent nothing more")]
     ClientSlow,
+    /// Whoever asks has used up what they may.
+    #[error("whoever asks has used up what they may")]
+    Spent,
     /// The file that was being sent is another one now.
     #[error("the file has changed meanwhile")]
     Changed,
@@ -413,6 +443,7 @@ impl Cut {
             Cut::PeerSlow => Outcome::PeerSilent,
             Cut::Client(_) => Outcome::ClientReset,
             Cut::ClientSlow => Outcome::ClientSlow,
+            Cut::Spent => Outcome::Quota,
             Cut::Changed => Outcome::FileChanged,
             Cut::Unreadable(_) => Outcome::FileUnreadable,
         }

@@ -30,6 +30,7 @@ impl Forward {
         visit: Visit<'_>,
         way: &Way,
     ) -> Result<End, Refusal> {
+        ex.brakes.settle().await;
         let wanted = upgrade::wanted(ex);
         with_scratch(|host| {
             write_host(visit.to, host);

@@ -219,6 +219,9 @@ impl From<Failure> for Refusal {
             Failure::Status(504) => {
                 Refusal::told(504, "The server took the request, and has not answered in time.")
             }
+            Failure::Status(429) => {
+                Refusal::told(429, "You have used up the bytes that you may have through this proxy.")
+            }
             Failure::Status(status) => Refusal::status(status),
         }
     }

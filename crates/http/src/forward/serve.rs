@@ -4,8 +4,10 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use wmproxy_net::record::Outcome;
+use wmproxy_net::relay::Terms;
 use wmproxy_wire::destination::{Destination, Host, parse_host};
 use wmproxy_wire::head::authority::{self, Host as Named};
 use wmproxy_wire::head::{Known, Method, Scheme};
@@ -13,7 +15,7 @@ use wmproxy_wire::http1::Length;
 
 use super::refusal::Refusal;
 use super::{Gateway, Guest, Kind, Opened, Visit, Way, heads, page};
-use crate::exchange::{End, Exchange, Front};
+use crate::exchange::{Brakes, End, Exchange, Front};
 
 pub(crate) use super::tunnel::{Granted, Tunnel};
 
@@ -61,6 +63,7 @@ impl Forward {
         let visit = Visit { to: &to, kind, guest: &guest, client: ex.facts.client };
         let way = self.gateway.way(&visit)?;
         ex.facts.way = Some(Arc::clone(&way.name));
+        ex.brakes = Brakes::of(guest.terms(Terms::new(Duration::ZERO), ex.permit));
         ex.guest = Some(Arc::clone(&guest));
         match kind {
             Kind::Connect => self.connect(ex, visit, &way).await,

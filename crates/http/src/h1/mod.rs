@@ -23,7 +23,7 @@ use wmproxy_wire::head::{Known, Response, Version};
 use wmproxy_wire::http1::{self, HeadLimits, Length};
 
 use crate::desk::{Desk, Papers};
-use crate::exchange::{End, Exchange, Front, NoResponse};
+use crate::exchange::{Brakes, End, Exchange, Front, NoResponse};
 use crate::facts::ConnFacts;
 use crate::forward::serve::Granted;
 use crate::live;
@@ -280,6 +280,8 @@ impl<'a> Client<'a> {
             copy: None,
             held: None,
             guest: None,
+            is_spent: false,
+            brakes: Brakes::default(),
         }
     }
 

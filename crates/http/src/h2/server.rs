@@ -26,7 +26,7 @@ use super::convert;
 use super::front::ClientStream;
 use super::io::{FLOOD, Io};
 use crate::desk::{Desk, Papers};
-use crate::exchange::{End, Exchange, Front};
+use crate::exchange::{Brakes, End, Exchange, Front};
 use crate::facts::ConnFacts;
 use crate::live;
 use crate::service::HttpService;
@@ -237,6 +237,8 @@ async fn answer(
         copy: None,
         held: None,
         guest: None,
+        is_spent: false,
+        brakes: Brakes::default(),
     };
     let is_connect = exchange.request.method == Method::Connect;
     let end = match length {

@@ -10,7 +10,7 @@ use wmproxy_net::record::Outcome;
 use wmproxy_net::relay::Splice;
 use wmproxy_net::stream::ResetOnDrop;
 
-use crate::exchange::{Break, Exchange, Line};
+use crate::exchange::{Braked, Break, Exchange, Line};
 use crate::scratch::Scratch;
 use crate::timer::NEVER;
 
@@ -41,7 +41,7 @@ pub(crate) async fn run(ex: &mut Exchange<'_, '_>, line: &mut Line) -> Outcome {
     let outcome = poll_fn(|cx| {
         let ended = tunnel.poll(cx, ex, line);
         ex.count();
-        ended
+        if ex.is_spent { Poll::Ready(Outcome::Quota) } else { ended }
     })
     .await;
     if outcome != Outcome::Done
@@ -82,7 +82,13 @@ impl Tunnel {
         let mut back = line.back(ex.back);
         if self.up == Lane::Open {
             let mut scratch = Scratch::take();
-            match ready!(ex.up.poll(cx, &mut ex.front, &mut back, &mut scratch)) {
+            let moved = match &mut ex.brakes.up {
+                None => ex.up.poll(cx, &mut ex.front, &mut back, &mut scratch),
+                Some(brake) => {
+                    ex.up.poll(cx, &mut Braked { from: &mut ex.front, brake }, &mut back, &mut scratch)
+                }
+            };
+            match ready!(moved) {
                 Ok(()) => self.up = Lane::Ending,
                 Err(Break::Source(_)) => return Poll::Ready(Err(Outcome::ClientReset)),
                 Err(Break::Sink(_)) => {
@@ -108,7 +114,13 @@ impl Tunnel {
     ) -> Poll<Result<(), Outcome>> {
         if self.down == Lane::Open {
             let (mut back, mut scratch) = (line.back(ex.back), Scratch::take());
-            match ready!(ex.down.poll(cx, &mut back, &mut ex.front, &mut scratch)) {
+            let moved = match &mut ex.brakes.down {
+                None => ex.down.poll(cx, &mut back, &mut ex.front, &mut scratch),
+                Some(brake) => {
+                    ex.down.poll(cx, &mut Braked { from: &mut back, brake }, &mut ex.front, &mut scratch)
+                }
+            };
+            match ready!(moved) {
                 Ok(()) => self.down = Lane::Ending,
                 Err(Break::Source(_)) => return Poll::Ready(Err(self.cut_by.unwrap_or(Outcome::PeerReset))),
                 Err(Break::Sink(_)) => {

@@ -81,19 +81,27 @@ impl Brake {
     /// # Errors
     /// The stream has failed.
     pub fn poll_allowance(&mut self, cx: &mut Context<'_>, from: &Stream) -> Poll<io::Result<usize>> {
+        self.forget_if_changed();
+        if self.taken.is_none() {
+            ready!(from.poll_readable(cx))?;
+        }
+        self.poll_piece(cx).map(Ok)
+    }
+
+    /// How many bytes may pass now; then [`Brake::used`] has to be told, be it that none have passed.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         loop {
             self.forget_if_changed();
             let taken = match self.taken {
                 Some(taken) => taken,
                 None => {
-                    ready!(from.poll_readable(cx))?;
                     let taken = self.take(clock::precise());
                     *self.taken.insert(taken)
                 }
             };
             let now = clock::precise();
             if taken.at <= now {
-                return Poll::Ready(Ok(taken.bytes));
+                return Poll::Ready(taken.bytes);
             }
             let due = taken.at.min(now.saturating_add(LOOK));
             let until = Instant::now() + Duration::from_nanos(due - now);
@@ -130,6 +138,19 @@ impl Brake {
         self.forget_if_changed();
         if let Some(taken) = self.taken.take() {
             self.give_back(taken.bytes.saturating_sub(bytes));
+        }
+    }
+
+    /// Says how much has passed without asking, for it was there already. What comes next waits for it.
+    pub fn spent(&mut self, bytes: usize) {
+        let (now, bytes) = (clock::precise(), bytes as u64);
+        if let Some(own) = &mut self.own {
+            own.reserve(now, bytes);
+        }
+        for meter in self.meters() {
+            if let Some(pace) = meter.pace() {
+                meter.reserve(&pace, now, bytes);
+            }
         }
     }
 
