@@ -88,7 +88,7 @@ impl Chain {
         let (mut controls, mut outer) = (Vec::new(), Vec::new());
         let mut first = None;
         // Each is needed before the next one's datagrams can pass.
-        for hop in self.from_first() {
+        for hop in self.hops_in_order() {
             let (control, relay) = hop.associate_here().await?;
             controls.push(control);
             match (first, relay.address()) {
@@ -105,7 +105,7 @@ impl Chain {
     }
 
     /// The chain up to each of its hops, the first one first.
-    fn from_first(&self) -> impl Iterator<Item = &Chain> {
+    fn hops_in_order(&self) -> impl Iterator<Item = &Chain> {
         let mut hops: Vec<&Chain> = std::iter::successors(Some(self), |hop| hop.before.as_deref()).collect();
         hops.reverse();
         hops.into_iter()
