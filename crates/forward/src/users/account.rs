@@ -52,7 +52,7 @@ pub(super) struct Due {
 pub struct UserStatus {
     /// The name.
     pub name: String,
-    /// Tunnels and connections of clients that it has open.
+    /// Tunnels that it has open, and requests that are being answered.
     pub connections: u32,
     /// Associations of datagrams that it has open.
     pub associations: u32,
@@ -74,6 +74,13 @@ pub struct QuotaStatus {
     pub used: u64,
     /// How many may still.
     pub left: u64,
+}
+
+impl UserStatus {
+    /// Whether anything of it is open.
+    pub(super) fn is_active(&self) -> bool {
+        self.connections > 0 || self.associations > 0
+    }
 }
 
 impl Book {

@@ -107,7 +107,10 @@ impl Accounts {
     /// What each user has open and has used up, by name.
     pub fn status(&self) -> Vec<UserStatus> {
         let all: Vec<_> = lock(&self.by_name).values().cloned().collect();
-        all.iter().map(|account| account.status()).collect()
+        let status = all.iter().map(|account| (account.is_known(), account.status()));
+        // Of those who are gone only what goes on.
+        let is_there = |(is_known, status): &(bool, UserStatus)| *is_known || status.is_active();
+        status.filter(is_there).map(|(_, status)| status).collect()
     }
 
     /// How often passwords were compared, and how it went.

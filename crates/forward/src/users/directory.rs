@@ -88,6 +88,12 @@ impl Users {
         self.by_name.get(name)
     }
 
+    /// Whoever has this name and password, if they were right a short time ago.
+    pub(crate) fn find_known(&self, name: &[u8], password: &[u8]) -> Option<&User> {
+        let (tag, user, _) = self.sort(name, password)?;
+        user.filter(|_| self.accounts.logins().knows(tag))
+    }
+
     /// Whoever has this name and password. Of a name that nobody has, or who has no password, the password is compared with
     /// somebody's hash, always the same one's for a name, so that it takes as long as with a name that is there.
     ///
@@ -100,24 +106,27 @@ impl Users {
         listener: &str,
         client: Option<IpAddr>,
     ) -> Result<&User, Unknown> {
+        let (tag, user, hash) = self.sort(name, password).ok_or(Unknown::Unauthenticated)?;
+        let claim = Claim { tag, hash, is_nobody: user.is_none(), password, listener, client };
+        let is_right = self.accounts.logins().is_right(claim).await?;
+        user.filter(|_| is_right).ok_or(Unknown::Unauthenticated)
+    }
+
+    /// What stands for a name and a password, whose name it is, and what the password is to be compared with. None for what
+    /// needs no comparing.
+    fn sort(&self, name: &[u8], password: &[u8]) -> Option<(Tag, Option<&User>, &Arc<Hash>)> {
         // What could not be said over HTTP is nobody's over SOCKS either.
         if name.len() + password.len() >= LONGEST {
-            return Err(Unknown::Unauthenticated);
+            return None;
         }
-        let known = std::str::from_utf8(name).ok().and_then(|name| self.find(name));
-        let known = known.and_then(|user| Some((user, user.hash.as_ref()?)));
-        let hash = match known {
-            Some((_, hash)) => hash,
-            None => self.stand_in(name).ok_or(Unknown::Unauthenticated)?,
-        };
+        let user = std::str::from_utf8(name).ok().and_then(|name| self.find(name));
+        let user = user.and_then(|user| Some((user, user.hash.as_ref()?)));
         // Of a user the tag changes with its hash, and of nobody when somebody gets the name.
-        let version = known.map_or(0, |(_, hash)| KEY.hash_one(hash));
+        let version = user.map_or(0, |(_, hash)| KEY.hash_one(hash));
         let tag = Tag::new(version, &String::from_utf8_lossy(name), password);
-        let is_nobody = known.is_none();
-        let claim = Claim { tag, hash, is_nobody, password, listener, client };
-        match (self.accounts.logins().is_right(claim).await?, known) {
-            (true, Some((user, _))) => Ok(user),
-            _ => Err(Unknown::Unauthenticated),
+        match user {
+            Some((user, hash)) => Some((tag, Some(user), hash)),
+            None => Some((tag, None, self.stand_in(name)?)),
         }
     }
 

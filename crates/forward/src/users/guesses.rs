@@ -23,8 +23,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// After so long without a wrong answer all of them are forgotten. Longer than the longest wait.
 const FORGET: Duration = Duration::from_secs(900);
 
-/// Addresses that are remembered: 96 bytes each, a page of which is touched when it is needed. Each costs an attacker a
-/// hash, of which a core compares some tens in a second.
+/// Addresses that are remembered, 88 bytes each, from the first password on that has to be compared. Each costs an attacker
+/// a hash, of which a core compares some tens in a second.
 const PLACES: usize = 4096;
 
 /// Places where an address may be.
@@ -67,10 +67,13 @@ pub(super) enum Verdict {
 
 impl Guesses {
     pub(super) fn new() -> Guesses {
-        Guesses { places: std::iter::repeat_with(|| None).take(PLACES).collect(), hasher: RandomState::new() }
+        Guesses { places: Vec::new(), hasher: RandomState::new() }
     }
 
     fn set(&mut self, client: IpAddr) -> &mut [Option<Place>] {
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || None);
+        }
         let set = self.hasher.hash_one(client) as usize % (PLACES / WAYS);
         &mut self.places[set * WAYS..][..WAYS]
     }

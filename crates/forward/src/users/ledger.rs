@@ -78,7 +78,8 @@ impl Ledger {
         if !self.file().try_exists()? {
             return Ok(Entries::new());
         }
-        let _lock = self.lock()?;
+        // What can't be locked, for nobody may write there, can be read all the same: the file is always whole.
+        let _lock = self.lock();
         self.entries()
     }
 

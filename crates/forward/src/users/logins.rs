@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -25,7 +25,7 @@ const BUSY: Duration = Duration::from_secs(1);
 /// What outlives each listener: what was right of late, what is being compared, and who was wrong.
 #[derive(Debug)]
 pub(super) struct Logins {
-    known: Cache,
+    known: LazyLock<Cache>,
     /// Names and passwords that are being compared. Whoever says the same meanwhile waits for the same answer, so that a
     /// browser that opens many connections costs one hash.
     running: Mutex<HashMap<Tag, Arc<OnceCell<bool>>>>,
@@ -42,7 +42,7 @@ struct Counts {
 }
 
 /// How often passwords were asked for and not just known, since this process began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LoginCounts {
     /// Passwords that were compared with a hash, also in the place of names that nobody has.
     pub compared: u64,
@@ -72,7 +72,7 @@ pub(super) struct Claim<'a> {
 impl Default for Logins {
     fn default() -> Self {
         Logins {
-            known: Cache::new(LIFE),
+            known: LazyLock::new(|| Cache::new(LIFE)),
             running: Mutex::default(),
             guesses: Mutex::new(Guesses::new()),
             counts: Counts::default(),
@@ -86,14 +86,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Logins {
-    /// Whether somebody says what is right.
+    /// Whether this was right a short time ago.
+    pub(super) fn knows(&self, tag: Tag) -> bool {
+        self.known.renew(tag)
+    }
+
+    /// Whether somebody says what is right, which is not known.
     ///
     /// # Errors
     /// That is not looked at now.
     pub(super) async fn is_right(&self, claim: Claim<'_>) -> Result<bool, Unknown> {
-        if !claim.is_nobody && self.known.renew(claim.tag) {
-            return Ok(true);
-        }
         let seat = Seat::take(self, claim.tag);
         let is_right = *seat.cell.get_or_try_init(|| self.compare(&claim)).await?;
         if !is_right {

@@ -8,8 +8,9 @@
 //! from the same address; but who was right a short time ago is let in all the same, since other people may be behind that
 //! address as well.
 //!
-//! One connection is one tunnel, or one of a client that sends requests; an association of datagrams is counted apart. A user
-//! that the config loses is refused from then on, also by connections that are open; its tunnels go on to their ends.
+//! A connection of a user is a tunnel, or a request of HTTP that is being answered: a client that does nothing holds no place.
+//! An association of datagrams is counted apart. A user that the config loses is refused from then on, also by connections that
+//! are open; its tunnels go on to their ends.
 
 mod account;
 mod accounts;
