@@ -74,6 +74,14 @@ impl ListenerMetrics {
         let closed = self.blocks.sum(|b| &b.closed);
         self.blocks.sum(|b| &b.accepted).saturating_sub(closed)
     }
+
+    /// Whether datagrams came to it: to a listener of datagrams, or by associations of SOCKS that a listener of TCP made.
+    pub fn has_datagrams(&self) -> bool {
+        let any = |field: &dyn Fn(&ListenerBlock) -> &Counter| self.blocks.sum(field) > 0;
+        self.protocol == Protocol::Udp
+            || any(&|block| &block.datagrams_in)
+            || (0..UdpDrop::ALL.len()).any(|why| any(&|block| &block.udp_drops[why]))
+    }
 }
 
 /// Everything known of a connection or a flow when it has ended: a line of the access log.

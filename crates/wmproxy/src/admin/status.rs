@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use wmproxy_net::addr::Protocol;
+use wmproxy_forward::users;
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_upstream::GroupStatus;
 
@@ -27,6 +27,34 @@ pub(crate) struct Status {
     pub(crate) draining: bool,
     pub(crate) listeners: Vec<ListenerStatus>,
     pub(crate) upstreams: Vec<UpstreamStatus>,
+    /// Of forward proxies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) users: Vec<UserStatus>,
+}
+
+/// A user of forward proxies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserStatus {
+    pub(crate) name: String,
+    /// Tunnels and connections of clients that it has open.
+    pub(crate) connections: u32,
+    /// Associations of datagrams that it has open.
+    pub(crate) associations: u32,
+    /// Both ways together, since the process began.
+    pub(crate) bytes: u64,
+    /// Of users that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quota: Option<QuotaStatus>,
+}
+
+/// What is left of a user's quota.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QuotaStatus {
+    /// The day or month that it is counted over, UTC: `2026-11-23` or `2026-11`.
+    pub(crate) period: String,
+    pub(crate) limit: u64,
+    pub(crate) used: u64,
+    pub(crate) left: u64,
 }
 
 /// A listener's figures since the process started. `in` is from the client.
@@ -155,6 +183,7 @@ impl Status {
             draining: snapshot.draining,
             listeners: listeners(snapshot),
             upstreams: snapshot.groups.iter().map(upstream).collect(),
+            users: snapshot.users.iter().map(user).collect(),
         }
     }
 }
@@ -173,7 +202,7 @@ fn listeners(snapshot: &Snapshot) -> Vec<ListenerStatus> {
 
 fn listener_status(listener: &ListenerMetrics) -> ListenerStatus {
     let blocks = &listener.blocks;
-    let udp = listener.protocol == Protocol::Udp;
+    let udp = listener.has_datagrams();
     ListenerStatus {
         name: listener.name.to_string(),
         protocol: listener.protocol.to_string(),
@@ -200,6 +229,21 @@ impl ListenerStatus {
         self.bytes_out += other.bytes_out;
         self.datagrams_in = both(self.datagrams_in, other.datagrams_in);
         self.datagrams_out = both(self.datagrams_out, other.datagrams_out);
+    }
+}
+
+fn user(user: &users::UserStatus) -> UserStatus {
+    UserStatus {
+        name: user.name.clone(),
+        connections: user.connections,
+        associations: user.associations,
+        bytes: user.bytes,
+        quota: user.quota.as_ref().map(|quota| QuotaStatus {
+            period: quota.period.clone(),
+            limit: quota.limit,
+            used: quota.used,
+            left: quota.left,
+        }),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod peers;
 mod requests;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,7 @@ use super::snapshot::Snapshot;
 pub(crate) use peers::{answer_errors, connect_errors, state_word};
 use peers::{encode_connections, encode_health, encode_peers};
 use requests::encode_requests;
+use users::encode_users;
 
 /// What `GET /metrics` answers as its content type.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -100,6 +102,7 @@ impl Collector for Scrape {
         encode_peers(out, &self.snapshot)?;
         encode_connections(out, &self.snapshot)?;
         encode_health(out, &self.snapshot)?;
+        encode_users(out, &self.snapshot)?;
         encode_certificates(out, &self.snapshot)?;
         self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process, self.snapshot.started))
     }
@@ -247,7 +250,7 @@ fn encode_endings(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> 
 }
 
 fn encode_datagrams(out: &mut DescriptorEncoder<'_>, listeners: &[Merged<'_>]) -> fmt::Result {
-    let udp: Vec<_> = listeners.iter().filter(|l| l.protocol == Protocol::Udp).collect();
+    let udp: Vec<_> = listeners.iter().filter(|l| l.all.iter().any(|one| one.has_datagrams())).collect();
     family(out, ("wmproxy_datagrams_in", "Datagrams from clients"), MetricType::Counter, |m| {
         udp.iter().try_for_each(|l| count(m, &l.labels, l.sum(|b| &b.datagrams_in)))
     })?;

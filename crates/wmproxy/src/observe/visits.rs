@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use anyhow::Context as _;
 use wmproxy_http::RequestLog;
 use wmproxy_http::facts::Scene;
+use wmproxy_http::forward;
 use wmproxy_http::vars::{self, Plain};
-use wmproxy_net::addr::Protocol;
 use wmproxy_net::record::{AccessLog, ClosedRecord, Outcome};
 
 use super::access::{self, Value};
@@ -241,7 +241,9 @@ impl Var {
 
     /// Hands the value to `f`. (A closure, because an address that is put together here lives no longer.)
     fn of_record<R>(self, record: &ClosedRecord, f: impl FnOnce(Value<'_>) -> R) -> R {
-        let datagrams = |n| if record.protocol == Protocol::Udp { Value::Number(n) } else { Value::None };
+        let kind = record.forwarded.as_ref().and_then(|forwarded| forwarded.kind);
+        let is_association = kind == Some(forward::Kind::Udp.as_str());
+        let datagrams = |n| if is_association { Value::Number(n) } else { Value::None };
         match (self, record.client) {
             (Var::Time, _) => f(Value::Time(access::end(record))),
             (Var::Listener, _) => f(Value::Text(&record.listener)),

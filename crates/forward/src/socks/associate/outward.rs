@@ -36,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const PREFIX: usize = 3;
 
 /// What is done with the datagrams at hand.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack, and most are trains")]
 enum Course<'a> {
     /// They are sent to an address.
     Train(Train<'a>),
