@@ -224,14 +224,15 @@ impl Making {
         let common = Common::new(driven.ping_pong(), self.peer.clone());
         let place = common.enter();
         let (streams, epoch) = (self.room.streams, self.epoch);
-        let shared = Shared { connection: connection.clone(), common, scheme, streams, epoch, number };
+        let shared =
+            Shared { connection: connection.clone(), common: common.clone(), scheme, streams, epoch, number };
         if self.key.is_some() {
             self.slot.shared.borrow_mut().push(shared);
         }
         let (slot, key) = (self.slot.clone(), self.key);
         DRIVERS.with(|drivers| {
             drivers.spawn(async move {
-                drive(driven, &slot, number, idle_timeout).await;
+                drive(driven, &slot, &common, number, idle_timeout).await;
                 if let Some(key) = key {
                     slot.forget(key, number);
                 }
@@ -264,15 +265,23 @@ impl Slot {
         });
     }
 
-    fn active(&self, number: u64) -> Option<usize> {
-        let shared = self.shared.borrow();
-        let own = shared.iter().find(|shared| shared.number == number)?;
-        Some(own.common.active())
+    /// Gives no more streams of a connection away; false if that was so already.
+    fn release(&self, number: u64) -> bool {
+        let mut shared = self.shared.borrow_mut();
+        let before = shared.len();
+        shared.retain(|shared| shared.number != number);
+        shared.len() < before
     }
 }
 
 /// Lets a connection do its work until it ends, which it does by itself when nobody has a handle of it.
-async fn drive(mut driven: Connection<Io, Bytes>, slot: &Slot, number: u64, idle_timeout: Duration) {
+async fn drive(
+    mut driven: Connection<Io, Bytes>,
+    slot: &Slot,
+    common: &Common,
+    number: u64,
+    idle_timeout: Duration,
+) {
     let sleep = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(sleep);
     let mut timer = Timer::new(sleep);
@@ -283,12 +292,13 @@ async fn drive(mut driven: Connection<Io, Bytes>, slot: &Slot, number: u64, idle
                 return Poll::Ready(ended);
             }
             // With requests under way it looks again only after another while.
-            if slot.active(number) != Some(0) {
+            if common.active() > 0 {
                 busy = clock::now();
             }
             ready!(timer.poll_until(cx, busy + idle_timeout));
-            if slot.active(number) == Some(0) {
-                slot.shared.borrow_mut().retain(|shared| shared.number != number);
+            // One that nobody holds and that is still there has something left for a peer that does not take it.
+            if common.active() == 0 && !slot.release(number) {
+                return Poll::Ready(Ok(()));
             }
             busy = clock::now();
         }
