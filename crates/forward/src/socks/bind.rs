@@ -88,7 +88,7 @@ async fn wait(
     loop {
         let (peer, from) = rendezvous.accept().await?;
         let may_come = match expected {
-            Expected::Anybody => gateway.permits(from, visit).is_ok(),
+            Expected::Anybody => is_allowed(gateway, from, visit),
             Expected::Host(hosts) => hosts.contains(&from.ip()),
         };
         if may_come {
@@ -96,4 +96,11 @@ async fn wait(
         }
         peer.reset_on_close();
     }
+}
+
+/// Whether the guest might as well have connected to whoever came, and without another proxy.
+fn is_allowed(gateway: &dyn SocksGateway, from: SocketAddr, visit: &Visit<'_>) -> bool {
+    let to = Destination::from(from);
+    let visit = Visit { to: &to, ..*visit };
+    gateway.way(&visit).is_ok_and(|way| gateway.is_direct(&way)) && gateway.permits(from, &visit).is_ok()
 }

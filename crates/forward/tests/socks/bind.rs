@@ -65,7 +65,8 @@ fn anybody_may_come_if_the_rules_let_them() {
     assert_eq!(reply[4..], [127, 0, 0, 8]);
     client.send(b"hello");
     assert_eq!(peer.recv(5), b"hello");
-    assert_eq!(house.asked(), ["permits 127.0.0.9", "permits 127.0.0.8"]);
+    let permits: Vec<_> = house.asked().into_iter().filter(|asked| asked.starts_with("permits")).collect();
+    assert_eq!(permits, ["permits 127.0.0.9", "permits 127.0.0.8"]);
 }
 
 #[test]
