@@ -94,7 +94,7 @@ const V6: &[(Ipv6Addr, u8, Class)] = &[
     // AWS: metadata, names, time.
     (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32, Class::Metadata),
     // Google Cloud.
-    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 254), 128, Class::Metadata),
+    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128, Class::Metadata),
     // Scaleway.
     (Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42), 128, Class::Metadata),
     (Ipv6Addr::UNSPECIFIED, 128, Class::Unspecified),

@@ -34,8 +34,8 @@ struct Term {
     hours: Option<u32>,
     /// Whether it is about addresses none of which is public.
     is_special: bool,
-    /// Whether it is about one address and one port of it.
-    is_exact: bool,
+    /// Whether it is about one address.
+    is_host: bool,
 }
 
 /// What the rules of a list that apply say, all together.
@@ -49,6 +49,8 @@ pub(super) struct Said {
     pub(super) name: bool,
     /// One of them is about addresses none of which is public.
     pub(super) special: bool,
+    /// One of them names just this address.
+    pub(super) host: bool,
     /// One of them names just this address and this port.
     pub(super) exact: bool,
 }
@@ -62,6 +64,7 @@ impl BitOr for Said {
             port: self.port | other.port,
             name: self.name | other.name,
             special: self.special | other.special,
+            host: self.host | other.host,
             exact: self.exact | other.exact,
         }
     }
@@ -78,10 +81,9 @@ impl List {
         for rule in rules {
             let Rule { place, ports: rule_ports, hours: rule_hours } = rule;
             let is_net = |test: fn(IpNet) -> bool| matches!(place, Place::Net(net) if test(net));
-            let is_host = is_net(|net| net.prefix_len() == net.max_prefix_len());
             let term = Term {
                 is_special: is_net(class::is_special),
-                is_exact: is_host && rule_ports.as_ref().is_some_and(Ports::is_single),
+                is_host: is_net(|net| net.prefix_len() == net.max_prefix_len()),
                 hours: rule_hours.map(|rule_hours| hours.of(rule_hours)),
                 ports: rule_ports,
             };
@@ -94,7 +96,7 @@ impl List {
         }
         if !ports.is_empty() {
             let ports = Some(ports.into_iter().collect());
-            anywhere.push(terms.of(Term { ports, hours: None, is_special: false, is_exact: false }));
+            anywhere.push(terms.of(Term { ports, hours: None, is_special: false, is_host: false }));
         }
         anywhere.sort_unstable();
         anywhere.dedup();
@@ -143,8 +145,14 @@ impl List {
                 && term.hours.is_none_or(|hours| self.hours[hours as usize].hold(at))
         });
         terms.fold(Said::default(), |said, term| {
-            let port = term.ports.is_some();
-            said | Said { applies: true, port, name: false, special: term.is_special, exact: term.is_exact }
+            said | Said {
+                applies: true,
+                port: term.ports.is_some(),
+                name: false,
+                special: term.is_special,
+                host: term.is_host,
+                exact: term.is_host && term.ports.as_ref().is_some_and(Ports::is_single),
+            }
         })
     }
 }
@@ -169,5 +177,90 @@ impl<T: std::hash::Hash + Eq> Numbers<T> {
         let mut values: Vec<(T, u32)> = self.0.into_iter().collect();
         values.sort_unstable_by_key(|(_, number)| *number);
         values.into_iter().map(|(value, _)| value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wmproxy_wire::destination::Host;
+
+    use super::super::rule::tests::fits_plainly;
+    use super::*;
+
+    /// One rule after the other.
+    fn plainly(rules: &[Rule], host: &Host, port: u16, at: Minute) -> Said {
+        let of_rule = |rule: &Rule| {
+            let is_here = match (&rule.place, host) {
+                (Place::Anywhere, _) => true,
+                (Place::Net(net), Host::Ip(ip)) => net.contains(ip),
+                (Place::Name(domain), Host::Name(name)) => fits_plainly(domain, name),
+                (Place::Net(_), Host::Name(_)) | (Place::Name(_), Host::Ip(_)) => false,
+            };
+            let is_now = rule.hours.as_ref().is_none_or(|hours| hours.hold(at));
+            if !is_here || !is_now || rule.ports.as_ref().is_some_and(|ports| !ports.contains(port)) {
+                return Said::default();
+            }
+            let (is_special, is_host) = match rule.place {
+                Place::Net(net) => (class::is_special(net), net.prefix_len() == net.max_prefix_len()),
+                Place::Name(_) | Place::Anywhere => (false, false),
+            };
+            Said {
+                applies: true,
+                port: rule.ports.is_some(),
+                name: matches!(rule.place, Place::Name(_)),
+                special: is_special,
+                host: is_host,
+                exact: is_host && rule.ports.as_ref().is_some_and(Ports::is_single),
+            }
+        };
+        rules.iter().map(of_rule).fold(Said::default(), BitOr::bitor)
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let place = prop_oneof![
+            Just(String::new()),
+            Just("*".to_owned()),
+            "(\\*?\\.)?([ab]{1,2}\\.){0,2}[ab]{1,2}",
+            "[ab]\\*[ab]?\\.[ab]{1,2}",
+            "10\\.[01]\\.0\\.[01]",
+            Just("10.0.0.0/15".to_owned()),
+            Just("0.0.0.0/0".to_owned()),
+            Just("8.0.0.0/6".to_owned()),
+        ];
+        let ports = prop_oneof![3 => Just(""), 1 => Just(":1"), 1 => Just(":1-3"), 1 => Just(":2,4")];
+        let hours = prop_oneof![3 => Just(""), 1 => Just("@mon/utc"), 1 => Just("@tue-sun/utc")];
+        (place, ports, hours).prop_map(|(place, ports, hours)| format!("{place}{ports}{hours}"))
+    }
+
+    fn host() -> impl Strategy<Value = Host> {
+        prop_oneof![
+            "([ab]{1,2}\\.){0,3}[ab]{1,2}".prop_map(|name| Host::Name(name.into())),
+            "(10\\.[012]|9\\.9)\\.0\\.[012]".prop_map(|ip| Host::Ip(ip.parse().unwrap())),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn the_list_says_what_its_rules_do(
+            texts in proptest::collection::vec(text(), 0..20),
+            visits in proptest::collection::vec((host(), 1u16..6, any::<bool>()), 1..10),
+        ) {
+            let rules: Vec<Rule> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+            let list = List::new(rules.clone());
+            prop_assert_eq!(list.has_nets(), rules.iter().any(|rule| matches!(rule.place, Place::Net(_))));
+            for (host, port, is_monday) in visits {
+                // 1970-01-05 was a Monday.
+                let day = std::time::Duration::from_secs(86_400 * if is_monday { 4 } else { 5 });
+                let at = Minute::of(std::time::SystemTime::UNIX_EPOCH + day, &jiff::tz::TimeZone::UTC);
+                let said = list.of_port(port, at) | match &host {
+                    Host::Name(name) => list.of_name(name, port, at),
+                    Host::Ip(ip) => list.of_ip(*ip, port, at),
+                };
+                prop_assert_eq!(said, plainly(&rules, &host, port, at), "{:?}:{} of {:?}", host, port, texts);
+            }
+        }
     }
 }

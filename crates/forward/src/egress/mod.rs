@@ -11,6 +11,7 @@
 //! name, for nobody can tell which of them another look would give; and only addresses that were judged are connected to.
 
 mod class;
+mod counts;
 mod hours;
 mod list;
 mod names;
@@ -18,15 +19,16 @@ mod nets;
 mod own;
 mod policy;
 mod ports;
+mod problem;
+mod refusal;
 mod routes;
 mod rule;
 mod sets;
+mod ways;
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use wmproxy_http::forward::{Kind, Opened, Visit, Way};
@@ -38,12 +40,15 @@ use wmproxy_wire::destination::{Destination, Host};
 
 use crate::chain::{Chain, Chains};
 use crate::options::{EgressSpec, RouteTarget};
+pub use counts::denials;
 use hours::{Clock, Minute};
 use list::{List, Said};
 pub use own::OwnListeners;
 use policy::{Denial, Policy};
+pub use problem::{RuleError, RulePlace, check_domain, check_rule};
 use routes::Routes;
-use rule::{Domain, Rule};
+use rule::Rule;
+use ways::{Out, Ways, out};
 
 /// The rules of one `[egress]`, ready for use by every worker.
 #[derive(Debug)]
@@ -68,73 +73,6 @@ pub enum DatagramWay {
     Direct,
     /// Through a proxy.
     Chain(Arc<Chain>),
-}
-
-/// What is in [`Way::inner`].
-#[derive(Debug)]
-enum Out {
-    Direct,
-    Chain(Arc<Chain>),
-}
-
-/// Which of the rules of an `[egress]` can't be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("[egress.{egress}] {place}: {text}")]
-pub struct RuleError {
-    /// The egress.
-    pub egress: Arc<str>,
-    /// Where it stands.
-    pub place: RulePlace,
-    /// What is wrong with it, and what would be right.
-    pub text: String,
-}
-
-/// Where a rule stands; indices begin at 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RulePlace {
-    /// In `allow`.
-    Allow(usize),
-    /// In `deny`.
-    Deny(usize),
-    /// In `domains` of a route.
-    Domain {
-        /// The route.
-        route: usize,
-        /// Which of its domains.
-        index: usize,
-    },
-    /// `via` of a route.
-    Via {
-        /// The route.
-        route: usize,
-    },
-}
-
-impl fmt::Display for RulePlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RulePlace::Allow(index) => write!(f, "allow[{index}]"),
-            RulePlace::Deny(index) => write!(f, "deny[{index}]"),
-            RulePlace::Domain { route, index } => write!(f, "route[{route}].domains[{index}]"),
-            RulePlace::Via { route } => write!(f, "route[{route}].via"),
-        }
-    }
-}
-
-/// Checks the text of a rule of `allow` or `deny`.
-///
-/// # Errors
-/// What is wrong with it, and what would be right.
-pub fn check_rule(text: &str) -> Result<(), String> {
-    text.parse::<Rule>().map(drop)
-}
-
-/// Checks the text of a domain of a route.
-///
-/// # Errors
-/// As [`check_rule`].
-pub fn check_domain(text: &str) -> Result<(), String> {
-    text.parse::<Domain>().map(drop)
 }
 
 impl Egress {
@@ -391,99 +329,6 @@ impl Egress {
 
     fn now(&self) -> Minute {
         self.clock.as_ref().map_or_else(Minute::default, Clock::minute)
-    }
-
-    /// Says why a destination is forbidden as it was written, and what would allow it.
-    fn refuse(&self, denial: Denial, visit: &Visit<'_>) -> ConnectError {
-        let (to, port, name) = (visit.to, visit.to.port, &self.name);
-        // The first rule of `allow` closes everything else, which is not what somebody wants who opens one address.
-        let all = if self.policy.allow.is_none() { "\"*\", " } else { "" };
-        let text = match denial {
-            Denial::Denied => format!("a rule in deny of [egress.{name}] forbids {to}"),
-            Denial::NotAllowed => format!("no rule in allow of [egress.{name}] names {to}"),
-            Denial::Port => {
-                format!(
-                    "port {port} is in deny_ports of [egress.{name}]; allow = [{all}\":{port}\"] opens it"
-                )
-            }
-            Denial::Class(class) => {
-                format!(
-                    "{} is {}; [egress.{name}] allow = [{all}\"{to}\"] opens it",
-                    HostOf(to),
-                    class.text()
-                )
-            }
-            Denial::Own => format!(
-                "{to} is where this proxy itself listens; [egress.{name}] allow = [{all}\"{to}\"] opens it"
-            ),
-            Denial::Rejected => format!("a route of [egress.{name}] rejects {to}"),
-        };
-        ConnectError::new(Fault::Denied, text)
-    }
-
-    /// Says that an address is forbidden which a destination turned out to have. What addresses names have inside is nothing
-    /// for strangers: the log knows.
-    fn refuse_found(&self, address: SocketAddr, denial: Denial, visit: &Visit<'_>) -> ConnectError {
-        if matches!(visit.to.host, Host::Ip(_)) {
-            return self.refuse(denial, &Visit { to: &address.into(), ..*visit });
-        }
-        tracing::debug!(egress = %self.name, to = %visit.to, %address, ?denial, "a name leads to an address that is not allowed");
-        let text = format!("{} leads to an address that [egress.{}] does not allow", visit.to, self.name);
-        ConnectError::new(Fault::Denied, text)
-    }
-}
-
-/// Prints the host of a destination.
-struct HostOf<'a>(&'a Destination);
-
-impl fmt::Display for HostOf<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.host {
-            Host::Ip(ip) => ip.fmt(f),
-            Host::Name(name) => f.write_str(name),
-        }
-    }
-}
-
-impl Out {
-    /// Whether names are resolved before they go that way.
-    fn resolves_here(&self) -> bool {
-        match self {
-            Out::Direct => true,
-            Out::Chain(chain) => !chain.takes_names(),
-        }
-    }
-}
-
-fn out(way: &Way) -> Result<&Out, ConnectError> {
-    way.inner.downcast_ref().ok_or_else(|| ConnectError::new(Fault::Other, "the way is of another make"))
-}
-
-/// The ways of one egress, as they are collected.
-struct Ways {
-    egress: u64,
-    made: Vec<Way>,
-}
-
-/// Room for the ways of an egress in the numbers of connections that may stand in for each other.
-const WAYS: u64 = 1 << 16;
-
-impl Ways {
-    fn new() -> Ways {
-        /// Counts every egress there has been, so that a new one of the same name takes over no connection of the old one's.
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        Ways { egress: COUNT.fetch_add(1, Ordering::Relaxed), made: Vec::new() }
-    }
-
-    /// The way of this name; made if it is the first time.
-    fn of(&mut self, name: &str, out: Out) -> Way {
-        if let Some(way) = self.made.iter().find(|way| *way.name == *name) {
-            return way.clone();
-        }
-        let key = self.egress * WAYS + self.made.len() as u64;
-        let way = Way { name: name.into(), key, inner: Arc::new(out) };
-        self.made.push(way.clone());
-        way
     }
 }
 

@@ -9,6 +9,8 @@ use super::sets::{Collected, NONE, SetId, Sets};
 #[derive(Debug)]
 pub(super) struct Names {
     slots: HashMap<Box<str>, Slot>,
+    /// What is said of all.
+    all: SetId,
     /// Globs by the name they are under; the first ones are under none.
     globs: Box<[Globs]>,
     /// How many labels the longest name has in `slots`, so that those of a stranger's choice cost no more.
@@ -50,8 +52,9 @@ impl Names {
             }
         }
         let mut sets = Collected::default();
-        let of_none = drafts.remove("").unwrap_or_default().globs;
-        let mut globs = vec![Globs::new(of_none, &mut sets)];
+        let under_none = drafts.remove("").unwrap_or_default();
+        let all = sets.id(under_none.below);
+        let mut globs = vec![Globs::new(under_none.globs, &mut sets)];
         let mut slots = HashMap::with_capacity(drafts.len());
         let mut labels = 0;
         for (name, draft) in drafts {
@@ -63,11 +66,14 @@ impl Names {
             }
             slots.insert(name, slot);
         }
-        Names { slots, globs: globs.into(), labels, sets: sets.finish() }
+        Names { slots, all, globs: globs.into(), labels, sets: sets.finish() }
     }
 
     /// Shows all that is said of a name.
     pub(super) fn find(&self, name: &str, mut see: impl FnMut(&[u32])) {
+        if self.all != NONE {
+            see(self.sets.get(self.all));
+        }
         self.globs[0].find(name, |set| see(self.sets.get(set)));
         if self.slots.is_empty() {
             return;
@@ -189,6 +195,7 @@ pub(super) fn fits(glob: &[u8], text: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::rule::tests::{fits_by_labels, fits_plainly};
     use super::*;
 
     fn found(names: &Names, name: &str) -> Vec<u32> {
@@ -201,29 +208,7 @@ mod tests {
 
     /// The same, one after the other.
     fn plainly(domains: &[Domain], name: &str) -> Vec<u32> {
-        let fits_plainly = |domain: &Domain| match domain {
-            Domain::Exactly(own) => **own == *name,
-            Domain::Below(own) => name.ends_with(&format!(".{own}")),
-            Domain::Within(own) => **own == *name || name.ends_with(&format!(".{own}")),
-            Domain::Glob { head, under } => {
-                let head = if under.is_empty() { head.to_string() } else { format!("{head}.{under}") };
-                fits_by_labels(&head, name)
-            }
-        };
-        (0..).zip(domains).filter(|(_, domain)| fits_plainly(domain)).map(|(item, _)| item).collect()
-    }
-
-    fn fits_by_labels(glob: &str, name: &str) -> bool {
-        fn label(glob: &[u8], text: &[u8]) -> bool {
-            match glob {
-                [] => text.is_empty(),
-                [b'*', rest @ ..] => (0..=text.len()).any(|taken| label(rest, &text[taken..])),
-                [first, rest @ ..] => text.first() == Some(first) && label(rest, &text[1..]),
-            }
-        }
-        let (globs, texts): (Vec<_>, Vec<_>) = (glob.split('.').collect(), name.split('.').collect());
-        globs.len() == texts.len()
-            && globs.iter().zip(texts).all(|(glob, text)| label(glob.as_bytes(), text.as_bytes()))
+        (0..).zip(domains).filter(|(_, domain)| fits_plainly(domain, name)).map(|(item, _)| item).collect()
     }
 
     #[test]
@@ -253,10 +238,11 @@ mod tests {
     fn domain() -> impl Strategy<Value = Domain> {
         let name = proptest::collection::vec(label(), 1..4).prop_map(|labels| labels.join("."));
         let glob = ("[ab.]{0,3}", "[ab*.]{0,3}").prop_map(|(start, end)| format!("{start}*{end}"));
-        (name, glob, 0..5).prop_map(|(name, glob, kind)| match kind {
+        (name, glob, 0..6).prop_map(|(name, glob, kind)| match kind {
             0 => Domain::Exactly(name.into()),
             1 => Domain::Below(name.into()),
             2 => Domain::Within(name.into()),
+            5 => Domain::Below("".into()),
             // As the parser cuts them: the head ends with the last label that has a star.
             3 => format!("{}*.{name}", glob.replace(['.', '*'], ""))
                 .parse()

@@ -1,8 +1,9 @@
 //! What the rules of an egress come to for a destination. Nothing here resolves, connects, or knows the time.
 //!
 //! What is denied is denied, whatever is allowed. What `allow` does not name is denied if there is an `allow` at all. Beyond
-//! that a port of `deny_ports` has to be named by the rule that allows it, and an address that is not public by a rule about
-//! such addresses, or, if it belongs to a private network, by a rule about the name that leads there.
+//! that a port of `deny_ports` has to be named by a rule that allows it, and an address that is not public by a rule about
+//! such addresses (`10.0.0.0/8`, but not `0.0.0.0/0`), or, if it belongs to a private network, by a rule about the name that
+//! leads there. Where clouds keep the secrets of a machine only a rule about that one address leads.
 
 use std::net::IpAddr;
 
@@ -103,7 +104,8 @@ impl Policy {
         let class = class_of(ip);
         let is_open = class == Class::Public
             || self.private == PrivateNets::Allow
-            || said.special
+            || said.host
+            || said.special && class != Class::Metadata
             || said.name && class.is_local_network();
         if is_open { Ok(()) } else { Err(Denial::Class(class)) }
     }

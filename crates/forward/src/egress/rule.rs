@@ -46,7 +46,7 @@ pub(super) enum Place {
 pub(super) enum Domain {
     /// This one.
     Exactly(Box<str>),
-    /// Those below this one.
+    /// Those below this one; below the empty one all are.
     Below(Box<str>),
     /// This one and those below it.
     Within(Box<str>),
@@ -58,6 +58,9 @@ impl FromStr for Rule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Rule, String> {
+        if let Some((_, rest)) = text.split_once("://") {
+            return Err(format!("a rule has no scheme: `{rest}` may be what is meant"));
+        }
         let (rest, hours) = match text.split_once('@') {
             Some((rest, hours)) => (rest, Some(Hours::parse(hours)?)),
             None => (text, None),
@@ -133,6 +136,9 @@ impl Domain {
         if !text.contains('*') {
             return Ok(Err(text));
         }
+        if text == "*" {
+            return Ok(Ok(Domain::Below(Box::default())));
+        }
         if text.starts_with("*.") || text.starts_with('.') {
             return Err(format!(
                 "`{text}`: a plain name goes behind `*.` and a leading dot, without another `*`"
@@ -145,13 +151,13 @@ impl Domain {
                 "`{text}` is no name: beside a `*`, letters of other scripts are written as A-labels (xn--…)"
             ));
         }
-        // Something in the place of each `*`, and it has to be a name.
-        if name(&lower.replace('*', "1")).is_err() {
-            name(&lower.replace('*', "x"))?;
+        if let Ok(Host::Ip(_)) = parse_host(lower.replace('*', "1").as_bytes()) {
             return Err(format!(
-                "`{text}` would fit addresses, which are written as networks: \"10.0.0.0/8\""
+                "`{text}` would be for addresses, which are written as a network: \"10.0.0.0/8\""
             ));
         }
+        // Something in the place of each `*`, and it has to be a name.
+        name(&lower.replace('*', "x"))?;
         let last_star = lower.rfind('*').unwrap_or(0);
         let (head, under) = match lower[last_star..].find('.') {
             Some(dot) => (&lower[..last_star + dot], &lower[last_star + dot + 1..]),
@@ -183,8 +189,33 @@ fn name(text: &str) -> Result<Box<str>, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Whether a name is one of these, by the words of the table above rather than by any index.
+    pub(in super::super) fn fits_plainly(domain: &Domain, name: &str) -> bool {
+        match domain {
+            Domain::Exactly(own) => **own == *name,
+            Domain::Below(own) => own.is_empty() || name.ends_with(&format!(".{own}")),
+            Domain::Within(own) => **own == *name || name.ends_with(&format!(".{own}")),
+            Domain::Glob { head, under } if under.is_empty() => fits_by_labels(head, name),
+            Domain::Glob { head, under } => fits_by_labels(&format!("{head}.{under}"), name),
+        }
+    }
+
+    /// Whether a name fits a glob, label by label.
+    pub(in super::super) fn fits_by_labels(glob: &str, name: &str) -> bool {
+        fn label(glob: &[u8], text: &[u8]) -> bool {
+            match glob {
+                [] => text.is_empty(),
+                [b'*', rest @ ..] => (0..=text.len()).any(|taken| label(rest, &text[taken..])),
+                [first, rest @ ..] => text.first() == Some(first) && label(rest, &text[1..]),
+            }
+        }
+        let (globs, texts): (Vec<_>, Vec<_>) = (glob.split('.').collect(), name.split('.').collect());
+        globs.len() == texts.len()
+            && globs.iter().zip(texts).all(|(glob, text)| label(glob.as_bytes(), text.as_bytes()))
+    }
 
     fn place(text: &str) -> Place {
         let rule: Rule = text.parse().unwrap();
@@ -246,7 +277,8 @@ mod tests {
             ("10.0.0.1/8", "10.0.0.0/8"),
             ("10.0.0.0/33", "prefix"),
             ("example.com/8", "prefix"),
-            ("http://example.com", "neither"),
+            ("http://example.com", "`example.com`"),
+            ("10.0.*", "a network"),
             ("exa mple.com", "neither"),
             ("1.2.3.4.5", "neither"),
             ("*.*.example.com", "plain name"),
@@ -265,6 +297,6 @@ mod tests {
             assert!(error.contains(says), "{text:?}: {error}");
         }
         assert!("10.0.0.1".parse::<Domain>().is_err());
-        assert!("*".parse::<Domain>().is_ok());
+        assert_eq!("*".parse(), Ok(Domain::Below("".into())));
     }
 }
