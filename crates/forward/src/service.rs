@@ -55,7 +55,8 @@ impl ForwardService {
         log: Option<Arc<dyn RequestLog>>,
         traffic: Arc<ListenerTraffic>,
     ) -> Arc<ForwardService> {
-        let http = HttpService::new_forward(spec.listener.clone(), gateway.clone(), log, traffic);
+        let http =
+            HttpService::new_forward(spec.listener.clone(), gateway.clone(), &spec.realm, log, traffic);
         let (retired, before) = (watch::Sender::new(false), Mutex::default());
         Arc::new_cyclic(|me| ForwardService { spec, gateway, tls, http, retired, before, me: me.clone() })
     }

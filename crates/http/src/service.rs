@@ -82,16 +82,18 @@ impl HttpService {
         Ok(HttpService::answering(Answers::Routes(router), spec, tls, log, traffic))
     }
 
-    /// A forward proxy with `spec`, of which the routes mean nothing: `gateway` says who may go where, and by which way.
+    /// A forward proxy with `spec`, of which the routes mean nothing: `gateway` says who may go where, and by which way. Users
+    /// are shown the `realm`, a valid value, when they are asked for a password.
     /// What a connection has to say before its first request somebody else hears; see
     /// [`serve_introduced`](HttpService::serve_introduced).
     pub fn new_forward(
         spec: HttpSpec,
         gateway: Arc<dyn Gateway>,
+        realm: &str,
         log: Option<Arc<dyn RequestLog>>,
         traffic: Arc<ListenerTraffic>,
     ) -> Arc<HttpService> {
-        HttpService::answering(Answers::Forward(Forward::new(gateway)), spec, None, log, traffic)
+        HttpService::answering(Answers::Forward(Forward::new(gateway, realm)), spec, None, log, traffic)
     }
 
     fn answering(
@@ -173,18 +175,28 @@ impl HttpService {
     /// Serves a connection that has said what it has to say before its first request, and of which `facts` are known. The
     /// future holds no more than the connection needs while it is a tunnel.
     pub fn serve_introduced(self: Arc<Self>, conn: Conn, facts: ConnFacts) -> Served {
+        // A box for what it is before and another for what it is then: one for both would be as large as the larger.
+        let begun = Box::pin(self.begin(conn, facts));
         Box::pin(async move {
-            let Conn { stream, record, permit } = conn;
-            let record = RefCell::new(record);
-            let served = match self.speaks_h1(&record) {
-                true => Box::pin(h1::serve(self, &stream, &record, &facts, &permit)).await,
-                false => Left::Http2(self),
-            };
-            match served {
-                Left::Ended(outcome) => record.borrow_mut().close(outcome),
-                left => go_on(left, Conn { stream, record: record.into_inner(), permit }, facts).await,
+            if let Some(rest) = begun.await {
+                rest.await;
             }
         })
+    }
+
+    /// Serves a connection for as long as it speaks HTTP/1, and gives the rest of its life if there is one.
+    async fn begin(self: Arc<Self>, conn: Conn, facts: ConnFacts) -> Option<Served> {
+        let Conn { stream, record, permit } = conn;
+        let record = RefCell::new(record);
+        let left = match self.speaks_h1(&record) {
+            true => h1::serve(self, &stream, &record, &facts, &permit).await,
+            false => Left::Http2(self),
+        };
+        if let Left::Ended(outcome) = left {
+            record.borrow_mut().close(outcome);
+            return None;
+        }
+        Some(go_on(left, Conn { stream, record: record.into_inner(), permit }, facts))
     }
 
     /// Whether a connection begins with HTTP/1, as far as is known before its first byte.

@@ -13,9 +13,6 @@ use crate::exchange::{End, Exchange, Passage, Trouble};
 use crate::reply::Failure;
 use crate::service::distrust;
 
-/// What is asked for where somebody has to say who they are (RFC 7617).
-const CHALLENGE: &[u8] = b"Basic realm=\"wmproxy\", charset=\"UTF-8\"";
-
 /// Why a request leads nowhere.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -35,6 +32,12 @@ pub(super) struct Told {
     outcome: Option<Outcome>,
     /// When to ask again.
     later: Option<Duration>,
+}
+
+/// What asks for a name and a password (RFC 7617 section 2).
+pub(super) fn challenge(realm: &str) -> Box<[u8]> {
+    let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("Basic realm=\"{quoted}\", charset=\"UTF-8\"").into_bytes().into()
 }
 
 impl Refusal {
@@ -89,14 +92,14 @@ impl Refusal {
         Refusal::told(502, "The server asks for the password of a proxy (407), which only a proxy may.")
     }
 
-    /// Tells the client, if it can still be told.
-    pub(super) async fn tell(self, ex: &mut Exchange<'_, '_>) -> End {
+    /// Tells the client, if it can still be told. Who has to say who they are gets the `challenge`.
+    pub(super) async fn tell(self, ex: &mut Exchange<'_, '_>, challenge: &[u8]) -> End {
         let told = match self {
             Refusal::Gone(outcome) => return End::Cut(outcome),
             Refusal::Told(_) if ex.has_begun => return End::Cut(Outcome::PeerReset),
             Refusal::Told(told) => told,
         };
-        let body = told.write(ex);
+        let body = told.write(ex, challenge);
         if ex.request.method == Method::Connect && ex.front.has_ahead() {
             // Bytes for the far end of the tunnel, perhaps, and no request.
             ex.is_persistent = false;
@@ -108,7 +111,7 @@ impl Refusal {
 
 impl Told {
     /// Writes the response, and gives its body.
-    fn write(&self, ex: &mut Exchange<'_, '_>) -> String {
+    fn write(&self, ex: &mut Exchange<'_, '_>, challenge: &[u8]) -> String {
         ex.facts.outcome = self.outcome;
         let response = &mut *ex.response;
         response.clear();
@@ -118,7 +121,7 @@ impl Told {
         // What went wrong now is nothing to keep.
         fields.push_known(Known::CacheControl, b"no-store");
         if self.status == 407 {
-            fields.push_known(Known::ProxyAuthenticate, CHALLENGE);
+            fields.push_known(Known::ProxyAuthenticate, challenge);
         }
         if let Some(later) = self.later {
             // A part of a second is one to be waited for.

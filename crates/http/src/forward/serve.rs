@@ -14,7 +14,7 @@ use wmproxy_wire::head::{Known, Method, Scheme};
 use wmproxy_wire::http1::Length;
 
 use super::refusal::Refusal;
-use super::{Gateway, Guest, Kind, Opened, Visit, Way, heads, page};
+use super::{Gateway, Guest, Kind, Opened, Visit, Way, heads, page, refusal};
 use crate::exchange::{Brakes, End, Exchange, Front};
 
 pub(crate) use super::tunnel::{Granted, Tunnel};
@@ -23,11 +23,13 @@ pub(crate) use super::tunnel::{Granted, Tunnel};
 #[derive(Debug)]
 pub(crate) struct Forward {
     gateway: Arc<dyn Gateway>,
+    /// What asks for a name and a password.
+    challenge: Box<[u8]>,
 }
 
 impl Forward {
-    pub(crate) fn new(gateway: Arc<dyn Gateway>) -> Forward {
-        Forward { gateway }
+    pub(crate) fn new(gateway: Arc<dyn Gateway>, realm: &str) -> Forward {
+        Forward { gateway, challenge: refusal::challenge(realm) }
     }
 
     /// Has a request answered, by whoever it names or by the proxy itself.
@@ -39,7 +41,7 @@ impl Forward {
         };
         match served {
             Ok(end) => end,
-            Err(refusal) => refusal.tell(ex).await,
+            Err(refusal) => refusal.tell(ex, &self.challenge).await,
         }
     }
 

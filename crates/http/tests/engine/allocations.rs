@@ -12,33 +12,41 @@ use wmproxy_testkit::http::Origin;
 
 use crate::house::{House, spec};
 
-/// Counts what each thread allocates.
+/// Counts what each thread allocates, and what of it is still there.
 pub(crate) struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(bytes: usize) {
     // At a thread's end there is nobody to ask.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    hold(bytes as i64);
+}
+
+fn hold(bytes: i64) {
+    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
 }
 
 // SAFETY: everything is passed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: as promised to us.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        hold(-(layout.size() as i64));
         // SAFETY: as promised to us.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
+        hold(-(layout.size() as i64));
         // SAFETY: as promised to us.
         unsafe { System.realloc(ptr, layout, size) }
     }
@@ -47,6 +55,13 @@ unsafe impl GlobalAlloc for Counting {
 fn of_worker(house: &House) -> u64 {
     let (tell, answer) = channel();
     house.on_worker(move || tell.send(COUNT.get()).unwrap());
+    answer.recv().unwrap()
+}
+
+/// So many bytes does the worker hold.
+pub(crate) fn held_by_worker(house: &House) -> i64 {
+    let (tell, answer) = channel();
+    house.on_worker(move || tell.send(HELD.get()).unwrap());
     answer.recv().unwrap()
 }
 

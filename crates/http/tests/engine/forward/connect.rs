@@ -7,6 +7,8 @@ use wmproxy_http::options::HttpOptions;
 use wmproxy_net::record::Outcome;
 use wmproxy_testkit::{Backend, Pattern};
 
+use crate::allocations::held_by_worker;
+
 use super::gate::{ALICE, Proxy, SOON};
 
 #[test]
@@ -210,6 +212,27 @@ fn bytes_behind_a_refused_one_are_no_requests() {
     client.expect_closed();
     assert_eq!(proxy.house.lines(1).len(), 1);
     assert_eq!(proxy.opened(), 0);
+}
+
+#[test]
+fn an_idle_tunnel_holds_little() {
+    let echo = Backend::echo();
+    let proxy = Proxy::with(&[("a.example:443", echo.addr().inet())]);
+    let open = |count: usize| {
+        let tunnel = |_| {
+            let mut client = proxy.tunnel("a.example:443");
+            client.send("hello");
+            assert_eq!(client.recv(5), b"hello");
+            client
+        };
+        (0..count).map(tunnel).collect::<Vec<_>>()
+    };
+    // What the worker keeps for all of them together is there then.
+    let _few = open(64);
+    let before = held_by_worker(&proxy.house);
+    let _many = open(256);
+    let each = (held_by_worker(&proxy.house) - before) / 256;
+    assert!((500..2800).contains(&each), "{each} bytes");
 }
 
 #[test]

@@ -16,12 +16,13 @@ use wmproxy_net::accept::Service;
 use wmproxy_net::addr::Address;
 use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::connect::{ConnectError, Fault};
-use wmproxy_net::limit::Permit;
-use wmproxy_net::relay::Terms;
+use wmproxy_net::limit::{Direction, Permit};
+use wmproxy_net::relay::{Brake, Terms};
 use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_net::stream;
 use wmproxy_testkit::http::Client;
 use wmproxy_wire::head::Scheme;
+use wmproxy_wire::units::ByteRate;
 
 use crate::house::House;
 
@@ -46,6 +47,8 @@ pub(crate) struct Gate {
     /// Bytes that guests may have in all; 0 is no limit.
     pub(crate) quota: AtomicU64,
     pub(crate) spent: Arc<AtomicU64>,
+    /// How fast the bytes of each request pass.
+    pub(crate) rate: Mutex<Option<ByteRate>>,
     /// Whether the file for browsers is served.
     pub(crate) has_pac: AtomicBool,
     /// Destinations that a way was asked for.
@@ -57,6 +60,7 @@ struct Somebody {
     name: Option<Arc<str>>,
     quota: u64,
     spent: Arc<AtomicU64>,
+    rate: Option<ByteRate>,
 }
 
 impl Guest for Somebody {
@@ -69,8 +73,9 @@ impl Guest for Somebody {
         self.quota == 0 || spent < self.quota
     }
 
-    fn terms(&self, terms: Terms, _: &Permit) -> Terms {
-        terms
+    fn terms(&self, terms: Terms, permit: &Permit) -> Terms {
+        let brake = |direction| Brake::new(self.rate, permit.gate(), direction);
+        Terms { up: brake(Direction::Up), down: brake(Direction::Down), ..terms }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -94,7 +99,8 @@ impl Gateway for Gate {
             }
             let name = is_alice.then(|| "alice".into());
             let quota = self.quota.load(Ordering::Relaxed);
-            Ok(Arc::new(Somebody { name, quota, spent: self.spent.clone() }) as Arc<dyn Guest>)
+            let (spent, rate) = (self.spent.clone(), *self.rate.lock().unwrap());
+            Ok(Arc::new(Somebody { name, quota, spent, rate }) as Arc<dyn Guest>)
         })
     }
 
@@ -182,7 +188,7 @@ impl Proxy {
     pub(crate) fn service(&self, spec: HttpSpec, gate: Arc<Gate>) -> Service {
         let log = self.house.log.clone() as Arc<dyn RequestLog>;
         let traffic = Arc::new(ListenerTraffic::new("t".into(), 1));
-        let http = HttpService::new_forward(spec, gate, Some(log), traffic);
+        let http = HttpService::new_forward(spec, gate, "wmproxy", Some(log), traffic);
         Service { serve: Arc::new(Front(http)), log: Some(self.house.log.clone()) }
     }
 

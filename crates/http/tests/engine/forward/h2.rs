@@ -1,5 +1,8 @@
 //! A forward proxy over HTTP/2.
 
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
 use wmproxy_net::record::Outcome;
 use wmproxy_testkit::h2::{Bytes, Client, download, upload};
 use wmproxy_testkit::http::Origin;
@@ -47,7 +50,7 @@ fn requests_and_tunnels_share_a_connection() {
 #[test]
 fn what_is_refused_is_told_on_its_stream() {
     let proxy = Proxy::with(&[]);
-    proxy.gate.is_closed.store(true, std::sync::atomic::Ordering::Relaxed);
+    proxy.gate.is_closed.store(true, Ordering::Relaxed);
     let mut client = Client::connect(&proxy.house.addr().into());
     assert_eq!(connect(&mut client, "a.example:443").0, 407);
     let mut request = http::Request::builder().method("CONNECT").uri("a.example:443").body(()).unwrap();
@@ -98,6 +101,34 @@ fn an_end_passes_as_an_end_and_a_reset_as_one() {
     proxy.house.lines(4);
     drop(client);
     proxy.house.assert_nothing_left();
+}
+
+#[test]
+fn the_bytes_of_a_tunnel_have_a_rate_and_an_end() {
+    let echo = Backend::echo();
+    let proxy = Proxy::with(&[("a.example:1", echo.addr().inet())]);
+    *proxy.gate.rate.lock().unwrap() = Some("1m/s".parse().unwrap());
+    let mut client = Client::connect(&proxy.house.addr().into());
+    let (_, sink, source) = connect(&mut client, "a.example:1");
+    let (body, began) = (Bytes::from(vec![7; 400_000]), Instant::now());
+    let heard = client.run(|_| async move {
+        let (up, down) = futures_util::join!(upload(sink, body, None), download(source));
+        up.unwrap();
+        down.unwrap().0
+    });
+    assert_eq!(heard.len(), 400_000);
+    assert!(began.elapsed() > Duration::from_millis(200), "{:?}", began.elapsed());
+    *proxy.gate.rate.lock().unwrap() = None;
+    proxy.gate.quota.store(1_000_000, Ordering::Relaxed);
+    let (_, sink, source) = connect(&mut client, "a.example:1");
+    let body = Bytes::from(vec![7; 4_000_000]);
+    let broken = client.run(|_| async move {
+        let (up, down) = futures_util::join!(upload(sink, body, None), download(source));
+        drop(up);
+        down.map(|(came, _)| came.len()).map_err(|error| error.reason())
+    });
+    assert_eq!(broken, Err(Some(Reason::CONNECT_ERROR)));
+    assert_eq!(proxy.house.lines(2).len(), 2);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use wmproxy_http::options::HttpOptions;
 use wmproxy_testkit::Pattern;
@@ -296,6 +297,27 @@ fn who_has_used_up_what_they_may_gets_no_more() {
     proxy.house.lines(1);
     let spent = proxy.gate.spent.load(Ordering::Relaxed);
     assert!((1_000_000..4_000_000).contains(&spent), "{spent}");
+}
+
+#[test]
+fn bytes_pass_at_the_rate_of_whoever_asks() {
+    let origin = Origin::start(|call| {
+        let body = call.read_body()?;
+        call.reply(&Reply::new(200, body))
+    });
+    let proxy = Proxy::with(&[("a.example:80", origin.addr().inet())]);
+    *proxy.gate.rate.lock().unwrap() = Some("1m/s".parse().unwrap());
+    let mut client = proxy.connect();
+    let body = Pattern::new(1).bytes(0, 400_000);
+    let began = Instant::now();
+    client.send(format!(
+        "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
+    client.send(&body);
+    assert!(client.response().body == body);
+    // Less what a full bucket gives at once; both ways run one behind the other.
+    assert!(began.elapsed() > Duration::from_millis(400), "{:?}", began.elapsed());
 }
 
 #[test]
