@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{ListenerStatus, PeerStatus, Status};
+use super::status::{ListenerStatus, PeerStatus, QuotaStatus, Status};
 
 /// A table whose columns are as wide as they need to be. The first column is flush left, numbers flush right.
 struct Table {
@@ -62,6 +62,7 @@ pub(super) fn render(status: &Status) -> String {
         }
         table.push_to(&mut out);
     }
+    push_users(&mut out, status);
     push_queues(&mut out, status);
     push_failing(&mut out, status);
     let unresolved: Vec<_> = status.upstreams.iter().filter(|group| !group.unresolved.is_empty()).collect();
@@ -73,6 +74,28 @@ pub(super) fn render(status: &Status) -> String {
         out.push_str(&format!("{}: {} {are} not resolved\n", group.name, group.unresolved.join(", ")));
     }
     out
+}
+
+/// The users of forward proxies, and what is left of their quotas.
+fn push_users(out: &mut String, status: &Status) {
+    if status.users.is_empty() {
+        return;
+    }
+    out.push('\n');
+    let mut table = Table::new(&["USER", "CONNECTIONS", "ASSOCIATIONS", "BYTES", "QUOTA LEFT"], 1);
+    table.rows.extend(status.users.iter().map(|user| {
+        let left = |quota: &QuotaStatus| {
+            format!("{} of {} in {}", bytes(quota.left), bytes(quota.limit), quota.period)
+        };
+        vec![
+            user.name.clone(),
+            user.connections.to_string(),
+            user.associations.to_string(),
+            bytes(user.bytes),
+            user.quota.as_ref().map_or("-".to_owned(), left),
+        ]
+    }));
+    table.push_to(out);
 }
 
 /// Where connections wait for a peer that has room.
@@ -242,6 +265,7 @@ mod tests {
             workers: 2,
             draining: false,
             listeners: vec![listener("web", "127.0.0.1:80", 12_345), listener("redis", "[::1]:6379", 1)],
+            users: vec![],
             upstreams: vec![UpstreamStatus {
                 name: "web".into(),
                 balance: "round_robin".into(),

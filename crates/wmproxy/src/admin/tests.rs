@@ -55,6 +55,9 @@ impl Control for Fake {
             listeners: vec![Arc::new(listener)],
             traffic: vec![],
             groups: vec![group("up", &["10.0.0.5:53"])],
+            users: Vec::new(),
+            logins: Default::default(),
+            denials: Vec::new(),
             certificates: BTreeMap::new(),
         }
     }

@@ -113,6 +113,9 @@ fn snapshot(listeners: Vec<Arc<ListenerMetrics>>) -> Snapshot {
         listeners,
         traffic: vec![],
         groups: vec![group("web", &["10.0.0.5:80", "10.0.0.5:80"])],
+        users: Vec::new(),
+        logins: Default::default(),
+        denials: Vec::new(),
         certificates: [("/etc/a.pem".into(), UNIX_EPOCH + Duration::from_secs(1_800_000_000))].into(),
     }
 }

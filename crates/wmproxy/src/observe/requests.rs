@@ -85,7 +85,10 @@ impl RequestLog for RequestFile {
 
 impl LineFormat {
     fn json() -> anyhow::Result<LineFormat> {
-        let plain = Plain::ALL.iter().filter(|var| !FORWARD.contains(var)).map(|var| Ok((var.as_str(), Var::Plain(*var))));
+        let plain = Plain::ALL
+            .iter()
+            .filter(|var| !FORWARD.contains(var))
+            .map(|var| Ok((var.as_str(), Var::Plain(*var))));
         let fields = JSON_FIELDS.iter().map(|(name, var)| Ok((*name, Var::parse(var)?)));
         let key = |i, name| format!("{}\"{name}\":", if i == 0 { '{' } else { ',' }).into_bytes().into();
         let keys = plain.chain(fields).enumerate();

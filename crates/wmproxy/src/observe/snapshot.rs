@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use wmproxy_forward::users::{LoginCounts, UserStatus};
 use wmproxy_http::traffic::ListenerTraffic;
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_upstream::GroupStatus;
@@ -41,6 +42,12 @@ pub(crate) struct Snapshot {
     pub(crate) traffic: Vec<Arc<ListenerTraffic>>,
     /// The upstream groups in force.
     pub(crate) groups: Vec<GroupStatus>,
+    /// What the users of forward proxies have open and have used up, by name.
+    pub(crate) users: Vec<UserStatus>,
+    /// How their passwords were.
+    pub(crate) logins: LoginCounts,
+    /// How often clients of forward proxies were told that they may not go somewhere, by reason.
+    pub(crate) denials: Vec<(&'static str, u64)>,
     /// The certificates of listeners by their files, and when each ends.
     pub(crate) certificates: BTreeMap<PathBuf, SystemTime>,
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use wmproxy_forward::users::Accounts;
 use wmproxy_http::traffic::Traffic;
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_net::tls::Store;
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     sinks: Arc<Sinks>,
     tls: Arc<Store>,
     traffic: Arc<Traffic>,
+    accounts: Arc<Accounts>,
     reloads: mpsc::UnboundedSender<ReloadAsked>,
     stop: watch::Sender<Stop>,
     draining: AtomicBool,
@@ -70,6 +72,7 @@ impl Shared {
             sinks: house.sinks.clone(),
             tls: house.tls.clone(),
             traffic: house.traffic.clone(),
+            accounts: house.outside.accounts.clone(),
             reloads,
             stop: watch::Sender::new(Stop::No),
             draining: AtomicBool::new(false),
@@ -130,6 +133,9 @@ impl Control for Shared {
             listeners: face.listeners,
             traffic: self.traffic.all(),
             groups: face.groups.iter().map(|group| group.snapshot(now)).collect(),
+            users: self.accounts.status(),
+            logins: self.accounts.login_counts(),
+            denials: wmproxy_forward::egress::denials().collect(),
             certificates: self.tls.certificates(),
         }
     }

@@ -63,16 +63,18 @@ impl Planner<'_> {
         let mut hops = Vec::new();
         for (index, hop) in chain.hops.iter().enumerate() {
             let place = place.index(index);
-            let group = match chain.group(&format!("{name}/{}", index + 1), index) {
-                Ok(group) => group,
-                Err(problems) => {
-                    for (key, message) in problems {
-                        // What belongs to the chain as a whole is told with its first hop.
-                        self.hop_problem(&key, message, hop, index, path);
-                    }
-                    continue;
+            if hop.parents().next().is_none() {
+                self.problem(&place, "no proxy is in this list");
+                continue;
+            }
+            let name = format!("{name}/{}", index + 1);
+            let group = chain.group(&name, index).unwrap_or_else(|problems| {
+                for (key, message) in problems {
+                    self.hop_problem(&key, &message, hop, index, path);
                 }
-            };
+                // For a look at the rest.
+                GroupSpec::inline(name, vec![])
+            });
             let parents = hop.parents().map(|(number, parent)| {
                 let place = number.map_or_else(|| place.clone(), |number| place.index(number));
                 self.parent(parent, &group, &place)
@@ -86,9 +88,12 @@ impl Planner<'_> {
     }
 
     /// `key` is as in `servers[1].weight`, where servers are parents.
-    fn hop_problem(&mut self, key: &str, message: String, hop: &HopOptions, index: usize, path: &Path) {
+    fn hop_problem(&mut self, key: &str, message: &str, hop: &HopOptions, index: usize, path: &Path) {
         let hop_path = path.key("hops").index(index);
+        // What would be right is said of groups, some of whose keys a chain has not.
+        let message = message.split(';').next().unwrap_or(message).replace("server", "proxy");
         let Some(rest) = key.strip_prefix("servers") else {
+            // What belongs to the chain as a whole is told with its first hop.
             if index == 0 {
                 let place = key.split('.').fold(path.clone(), |path, key| path.key(key));
                 self.problem(&place, message);
@@ -100,7 +105,6 @@ impl Planner<'_> {
         if let (Some(number), HopOptions::Group(_)) = (number, hop) {
             place.0.push(Step::Index(number));
         }
-        let message = message.replace("server", "parent");
         self.problem(&place, message);
     }
 
