@@ -1,6 +1,11 @@
 //! The forward proxy: HTTP, CONNECT and SOCKS on one port, judged by what reaches its clients and destinations.
 
+mod chains;
 mod config;
+mod http;
+mod socks;
+pub(crate) mod udp;
+mod users;
 
 use std::fmt::Display;
 
