@@ -36,6 +36,7 @@ pub(super) struct Logins {
 #[derive(Debug, Default)]
 struct Counts {
     compared: AtomicU64,
+    right: AtomicU64,
     wrong: AtomicU64,
     delayed: AtomicU64,
     busy: AtomicU64,
@@ -46,7 +47,9 @@ struct Counts {
 pub struct LoginCounts {
     /// Passwords that were compared with a hash, also in the place of names that nobody has.
     pub compared: u64,
-    /// Names and passwords that were wrong.
+    /// Those of them that were right.
+    pub right: u64,
+    /// Answers that were wrong, also those that were known to be, or that another one was compared for.
     pub wrong: u64,
     /// Those that were not looked at, since too many wrong ones had come from the same address.
     pub delayed: u64,
@@ -129,15 +132,16 @@ impl Logins {
         std::mem::forget(unanswered);
         lock(&self.guesses).forgive(client);
         self.known.remember(claim.tag);
+        self.counts.right.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 
     /// How often what happened.
     pub(super) fn counts(&self) -> LoginCounts {
-        let [compared, wrong, delayed, busy] =
-            [&self.counts.compared, &self.counts.wrong, &self.counts.delayed, &self.counts.busy]
-                .map(|count| count.load(Ordering::Relaxed));
-        LoginCounts { compared, wrong, delayed, busy }
+        let Counts { compared, right, wrong, delayed, busy } = &self.counts;
+        let [compared, right, wrong, delayed, busy] =
+            [compared, right, wrong, delayed, busy].map(|count| count.load(Ordering::Relaxed));
+        LoginCounts { compared, right, wrong, delayed, busy }
     }
 }
 

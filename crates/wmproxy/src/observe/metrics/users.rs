@@ -34,9 +34,12 @@ pub(super) fn encode_users(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot)
     })?;
     let help = "Passwords for forward proxies that were not just known, by what became of them";
     family(out, ("wmproxy_user_logins", help), MetricType::Counter, |m| {
-        let right = logins.compared.saturating_sub(logins.wrong);
-        let all =
-            [("right", right), ("wrong", logins.wrong), ("delayed", logins.delayed), ("busy", logins.busy)];
+        let all = [
+            ("right", logins.right),
+            ("wrong", logins.wrong),
+            ("delayed", logins.delayed),
+            ("busy", logins.busy),
+        ];
         all.into_iter().try_for_each(|(result, number)| count(m, &[("result", result)], number))
     })?;
     let help = "Visits and datagrams of clients of forward proxies that the egress rules forbid, by reason";
