@@ -28,6 +28,7 @@ mod tunnel;
 
 pub use heads::pseudonym;
 pub(crate) use idle::close_all;
+pub use idle::idle_connections;
 
 /// Something that takes a while.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

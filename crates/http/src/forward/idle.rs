@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -54,6 +55,31 @@ struct Shelf {
 struct Parked {
     idle: Idle,
     until: Ticks,
+    _counted: Counted,
+}
+
+/// How many all workers keep.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts as one of them until it is dropped.
+struct Counted;
+
+impl Counted {
+    fn new() -> Counted {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many connections to origins are kept for requests to come.
+pub fn idle_connections() -> usize {
+    COUNT.load(Ordering::Relaxed)
 }
 
 /// Takes the connection that was used last, if one is fit to be used.
@@ -61,7 +87,7 @@ pub(super) fn take(key: &Key) -> Option<Idle> {
     SHELF.with_borrow_mut(|shelf| {
         let row = shelf.rows.get_mut(key)?;
         let mut found = None;
-        while let Some(Parked { idle, until }) = row.pop() {
+        while let Some(Parked { idle, until, .. }) = row.pop() {
             shelf.count -= 1;
             if clock::now() < until && idle.stream.is_quiet() {
                 found = Some(idle);
@@ -86,7 +112,8 @@ pub(super) fn put(key: Key, idle: Idle, limit: Option<Duration>) {
         if row.len() >= MOST_EACH {
             return;
         }
-        row.push(Parked { idle, until: clock::now() + limit.map_or(LIFE, |limit| limit.min(LIFE)) });
+        let until = clock::now() + limit.map_or(LIFE, |limit| limit.min(LIFE));
+        row.push(Parked { idle, until, _counted: Counted::new() });
         shelf.count += 1;
         if !std::mem::replace(&mut shelf.is_tended, true) {
             // Not one of those that a drain waits for: it ends with its worker.

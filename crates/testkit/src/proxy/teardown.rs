@@ -29,9 +29,10 @@ impl Proxy {
         let clean = holds_within(PATIENCE, || {
             let now = self.fds();
             let metrics = self.metrics();
-            let idle = metrics.sum("wmproxy_upstream_idle_connections", &[]) as usize;
+            let idle = metrics.sum("wmproxy_upstream_idle_connections", &[])
+                + metrics.sum("wmproxy_forward_idle_connections", &[]);
             let files = metrics.sum("wmproxy_files_open", &[]) as usize;
-            now.sockets <= baseline.sockets + idle
+            now.sockets <= baseline.sockets + idle as usize
                 && now.others <= baseline.others + files
                 && now.pipes <= baseline.pipes + workers * POOLED_PIPES
         });

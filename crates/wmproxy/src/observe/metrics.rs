@@ -17,6 +17,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use wmproxy_http::files_open;
+use wmproxy_http::forward::idle_connections;
 use wmproxy_net::addr::Protocol;
 use wmproxy_net::record::{AcceptErrorKind, ListenerBlock, ListenerMetrics, Outcome, UdpDrop};
 use wmproxy_net::relay::pipes_open;
@@ -149,6 +150,11 @@ impl Snapshot {
             ("wmproxy_workers", "Threads that carry traffic", self.workers as u64),
             ("wmproxy_tasks", "Connections and other tasks that are alive", self.tasks),
             ("wmproxy_files_open", "Files that are held open for requests to come", files_open() as u64),
+            (
+                "wmproxy_forward_idle_connections",
+                "Connections of the forward proxy that are kept for requests to come",
+                idle_connections() as u64,
+            ),
             ("wmproxy_splice_pipes", "Pipes that bulk passes through, in use or kept for it", pipes_open()),
             ("wmproxy_draining", "1 while the process accepts no more", self.draining.into()),
         ];
