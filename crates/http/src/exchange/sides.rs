@@ -174,7 +174,7 @@ impl Front<'_> {
     pub(crate) fn tunnel(&mut self, response: &Response) {
         match self {
             Front::H1(_, wire) => wire.tunnel(),
-            Front::H2(stream) => stream.begin(response, Length::UntilClose),
+            Front::H2(stream) => stream.begin_tunnel(response),
         }
     }
 

@@ -1,5 +1,7 @@
 //! A client's stream: its request comes here, and its response goes.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -20,11 +22,38 @@ pub(crate) struct ClientStream {
     respond: SendResponse<Bytes>,
     /// Once the response has begun.
     outgoing: Option<Outgoing>,
+    /// The tunnels of its connection, and this as one of them.
+    tunnels: Rc<Tunnels>,
+    as_tunnel: Option<AsTunnel>,
+}
+
+/// How many streams of a connection are tunnels now.
+#[derive(Debug, Default)]
+pub(super) struct Tunnels(Cell<u32>);
+
+impl Tunnels {
+    pub(super) fn number(&self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// Counts as one until it is dropped.
+#[derive(Debug)]
+struct AsTunnel(Rc<Tunnels>);
+
+impl Drop for AsTunnel {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() - 1);
+    }
 }
 
 impl ClientStream {
-    pub(super) fn new(request: RecvStream, respond: SendResponse<Bytes>) -> ClientStream {
-        ClientStream { incoming: Incoming::new(request), respond, outgoing: None }
+    pub(super) fn new(
+        request: RecvStream,
+        respond: SendResponse<Bytes>,
+        tunnels: Rc<Tunnels>,
+    ) -> ClientStream {
+        ClientStream { incoming: Incoming::new(request), respond, outgoing: None, tunnels, as_tunnel: None }
     }
 
     /// Sends an interim response. One that can't be sent is missed by nobody.
@@ -42,6 +71,13 @@ impl ClientStream {
         if let Ok(stream) = self.respond.send_response(response, is_over) {
             self.outgoing = Some(Outgoing::new(stream, is_over));
         }
+    }
+
+    /// The same for one that makes a tunnel of the stream.
+    pub(crate) fn begin_tunnel(&mut self, response: &Response) {
+        self.begin(response, Length::UntilClose);
+        self.tunnels.0.set(self.tunnels.0.get() + 1);
+        self.as_tunnel = Some(AsTunnel(Rc::clone(&self.tunnels)));
     }
 
     /// Whether the request has come whole.

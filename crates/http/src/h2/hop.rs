@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::Reason;
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderValue, Method, Request, Uri, Version};
@@ -119,9 +120,11 @@ fn request(to: &Destination, authorization: Option<&[u8]>) -> Result<Request<()>
 
 async fn ask(free: Free, request: Request<()>) -> Result<Tunnel, h2::Error> {
     let Free { mut connection, place, .. } = free;
-    let (response, outgoing) = connection.send_request(request, false)?;
+    let (response, mut outgoing) = connection.send_request(request, false)?;
     let (head, incoming) = response.await?.into_parts();
     if !head.status.is_success() {
+        // An end, for a reset counts against the connection with proxies that limit them. It fails where the proxy went first.
+        let _ = outgoing.send_data(Bytes::new(), true);
         return Ok(Tunnel::Refused(head.status.as_u16()));
     }
     let transport = tunnel::Tunnel::new(Incoming::new(incoming), Outgoing::new(outgoing, false), place);

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -23,7 +24,7 @@ use wmproxy_wire::http1::{self, Length};
 use wmproxy_wire::http2::{FrameMeter, MeterLimits};
 
 use super::convert;
-use super::front::ClientStream;
+use super::front::{ClientStream, Tunnels};
 use super::io::{FLOOD, Io};
 use crate::desk::{Desk, Papers};
 use crate::exchange::{Brakes, End, Exchange, Front};
@@ -40,7 +41,8 @@ const METER: MeterLimits = MeterLimits { burst: 1000, per_second: 100, bytes_eac
 /// How much of a request's body may be on its way before it is wanted: what fills a path of 20 ms at 100 Mbit/s.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The same for all requests of a connection together. It bounds what a client can have us keep.
+/// The same for all requests of a connection together. It bounds what a client can have us keep. Each tunnel that was granted
+/// adds its own window: they last, and those whose destinations take nothing must not stop the others.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Streams that a client has reset and that nobody has looked at yet; a connection with more is closed.
@@ -87,13 +89,16 @@ pub(crate) async fn serve(
         quiet_since: clock::now(),
         farewell: None,
         timer: Timer::new(sleep),
+        tunnels: Rc::default(),
+        widened_for: 0,
     };
     let mut requests = FuturesUnordered::new();
     loop {
         match poll_fn(|cx| client.poll(cx, &mut requests)).await {
             Event::Request(request, respond) => {
                 let service = client.service.clone();
-                requests.push(answer(service, request, respond, record, conn, permit));
+                let tunnels = client.tunnels.clone();
+                requests.push(answer(service, request, respond, tunnels, record, conn, permit));
             }
             Event::End(outcome) => return outcome,
         }
@@ -111,6 +116,9 @@ struct Client<'a> {
     /// Once the client was told to go: until when it may take its time.
     farewell: Option<Ticks>,
     timer: Timer<'a>,
+    tunnels: Rc<Tunnels>,
+    /// How many of them the connection's window has room for.
+    widened_for: u32,
 }
 
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
@@ -135,6 +143,7 @@ impl Client<'_> {
         while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {
             self.quiet_since = clock::now();
         }
+        self.widen();
         match self.connection.poll_accept(cx) {
             Poll::Ready(Some(Ok((request, respond)))) => {
                 self.accepted = self.accepted.saturating_add(1);
@@ -153,6 +162,15 @@ impl Client<'_> {
             return Poll::Pending;
         }
         self.poll_quiet(cx).map(Event::End)
+    }
+
+    /// Gives the connection as much room as its tunnels need.
+    fn widen(&mut self) {
+        let tunnels = self.tunnels.number();
+        if tunnels != self.widened_for {
+            self.widened_for = tunnels;
+            self.connection.set_target_window_size(CONNECTION_WINDOW + tunnels * STREAM_WINDOW);
+        }
     }
 
     /// Tells the client that its requests so far are the last (GOAWAY).
@@ -193,6 +211,7 @@ async fn answer(
     service: Arc<HttpService>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    tunnels: Rc<Tunnels>,
     record: &RefCell<Record>,
     conn: &ConnFacts,
     permit: &Permit,
@@ -202,7 +221,7 @@ async fn answer(
     facts.begin(conn);
     let (parts, body) = request.into_parts();
     let protocol = parts.extensions.get::<ext::Protocol>().map(ext::Protocol::as_str);
-    let mut stream = ClientStream::new(body, respond);
+    let mut stream = ClientStream::new(body, respond, tunnels);
     let read = convert::read_request(&parts, protocol, head);
     let limits = service.head_limits();
     let length = match read {

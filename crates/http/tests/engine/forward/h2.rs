@@ -11,7 +11,7 @@ use wmproxy_testkit::{Backend, Pattern};
 use super::gate::{ALICE, Proxy};
 use h2::{Reason, RecvStream, SendStream};
 
-fn connect(client: &mut Client, to: &str) -> (u16, SendStream<Bytes>, RecvStream) {
+pub(super) fn connect(client: &mut Client, to: &str) -> (u16, SendStream<Bytes>, RecvStream) {
     let request = http::Request::builder().method("CONNECT").uri(to).body(()).unwrap();
     client.run(|send| async move {
         let (answer, sink) = send.ready().await.unwrap().send_request(request, false).unwrap();

@@ -6,3 +6,4 @@ mod h2;
 mod refusals;
 mod requests;
 mod smuggling;
+mod windows;
