@@ -101,7 +101,6 @@ fn checks_go_through_on_any_thread() {
         send(&stream, b"x").await;
         recv(&stream, 1).await
     };
-    #[expect(clippy::disallowed_methods, reason = "that it can be sent to another thread is what is tested")]
     let task = threads.spawn(moved);
     assert_eq!(threads.block_on(task).unwrap(), b"x");
 }

@@ -21,7 +21,7 @@ use crate::chain::associate::Association;
 /// How many chains one association may use.
 const MAX_LINKS: usize = 8;
 
-/// How long a parent that failed is left alone. Datagrams for it are dropped meanwhile.
+/// How soon after it was begun a way that has failed is tried again. Datagrams for it are dropped meanwhile.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The way through a chain.
@@ -31,8 +31,9 @@ pub(super) struct Link {
     open: OnceCell<Open>,
     /// What waits for that.
     shelf: RefCell<Shelf>,
-    /// When it failed.
-    failed: Cell<Option<Ticks>>,
+    /// When it was begun.
+    begun: Ticks,
+    has_failed: Cell<bool>,
     leash: RefCell<Option<Leash>>,
 }
 
@@ -42,6 +43,13 @@ struct Open {
     parent: Association,
     /// Connected to where the first proxy takes datagrams.
     socket: UdpSocket,
+}
+
+impl Link {
+    /// Ends its task, with the association at the proxies.
+    pub(super) fn end(&self) {
+        self.leash.take();
+    }
 }
 
 impl Session {
@@ -68,15 +76,15 @@ impl Session {
     /// A link to send by, made anew if it failed a while ago.
     pub(super) fn link(self: &Rc<Self>, number: usize) -> Option<Rc<Link>> {
         let link = self.links.borrow().get(number).cloned()?;
-        match link.failed.get() {
-            None => Some(link),
-            Some(failed) if clock::now().since(failed) < RETRY => None,
-            Some(_) => {
-                let link = self.open_link(link.chain.clone());
-                self.links.borrow_mut()[number] = link.clone();
-                Some(link)
-            }
+        if !link.has_failed.get() {
+            return Some(link);
         }
+        if clock::now().since(link.begun) < RETRY {
+            return None;
+        }
+        let link = self.open_link(link.chain.clone());
+        self.links.borrow_mut()[number] = link.clone();
+        Some(link)
     }
 
     fn open_link(self: &Rc<Self>, chain: Arc<Chain>) -> Rc<Link> {
@@ -84,7 +92,8 @@ impl Session {
             chain,
             open: OnceCell::new(),
             shelf: RefCell::default(),
-            failed: Cell::new(None),
+            begun: clock::now(),
+            has_failed: Cell::new(false),
             leash: RefCell::default(),
         });
         let task = self.clone().work(link.clone());
@@ -95,13 +104,14 @@ impl Session {
     /// The task of a link.
     async fn work(self: Rc<Self>, link: Rc<Link>) {
         let Err(error) = self.pass_on(&link).await;
-        tracing::warn!(
-            listener = %self.metrics().name,
-            chain = %link.chain.name(),
-            %error,
-            "no datagrams of SOCKS through this chain"
-        );
-        link.failed.set(Some(clock::now()));
+        let (listener, chain) = (&self.metrics().name, link.chain.name());
+        if error.fault == Fault::Unsupported {
+            // Nobody but who wrote the config can do something about it.
+            tracing::warn!(%listener, %chain, %error, "this chain carries no datagrams of SOCKS");
+        } else {
+            tracing::info!(%listener, %chain, %error, "no datagrams of SOCKS through this chain any more");
+        }
+        link.has_failed.set(true);
         let shelf = link.shelf.take();
         self.count_drop(UdpDrop::NoFlow, shelf.datagrams().len());
     }

@@ -81,7 +81,8 @@ impl Drop for Tidy {
     fn drop(&mut self) {
         self.0.tasks.borrow_mut().clear();
         self.0.held.borrow_mut().clear();
-        self.0.links.borrow_mut().clear();
+        // The task of a link holds that, too.
+        self.0.links.borrow_mut().drain(..).for_each(|link| link.end());
     }
 }
 
