@@ -364,6 +364,6 @@ fn relays_of_one_budget_pass_no_more_than_a_turn_above_it() {
         }
     });
     // A turn, and a pipe that was full before, of each thread but the first.
-    let most = (8 << 20) + 2 * (super::lane::TURN + (1 << 20)) + (1 << 20);
+    let most = (8 << 20) + 2 * (lane::TURN + (1 << 20)) + (1 << 20);
     assert!((8 << 20..=most).contains(&budget.passed()), "{}", budget.passed());
 }
