@@ -22,7 +22,10 @@ pub struct AccessLogOptions {
     /// requests: `time`, `client_addr`, `client_ip`, `client_port`, `listener`, `route`, `sni`, `host`, `hostname`,
     /// `method`, `scheme`, `uri`, `path`, `query`, `version`, `user`, `status`, `peer`, `bytes_in`, `bytes_out`,
     /// `duration`, `upstream_time`, `request_id`, `outcome`, `header:NAME`, `response:NAME`, `cookie:NAME` and
-    /// `query:NAME`. Variables of streams: `time`, `client_addr`, `client_ip`, `client_port`, `via` (the proxy that sent
+    /// `query:NAME`. Variables of forward proxies: `time`, `listener`, `client_addr`, `client_ip`, `client_port`, `kind`
+    /// (`http`, `connect`, `socks4`, `socks5` or `udp`), `user`, `destination`, `way`, `peer`, `status`, `bytes_in`,
+    /// `bytes_out`, `datagrams_in`, `datagrams_out`, `connect_time`, `duration`, `outcome`, `sni`, `method` and `path`.
+    /// Variables of streams: `time`, `client_addr`, `client_ip`, `client_port`, `via` (the proxy that sent
     /// a PROXY header), `destination` (the address in that header), `listener`, `protocol`, `local`, `sni`, `alpn`,
     /// `proxy_tlvs`, `group`, `peer`, `bytes_in`, `bytes_out`, `datagrams_in`, `datagrams_out`, `connect_time`,
     /// `duration`, `outcome` and `fault`.
