@@ -42,7 +42,7 @@ pub(crate) use reply::Version;
 pub(crate) enum Agreed {
     /// Bytes are to be relayed.
     Tunnel(Tunnel),
-    /// Datagrams are to be relayed.
+    /// Datagrams are to be relayed, which the client is told once they can be.
     Association(Box<Association>),
 }
 
@@ -87,12 +87,12 @@ pub(crate) async fn agree(
     let done = match (asked.command, &asked.to) {
         (Command::Connect, Ok(to)) => connect::run(&errand, &mut talk, &mut conn.record, to).await,
         (Command::Bind, Ok(to)) if service.spec().bind_command => {
-            bind::run(&errand, &mut talk, &mut conn.record, to).await
+            // Boxed, for hardly anybody asks for it, and half a handshake is to hold little.
+            Box::pin(bind::run(&errand, &mut talk, &mut conn.record, to)).await
         }
         (Command::Associate, Ok(from)) if version == Version::V5 && service.spec().udp.enabled => {
             match Association::open(service, conn, asked.guest, from) {
                 Ok(association) => {
-                    Answer::Granted(association.address()).write(version, talk.say());
                     talk.settle().await?;
                     return Ok(Agreed::Association(Box::new(association)));
                 }
