@@ -59,6 +59,8 @@ const VARS: [(Var, &str); 21] = [
     (Var::Status, "status"),
     (Var::BytesIn, "bytes_in"),
     (Var::BytesOut, "bytes_out"),
+    (Var::DatagramsIn, "datagrams_in"),
+    (Var::DatagramsOut, "datagrams_out"),
     (Var::ConnectTime, "connect_time"),
     (Var::Duration, "duration"),
     (Var::Outcome, "outcome"),
@@ -67,11 +69,9 @@ const VARS: [(Var, &str); 21] = [
     (Var::Sni, "sni"),
     (Var::Method, "method"),
     (Var::Path, "path"),
-    (Var::DatagramsIn, "datagrams_in"),
-    (Var::DatagramsOut, "datagrams_out"),
 ];
 
-const IN_JSON: usize = 14;
+const IN_JSON: usize = 16;
 
 /// The line of the embedded default: short enough to be read as it scrolls by.
 pub(crate) const READABLE: &str = "{time} {kind} {listener} {client_addr} {user} -> {destination} {way} {outcome} \

@@ -33,7 +33,9 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wmproxy_http::forward::{Guest, Kind};
 use wmproxy_net::addr::Address;
 use wmproxy_net::conn::Conn;
@@ -43,6 +45,9 @@ use wmproxy_net::stream::Stream;
 use wmproxy_net::udp::UdpSocket;
 use wmproxy_wire::destination::Destination;
 
+use super::Version;
+use super::reply::Answer;
+use super::talk::Talk;
 use crate::options::UdpSpec;
 use crate::service::ForwardService;
 use hub::{Seat, Transfer};
@@ -53,12 +58,15 @@ use session::{Session, Terms};
 /// and on keeps a worker busy for nothing.
 const MAX_CHATTER: usize = 4096;
 
-/// An association that is ready: its client may be told.
+/// An association that is ready but for its client, who does not know yet.
 #[derive(Debug)]
 pub(crate) struct Association {
     place: Place,
+    /// Where its client is to send datagrams.
     address: SocketAddr,
     terms: Terms,
+    /// How long its client may take to hear of it.
+    patience: Duration,
 }
 
 impl Association {
@@ -100,53 +108,63 @@ impl Association {
             idle_timeout: spec.idle_timeout,
             retired: service.retired(),
         };
-        Ok(Association { place, address: SocketAddr::new(told, bound.port()), terms })
+        let address = SocketAddr::new(told, bound.port());
+        Ok(Association { place, address, terms, patience: service.patience() })
     }
 
-    /// What the client is told: where to send datagrams.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Passes datagrams until the association ends, and closes the record.
+    /// Tells the client, passes datagrams until the association ends, and closes the record.
     pub(crate) async fn run(self, conn: Conn) {
         let Conn { stream, mut record, permit: _permit } = conn;
         let forwarded = record.forwarded_mut();
         forwarded.user = self.terms.guest.name().cloned();
         forwarded.kind = Some(Kind::Udp.as_str());
         let Place { inlet, stay: _stay, .. } = self.place;
+        let control = async {
+            match tell(&stream, self.address, self.patience).await {
+                Ok(()) => left(&stream).await,
+                Err(outcome) => outcome,
+            }
+        };
         match inlet {
-            Inlet::Own(socket) => run_alone(socket, self.terms, record, &stream).await,
-            Inlet::Shared(seat) => run_shared(seat, self.terms, record, &stream).await,
+            Inlet::Own(socket) => run_alone(socket, self.terms, record, control).await,
+            Inlet::Shared(seat) => run_shared(seat, self.terms, record, control).await,
         }
     }
 }
 
 /// Passes datagrams for a client that sends them to a socket of its own.
-async fn run_alone(socket: UdpSocket, terms: Terms, record: Record, stream: &Stream) {
+async fn run_alone(socket: UdpSocket, terms: Terms, record: Record, control: impl Future<Output = Outcome>) {
     let session = Session::new(terms, Rc::new(socket), record);
     let running = session.clone().run(true);
     tokio::pin!(running);
     tokio::select! {
         biased;
-        outcome = left(stream) => session.end(outcome),
+        outcome = control => session.end(outcome),
         () = &mut running => return,
     }
     running.await;
 }
 
-/// The same for an association whose datagrams another worker may have to do with.
-async fn run_shared(seat: Seat, terms: Terms, record: Record, stream: &Stream) {
+/// The same for an association whose datagrams another worker may have to do with. That one knows of it before the client
+/// does, or it would take its first datagram for a stranger's.
+async fn run_shared(seat: Seat, terms: Terms, record: Record, control: impl Future<Output = Outcome>) {
     let (transfer, ended) = Transfer::new(seat, terms, record);
     let Some(stop) = transfer.send() else { return };
     tokio::select! {
         biased;
-        outcome = left(stream) => {
+        outcome = control => {
             // Whoever it is for may have ended by itself.
             let _ = stop.send(outcome);
         }
         _ = ended => {}
     }
+}
+
+/// Tells the client where to send its datagrams.
+async fn tell(stream: &Stream, address: SocketAddr, patience: Duration) -> Result<(), Outcome> {
+    let mut talk = Talk::new(stream, Vec::new(), Instant::now() + patience);
+    Answer::Granted(address).write(Version::V5, talk.say());
+    talk.settle().await
 }
 
 /// Waits until the client leaves its control connection, in whatever way, and says how.

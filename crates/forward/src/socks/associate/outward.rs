@@ -192,7 +192,7 @@ impl Session {
             .unwrap_or_else(|_| Err(ConnectError::new(Fault::TimedOut, "the name was not found in time")));
         self.guarded(|| {
             let (target, time) = match &found {
-                Ok(addresses) => choose(addresses)
+                Ok(addresses) => choose(addresses, self.client().is_ipv4())
                     .map_or((Target::Refused(UdpDrop::Unresolved), UNRESOLVED), |address| {
                         (Target::Direct(address), NAME)
                     }),
@@ -286,13 +286,16 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Of a name's addresses the first that this machine knows a way to.
-fn choose(addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    let first = addresses.first().copied()?;
-    Some(match addresses {
-        [_] => first,
-        _ => addresses.iter().copied().find(|address| has_way(*address)).unwrap_or(first),
-    })
+/// Of a name's addresses the first that this machine knows a way to. Those of the client's own family come first: answers
+/// say by their address where they come from, and not every client that speaks IPv4 can read one of IPv6.
+fn choose(addresses: &[SocketAddr], is_ipv4: bool) -> Option<SocketAddr> {
+    if let [only] = addresses {
+        return Some(*only);
+    }
+    let (own, other): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| address.is_ipv4() == is_ipv4);
+    let mut sorted = own.into_iter().chain(other);
+    let first = sorted.clone().next();
+    sorted.find(|address| has_way(*address)).or(first)
 }
 
 fn reason(error: &ConnectError) -> UdpDrop {
