@@ -45,6 +45,8 @@ pub enum FailKind {
     Reset,
     /// TLS with it failed: no handshake was agreed on, or it did not prove who it is.
     Tls,
+    /// It is a proxy, and does not let us in.
+    Unauthorized,
     /// Anything else.
     Other,
     /// It answered a request with a status that counts as a failure.
@@ -63,6 +65,7 @@ impl FailKind {
         FailKind::Unreachable,
         FailKind::Reset,
         FailKind::Tls,
+        FailKind::Unauthorized,
         FailKind::Other,
         FailKind::Status,
         FailKind::AnswerTimeout,
@@ -77,6 +80,7 @@ impl FailKind {
             FailKind::Unreachable => "unreachable",
             FailKind::Reset => "reset",
             FailKind::Tls => "tls",
+            FailKind::Unauthorized => "unauthorized",
             FailKind::Other => "other",
             FailKind::Status => "status",
             FailKind::AnswerTimeout => "answer timeout",

@@ -176,6 +176,8 @@ pub struct ConnectErrors {
     pub reset: u64,
     /// TLS failed.
     pub tls: u64,
+    /// A proxy did not let us in.
+    pub unauthorized: u64,
     /// Anything else.
     pub other: u64,
 }
@@ -188,6 +190,7 @@ impl ConnectErrors {
             unreachable: peer.failures(FailKind::Unreachable),
             reset: peer.failures(FailKind::Reset),
             tls: peer.failures(FailKind::Tls),
+            unauthorized: peer.failures(FailKind::Unauthorized),
             other: peer.failures(FailKind::Other),
         }
     }

@@ -180,3 +180,25 @@ fn a_queue_needs_room_patience_and_something_to_wait_for() {
         ["queue: nobody waits unless a server has max_connections; add that or remove this"]
     );
 }
+
+#[test]
+fn what_can_not_pass_through_a_chain_is_refused() {
+    let spec = options(r#"{ "servers": ["a.test:1"], "via": "c", "health": { "type": "http" } }"#);
+    assert_eq!(spec.unwrap().spec("g").unwrap().via.as_deref(), Some("c"));
+    let found = problems(
+        r#"{ "servers": ["a.test:1", "unix:/run/x"], "via": "c", "health": { "type": "udp", "send": "x" },
+             "source": "10.0.0.5", "interface": "eth0", "mark": 1, "dscp": "ef", "tcp_fast_open": true, "mptcp": true }"#,
+    );
+    for start in [
+        "via: unix:/run/x is on this machine",
+        "health.type: datagrams do not pass",
+        "source: has no effect with `via`",
+        "interface: has no effect",
+        "mark: has no effect",
+        "dscp: has no effect",
+        "tcp_fast_open: has no effect",
+        "mptcp: has no effect",
+    ] {
+        assert!(found.iter().any(|problem| problem.starts_with(start)), "{start} in {found:#?}");
+    }
+}

@@ -75,7 +75,7 @@ pub(in crate::chain) fn refusal(status: u16, said_who: bool) -> Refusal {
             } else {
                 "wants to know who comes (407), and no user is set for it"
             };
-            return Refusal::of_proxy(Fault::Unauthorized, FailKind::Other, text);
+            return Refusal::of_proxy(Fault::Unauthorized, FailKind::Unauthorized, text);
         }
         // A server that is no proxy, or none that lets anybody through.
         404 | 405 | 501 => {

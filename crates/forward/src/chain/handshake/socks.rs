@@ -149,11 +149,15 @@ impl Talk<'_> {
 }
 
 fn unauthorized(text: &'static str) -> Refusal {
-    Refusal::of_proxy(Fault::Unauthorized, FailKind::Other, text)
+    Refusal::of_proxy(Fault::Unauthorized, FailKind::Unauthorized, text)
 }
 
 fn too_long(error: SocksError) -> Refusal {
-    Refusal::of_proxy(Fault::Unauthorized, FailKind::Other, format!("can't be told who we are: {error}"))
+    Refusal::of_proxy(
+        Fault::Unauthorized,
+        FailKind::Unauthorized,
+        format!("can't be told who we are: {error}"),
+    )
 }
 
 fn unsayable(error: SocksError) -> Refusal {

@@ -219,7 +219,7 @@ pub(crate) fn state_word(state: PeerState) -> &'static str {
 }
 
 /// How often a peer could not be connected to, by kind.
-pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 6] {
+pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 7] {
     let errors = &peer.connect_errors;
     [
         ("refused", errors.refused),
@@ -227,6 +227,7 @@ pub(crate) fn connect_errors(peer: &PeerStatus) -> [(&'static str, u64); 6] {
         ("unreachable", errors.unreachable),
         ("reset", errors.reset),
         ("tls", errors.tls),
+        ("unauthorized", errors.unauthorized),
         ("other", errors.other),
     ]
 }

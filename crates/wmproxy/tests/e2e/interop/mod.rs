@@ -3,6 +3,7 @@
 //! They run where `WMPROXY_INTEROP` is set, as `.ci/run` does after installing the packages: a missing program then
 //! fails its test. Without it the tests say that nobody asked for them.
 
+mod associations;
 mod chromium;
 mod databases;
 mod dns;
@@ -15,8 +16,10 @@ mod health;
 pub(crate) mod http;
 mod iperf;
 mod netns;
+mod parents;
 mod preface;
 mod tls;
+mod visitors;
 mod web;
 
 use std::path::{Path, PathBuf};
