@@ -85,3 +85,26 @@ pub(super) fn fingerprint(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_common_name_is_what_stands_there_and_nothing_that_looks_like_one() {
+        let named = |parts: &[(DnType, &str)]| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
+            parts.iter().for_each(|(kind, text)| params.distinguished_name.push(kind.clone(), *text));
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            ClientCertificate::new(certificate.der()).common_name
+        };
+        let common = |text| named(&[(DnType::CommonName, text)]);
+        assert_eq!(common("alice").as_deref(), Some("alice"));
+        assert_eq!(common("bob, CN=alice").as_deref(), Some("bob, CN=alice"));
+        assert_eq!(named(&[(DnType::OrganizationName, "x, CN=alice")]), None);
+        assert_eq!((common(""), common("al\nice"), named(&[])), (None, None, None));
+    }
+}
