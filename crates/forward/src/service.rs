@@ -16,7 +16,6 @@ use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::relay::relay;
 use wmproxy_net::stream::ResetOnDrop;
 use wmproxy_net::tls::Acceptor;
-use wmproxy_wire::head::Scheme;
 use wmproxy_wire::socks::{v4, v5};
 
 use crate::options::ForwardSpec;
@@ -148,14 +147,7 @@ impl ForwardService {
                 Heard::Nothing | Heard::Hello(_) => None,
             }
         };
-        let facts = Box::new(ConnFacts {
-            listener: self.spec.listener.name.clone(),
-            client: record.client,
-            local: record.local_address(),
-            scheme: if session.is_some() { Scheme::Https } else { Scheme::Http },
-            identity: session.as_ref().and_then(ConnFacts::identity_of),
-            sni: session.and_then(|session| session.sni).map(Into::into),
-        });
+        let facts = Box::new(ConnFacts::new(&self.spec.listener.name, record, session));
         if !self.has_socks() || self.spec.http && has_agreed(record) {
             return Ok((Spoken::Http, facts));
         }

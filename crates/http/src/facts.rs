@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wmproxy_net::addr::Address;
-use wmproxy_net::record::Outcome;
+use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::tls::TlsInfo;
 use wmproxy_upstream::Peer;
 use wmproxy_wire::destination::Destination;
@@ -33,9 +33,17 @@ pub struct ConnFacts {
 }
 
 impl ConnFacts {
-    /// Whom the certificate of a session with the client names, as [`identity`](ConnFacts::identity) has it.
-    pub fn identity_of(session: &TlsInfo) -> Option<Arc<str>> {
-        session.client.as_ref()?.common_name.as_deref().map(Arc::from)
+    /// Of a connection that has said what comes before its data: a session, where it has one with us.
+    pub fn new(listener: &Arc<str>, record: &Record, session: Option<TlsInfo>) -> ConnFacts {
+        let certificate = session.as_ref().and_then(|session| session.client.as_ref());
+        ConnFacts {
+            listener: listener.clone(),
+            client: record.client,
+            local: record.local_address(),
+            scheme: if session.is_some() { Scheme::Https } else { Scheme::Http },
+            identity: certificate.and_then(|client| client.common_name.as_deref()).map(Arc::from),
+            sni: session.and_then(|session| session.sni).map(Into::into),
+        }
     }
 }
 

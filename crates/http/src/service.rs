@@ -12,7 +12,6 @@ use wmproxy_net::record::{AccessLog, Outcome, Record};
 use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_net::tls::Acceptor;
 use wmproxy_upstream::Group;
-use wmproxy_wire::head::Scheme;
 use wmproxy_wire::http1::HeadLimits;
 
 use crate::exchange::{End, Exchange, Passage};
@@ -240,14 +239,7 @@ impl HttpService {
             Heard::Session(session) => Some(session),
             Heard::Nothing | Heard::Hello(_) => None,
         };
-        Ok(ConnFacts {
-            listener: self.spec.name.clone(),
-            client: record.client,
-            local: record.local_address(),
-            scheme: if session.is_some() { Scheme::Https } else { Scheme::Http },
-            identity: session.as_ref().and_then(ConnFacts::identity_of),
-            sni: session.and_then(|session| session.sni).map(Into::into),
-        })
+        Ok(ConnFacts::new(&self.spec.name, record, session))
     }
 
     /// Has a request answered, and writes it down.
