@@ -9,6 +9,10 @@
 //! [`Egress::open`] goes there. Behind a chain whoever is last resolves names, so that only what was said of the name counts.
 //! Otherwise the name is resolved here, once; **every** address is judged, and a single one that is denied forbids the
 //! name, for nobody can tell which of them another look would give; and only addresses that were judged are connected to.
+//!
+//! What rules cost does not depend on how many there are. On 2026-11-23, on the two busy cores of the machine that builds
+//! this, [`Egress::way`] took 0.2 us for a name and 0.1 us for an address with 30 rules as with 300,000 (names, suffixes and
+//! networks, 100,000 of each), which took 24 MB and 1.6 s to put together. `cost_of_many_rules` in the tests measures it.
 
 mod class;
 mod counts;

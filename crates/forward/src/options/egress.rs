@@ -10,11 +10,17 @@ use wmproxy_net::sockopt::Source;
 use super::spec::{EgressRouteSpec, EgressSpec, PrivateNets, RouteTarget};
 use super::text::{PortRange, Via};
 
-/// Rules on where clients of a `[[forward]]` may go, and the ways there. A rule is an address or prefix (`10.20.0.0/16`), a
-/// name (`www.example.com`), every name below one (`*.example.com`) or that and the name itself (`.example.com`), a port or a
-/// range of them (`:443`), one of the former with one of the latter (`*.example.com:443`, `[2001:db8::1]:22`), or `*` for
-/// everything; each may be for some hours of the day (`@09:00-17:00`, local time). What is denied is not resolved; what a
-/// name resolves to is judged as well, each address of it.
+/// Rules on where clients of a `[[forward]]` may go, and the ways there.
+///
+/// A rule is an address (`10.20.1.2`, `2001:db8::1`) or network (`10.20.0.0/16`), a name (`www.example.com`), every name
+/// below one at any depth (`*.example.com`) or that and the name itself (`.example.com`), names with a `*` for anything but a
+/// dot (`api-*.example.com`), or `*` for everything. Behind it or alone stand ports (`:443`, `:8000-8099`, `:80,443`; IPv6 goes
+/// into brackets then: `[2001:db8::1]:22`), and behind that hours in which it holds (`@mon-fri/08:00-18:00`, `@sat,sun`,
+/// `@22:00-06:00`), of this machine's time zone or, with `/utc` behind them, of UTC.
+///
+/// What is denied is not resolved. What a name resolves to is judged as well: a name is open only if each of its addresses
+/// is. Behind a chain that takes names only rules on names and ports count for them. Nobody gets to where this proxy itself
+/// listens, unless a rule of `allow` names just that address and port.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressOptions {
@@ -23,8 +29,10 @@ pub struct EgressOptions {
     /// `allow` for treating them as any other.
     pub private: PrivateNets,
     /// Where clients may go, and nowhere else. Without any rule that is everywhere, but for what is private. A private
-    /// address is open where a rule names it, or a network of such addresses, or the name that leads there; beside
-    /// everything else with `"*"`, as in `["*", "10.20.0.0/16"]`.
+    /// address is open where a rule names it, or a network of such addresses (`10.0.0.0/8`, but not `0.0.0.0/0`, in which
+    /// most are public), or, if it is of a private network and not of this machine, the name that leads there. Clouds'
+    /// metadata only a rule on that one address opens. With `"*"` everything else stays open beside it:
+    /// `["*", "10.20.0.0/16"]`.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub allow: OneOrMany<String>,
     /// Where clients may not go, whatever `allow` says.
@@ -46,7 +54,7 @@ pub struct EgressOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressRouteOptions {
-    /// Names, and `*.example.com` for every name below one.
+    /// Names, written as in rules: `www.example.com`, `*.example.com`, `.example.com`, `api-*.example.com`, and `*` for all.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub domains: OneOrMany<String>,
     /// Networks, for destinations that clients give as addresses. No name is resolved for it.

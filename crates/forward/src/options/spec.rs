@@ -98,19 +98,18 @@ pub enum PrivateNets {
     Allow,
 }
 
-/// Rules on where clients may go, and the ways there. Rules are texts that were checked: an address or prefix, a name, a
-/// `*.suffix`, each with a `:port` or `:first-last` behind it or alone, and a time of day behind an `@`.
+/// Rules on where clients may go, and the ways there. Rules are texts, as [`check_rule`](crate::egress::check_rule) takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressSpec {
     /// The name.
     pub name: Arc<str>,
     /// Addresses that are not of the public internet.
     pub private: PrivateNets,
-    /// Where clients may go. Empty is everywhere, but for private addresses.
+    /// Where clients may go, and nowhere else. Empty is everywhere, but for private addresses.
     pub allow: Vec<Box<str>>,
     /// Where they may not, whatever `allow` says.
     pub deny: Vec<Box<str>>,
-    /// The ports that CONNECT and SOCKS may not go to unless `allow` names them.
+    /// The ports that nobody may go to unless `allow` names them.
     pub deny_ports: Vec<u16>,
     /// Ways out; the first that fits.
     pub routes: Vec<EgressRouteSpec>,
@@ -146,6 +145,16 @@ pub enum RouteTarget {
     Reject,
     /// A chain, by its name.
     Chain(Arc<str>),
+}
+
+impl RouteTarget {
+    /// The name of the chain, if it is one.
+    pub fn chain(&self) -> Option<&Arc<str>> {
+        match self {
+            RouteTarget::Chain(name) => Some(name),
+            RouteTarget::Direct | RouteTarget::Reject => None,
+        }
+    }
 }
 
 /// Proxies one behind the other.
