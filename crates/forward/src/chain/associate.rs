@@ -84,7 +84,7 @@ impl Chain {
     /// As connecting; and [`Fault::Unsupported`] where a hop is not SOCKS 5 in the clear, or one before the last has several
     /// parents, of which connections and datagrams might take different ones.
     pub async fn associate(&self) -> Result<Association, ConnectError> {
-        self.allows_datagrams(true)?;
+        self.takes_datagrams()?;
         let (mut controls, mut outer) = (Vec::new(), Vec::new());
         let mut first = None;
         // Each is needed before the next one's datagrams can pass.
@@ -102,6 +102,14 @@ impl Chain {
         // The peers of a first hop have addresses, or none of the chain would have been reached.
         let none = || ConnectError::new(Fault::Unsupported, "the first proxy has no address");
         Ok(Association { controls, relay: first.ok_or_else(none)?, outer })
+    }
+
+    /// Looks whether datagrams can go this way.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`], as of [`associate`](Chain::associate).
+    pub fn takes_datagrams(&self) -> Result<(), ConnectError> {
+        self.allows_datagrams(true)
     }
 
     /// The chain up to each of its hops, the first one first.

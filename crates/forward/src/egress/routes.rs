@@ -68,6 +68,13 @@ impl Routes {
         (best < self.routes.len()).then_some(best)
     }
 
+    /// The index of the route that all visits of a guest take, wherever they go, if there is one. Of the visit only who makes
+    /// it counts.
+    pub(super) fn only(&self, visit: &Visit<'_>) -> Option<usize> {
+        let (route, index) = self.routes.iter().zip(0..).find(|(route, _)| route.is_for(visit))?;
+        (route.ports.is_none() && self.anywhere.contains(&index)).then_some(index as usize)
+    }
+
     /// The first of these that fits, if it is before `best`.
     fn first_of(&self, items: &[u32], visit: &Visit<'_>, best: usize) -> usize {
         let mut items = items.iter().map(|item| *item as usize).take_while(|item| *item < best);
@@ -87,10 +94,14 @@ impl Route {
     }
 
     fn fits(&self, visit: &Visit<'_>) -> bool {
+        self.ports.as_ref().is_none_or(|ports| ports.contains(visit.to.port)) && self.is_for(visit)
+    }
+
+    /// Whether it fits who makes a visit.
+    fn is_for(&self, visit: &Visit<'_>) -> bool {
         let is_user = |users: &HashSet<Arc<str>>| visit.guest.name().is_some_and(|name| users.contains(name));
         let is_client = |acl: &Acl| visit.client.is_some_and(|client| acl.permits(client.ip()));
-        self.ports.as_ref().is_none_or(|ports| ports.contains(visit.to.port))
-            && (self.protocols.is_empty() || self.protocols.contains(&visit.kind))
+        (self.protocols.is_empty() || self.protocols.contains(&visit.kind))
             && self.clients.as_ref().is_none_or(is_client)
             && self.users.as_ref().is_none_or(is_user)
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wmproxy_http::forward::Way;
+use wmproxy_http::forward::{Visit, Way};
 use wmproxy_net::connect::{ConnectError, Fault};
 
+use super::{DatagramWay, Egress};
 use crate::chain::Chain;
 
 /// What is in [`Way::inner`].
@@ -28,6 +29,23 @@ impl Out {
 /// What [`Ways`] has put into a way.
 pub(super) fn out(way: &Way) -> Result<&Out, ConnectError> {
     way.inner.downcast_ref().ok_or_else(|| ConnectError::new(Fault::Other, "the way is of another make"))
+}
+
+impl Egress {
+    /// Looks whether there is any destination that datagrams of a visit's guest can go to. Where a visit goes does not count.
+    ///
+    /// # Errors
+    /// All of them would go through a chain that carries none, or nowhere.
+    pub fn takes_datagrams(&self, visit: &Visit<'_>) -> Result<(), ConnectError> {
+        match self.routes.only(visit).map(|route| self.targets[route].as_ref()) {
+            None => Ok(()),
+            Some(None) => Err(ConnectError::new(Fault::Denied, "the rules let datagrams go nowhere")),
+            Some(Some(way)) => match self.datagram_way(way) {
+                DatagramWay::Direct => Ok(()),
+                DatagramWay::Chain(chain) => chain.takes_datagrams(),
+            },
+        }
+    }
 }
 
 /// The ways of one egress, as they are collected.

@@ -58,7 +58,7 @@ impl ForwardGateway {
             by_certificate: spec.by_certificate,
             anybody: Arc::new(ForwardGuest::anybody(None, &egress)),
             egress,
-            socket: PeerSocket { source: spec.listener.source, ..PeerSocket::default() },
+            socket: PeerSocket::default().with(spec.listener.socket.tcp, spec.listener.source),
             connect_timeout: spec.connect_timeout,
             pac: spec.pac,
         }))
@@ -124,7 +124,8 @@ impl ForwardGateway {
 
 /// The one who visits, if it is still to be served.
 fn guest<'a>(visit: &Visit<'a>) -> Result<&'a ForwardGuest, ConnectError> {
-    let guest = forward_guest(visit.guest)?;
+    let guest = visit.guest.as_any().downcast_ref::<ForwardGuest>();
+    let guest = guest.ok_or_else(|| ConnectError::new(Fault::Denied, "whoever asks is not known here"))?;
     if let Some(account) = guest.account() {
         if !account.is_known() {
             return Err(ConnectError::new(Fault::Denied, "this user may not use the proxy any more"));
@@ -132,12 +133,6 @@ fn guest<'a>(visit: &Visit<'a>) -> Result<&'a ForwardGuest, ConnectError> {
         account.has_left().map_err(|text| ConnectError::new(Fault::Limited, text))?;
     }
     Ok(guest)
-}
-
-/// Somebody whom a gateway of this kind has let in.
-fn forward_guest(guest: &Arc<dyn Guest>) -> Result<&ForwardGuest, ConnectError> {
-    let guest = guest.as_any().downcast_ref::<ForwardGuest>();
-    guest.ok_or_else(|| ConnectError::new(Fault::Denied, "whoever asks is not known here"))
 }
 
 impl Gateway for ForwardGateway {

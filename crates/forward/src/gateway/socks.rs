@@ -8,7 +8,7 @@ use wmproxy_http::forward::{Guest, Pending, Unknown, Visit, Way};
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::sockopt::PeerSocket;
 
-use super::{ForwardGateway, forward_guest, guest};
+use super::{ForwardGateway, guest};
 use crate::egress::DatagramWay;
 use crate::socks::{Allowance, SocksGateway};
 
@@ -39,8 +39,9 @@ impl SocksGateway for ForwardGateway {
         self.egress.datagram_way(way)
     }
 
-    fn allowance(&self, guest: &Arc<dyn Guest>) -> Result<Allowance, ConnectError> {
-        let guest = forward_guest(guest)?;
+    fn allowance(&self, visit: &Visit<'_>) -> Result<Allowance, ConnectError> {
+        let guest = guest(visit)?;
+        guest.egress().takes_datagrams(visit)?;
         let permit = guest.associate().map_err(|text| ConnectError::new(Fault::Limited, text))?;
         let source = guest.egress().source().or(self.socket.source);
         Ok(Allowance {

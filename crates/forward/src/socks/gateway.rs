@@ -47,11 +47,11 @@ pub trait SocksGateway: Gateway {
     /// How datagrams go a way.
     fn datagram_way(&self, way: &Way) -> DatagramWay;
 
-    /// What an association of a guest keeps to.
+    /// What an association of a visit's guest keeps to. Where the visit goes is not known yet.
     ///
     /// # Errors
-    /// It may have no more of them.
-    fn allowance(&self, guest: &Arc<dyn Guest>) -> Result<Allowance, ConnectError>;
+    /// It may have no more of them, or no datagram could go anywhere.
+    fn allowance(&self, visit: &Visit<'_>) -> Result<Allowance, ConnectError>;
 
     /// Whether a guest may have to do with an address that was not asked for by its name.
     ///

@@ -98,7 +98,11 @@ pub(crate) async fn agree(
                 }
                 Err(error) => {
                     let listener = &service.spec().listener.name;
-                    tracing::debug!(%listener, %error, "no association for SOCKS");
+                    match error.fault {
+                        // It is the config that says so, not the client.
+                        Fault::Unsupported => tracing::info!(%listener, %error, "no association for SOCKS"),
+                        _ => tracing::debug!(%listener, %error, "no association for SOCKS"),
+                    }
                     return Err(refuse(talk, version, error.into()).await);
                 }
             }

@@ -152,7 +152,7 @@ impl SocksGateway for Doorman {
         DatagramWay::Direct
     }
 
-    fn allowance(&self, _guest: &Arc<dyn Guest>) -> Result<Allowance, ConnectError> {
+    fn allowance(&self, _visit: &Visit<'_>) -> Result<Allowance, ConnectError> {
         Ok(Allowance::default())
     }
 

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wmproxy_http::forward::{Guest, Kind};
+use wmproxy_http::forward::{Guest, Kind, Visit};
 use wmproxy_net::addr::Address;
 use wmproxy_net::conn::Conn;
 use wmproxy_net::connect::{ConnectError, Fault};
@@ -89,7 +89,8 @@ impl Association {
             return Err(unsupported("whoever comes by a unix socket can't send datagrams"));
         };
         let (client, reached) = (client.ip().to_canonical(), reached.ip().to_canonical());
-        let allowance = service.gateway().allowance(&guest)?;
+        let visit = Visit { to: announced, kind: Kind::Udp, guest: &guest, client: conn.record.client };
+        let allowance = service.gateway().allowance(&visit)?;
         let place = Places::of(conn.permit.gate()).take(spec, client, bind_address(spec, client, reached))?;
         let bound = place.address;
         let told = match spec.advertise {

@@ -46,12 +46,12 @@ impl Client {
         Ok(Client { control, socket, relay })
     }
 
-    fn send(&self, header: &[u8], data: &[u8]) {
+    pub(crate) fn send(&self, header: &[u8], data: &[u8]) {
         self.socket.send_to(&[header, data].concat(), self.relay).unwrap();
     }
 
     /// The data of the next datagram, which has to come from `from`.
-    fn recv(&self, from: SocketAddr) -> Vec<u8> {
+    pub(crate) fn recv(&self, from: SocketAddr) -> Vec<u8> {
         let mut buffer = vec![0; 65_536];
         let (n, relay) = self.socket.recv_from(&mut buffer).unwrap();
         assert_eq!(relay, self.relay);
@@ -59,7 +59,7 @@ impl Client {
         buffer[10..n].to_vec()
     }
 
-    fn echo(&self, server: SocketAddr, data: &[u8]) {
+    pub(crate) fn echo(&self, server: SocketAddr, data: &[u8]) {
         self.send(&header(server), data);
         assert!(self.recv(server) == data);
     }
@@ -204,6 +204,30 @@ fn a_chain_of_socks_carries_datagrams_with_their_names() {
     assert_line(&parent.access_log(1)[0], 4, 1 + 1200 + 65_000 + 7, "done");
     proxy.finish();
     parent.finish();
+}
+
+#[test]
+fn a_chain_that_carries_no_datagrams_is_refused_or_drops_them() {
+    let server = UdpBackend::echo();
+    let chained = |more: &str| {
+        format!(
+            "[chain.p]\nhops = [\"http://127.0.0.1:1\"]\n[[egress.default.route]]\nvia = \"p\"\n{more}{}",
+            forward("")
+        )
+    };
+    // Nothing could go anywhere.
+    let proxy = start(&chained(""));
+    assert_eq!(Client::at(&proxy.tcp("f")).err(), Some(7));
+    proxy.log().wait("carries no datagrams");
+    proxy.finish();
+    // Or only to some of its destinations.
+    let proxy = setup(&chained("domains = [\"*.test\"]\n")).expect_warn("carries no datagrams").start();
+    let client = Client::new(&proxy);
+    client.send(&header_of_name("a.test", 53), b"x");
+    client.echo(server.addr(), b"hello");
+    eventually("it is dropped", || dropped(&proxy, "no_flow") == 1.0);
+    drop(client);
+    proxy.finish();
 }
 
 #[test]
