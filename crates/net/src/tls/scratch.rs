@@ -10,7 +10,7 @@ use super::session::{OPENED, SEALED};
 const KEPT: usize = 3;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Buffers for one read and one write of a session.
@@ -22,11 +22,9 @@ pub(super) struct Scratch {
 /// Lends buffers. Whoever reads or writes a session below meanwhile gets others.
 #[inline]
 pub(super) fn with<T>(use_it: impl FnOnce(&mut Scratch) -> T) -> T {
-    let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        Box::new(Scratch {
-            incoming: vec![0; OPENED].into_boxed_slice(),
-            outgoing: vec![0; MARGIN + SEALED].into_boxed_slice(),
-        })
+    let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_else(|| Scratch {
+        incoming: vec![0; OPENED].into_boxed_slice(),
+        outgoing: vec![0; MARGIN + SEALED].into_boxed_slice(),
     });
     let answer = use_it(&mut scratch);
     SCRATCH.with_borrow_mut(|kept| {
