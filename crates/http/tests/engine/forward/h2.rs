@@ -3,13 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use h2::ext::Protocol;
+use h2::{Reason, RecvStream, SendStream};
 use wmproxy_net::record::Outcome;
 use wmproxy_testkit::h2::{Bytes, Client, download, upload};
 use wmproxy_testkit::http::Origin;
 use wmproxy_testkit::{Backend, Pattern};
+use wmproxy_wire::websocket::handshake::accept_key;
 
 use super::gate::{ALICE, Proxy};
-use h2::{Reason, RecvStream, SendStream};
+use crate::allocations::held_by_worker;
 
 pub(super) fn connect(client: &mut Client, to: &str) -> (u16, SendStream<Bytes>, RecvStream) {
     let request = http::Request::builder().method("CONNECT").uri(to).body(()).unwrap();
@@ -129,6 +132,66 @@ fn the_bytes_of_a_tunnel_have_a_rate_and_an_end() {
     });
     assert_eq!(broken, Err(Some(Reason::CONNECT_ERROR)));
     assert_eq!(proxy.house.lines(2).len(), 2);
+}
+
+#[test]
+fn websockets_pass_by_extended_connect() {
+    let origin = Origin::start(|call| {
+        let proof = accept_key(call.head.get("sec-websocket-key").unwrap_or_default());
+        let proof = String::from_utf8_lossy(&proof).into_owned();
+        let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
+        call.send(format!("HTTP/1.1 101 Switching Protocols\r\n{fields}{proof}\r\n\r\n"))?;
+        call.echo()
+    });
+    let proxy = Proxy::with(&[("a.example:80", origin.addr().inet())]);
+    let mut client = Client::connect(&proxy.house.addr().into());
+    let mut ask = |url: &str| {
+        let mut request = http::Request::builder().method("CONNECT").uri(url).body(()).unwrap();
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        client.run(|mut send| async move {
+            // The proxy's word that it may be asked is its first.
+            while !send.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+            send = send.ready().await.unwrap();
+            let (answer, mut sink) = send.send_request(request, false).unwrap();
+            let (head, mut source) = answer.await.unwrap().into_parts();
+            let status = head.status.as_u16();
+            if status != 200 {
+                return (status, None);
+            }
+            sink.send_data(Bytes::from_static(b"hello"), true).unwrap();
+            (status, Some(source.data().await.unwrap().unwrap()))
+        })
+    };
+    assert_eq!(ask("http://a.example/ws"), (200, Some(Bytes::from_static(b"hello"))));
+    // Into TLS nobody here goes: that is for a CONNECT.
+    assert_eq!(ask("https://a.example/ws").0, 501);
+    let asked = origin.request().head;
+    assert_eq!((asked.method(), asked.target(), asked.get("upgrade")), ("GET", "/ws", Some("websocket")));
+}
+
+#[test]
+fn an_idle_tunnel_holds_little() {
+    let echo = Backend::echo();
+    let proxy = Proxy::with(&[("a.example:1", echo.addr().inet())]);
+    let mut client = Client::connect(&proxy.house.addr().into());
+    let mut open = |count: usize| {
+        (0..count)
+            .map(|_| {
+                let (status, mut sink, mut source) = connect(&mut client, "a.example:1");
+                assert_eq!(status, 200);
+                sink.send_data(Bytes::from_static(b"hello"), false).unwrap();
+                client.run(|_| async { source.data().await.unwrap().unwrap() });
+                (sink, source)
+            })
+            .collect::<Vec<_>>()
+    };
+    let _few = open(66);
+    let before = held_by_worker(&proxy.house);
+    let _many = open(32);
+    let each = (held_by_worker(&proxy.house) - before) / 32;
+    assert!((500..6000).contains(&each), "{each} bytes");
 }
 
 #[test]

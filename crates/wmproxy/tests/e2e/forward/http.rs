@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use wmproxy_testkit::exec::{Finished, run};
+use wmproxy_testkit::h2::{Frame, Kind, Raw};
 use wmproxy_testkit::http::{Client, Origin, Reply};
 use wmproxy_testkit::tls::{Authority, Pair, TlsClient};
 use wmproxy_testkit::{Backend, Conn, Pattern, Proxy};
@@ -113,10 +114,27 @@ fn the_way_to_the_proxy_may_be_inside_tls() {
     assert_eq!(by_name(&["-p", &url]), "hello");
     assert_eq!(by_name(&[&tls]), "hello by TLS");
     assert_eq!(curl(&proxy, "http", &["-p", &url]).success().stdout, "hello", "TLS is optional");
-    // Two requests to two places on one connection, by HTTP/2.
-    let mut h2 = TlsClient::with_alpn(&authority, &["h2"]).connect(&proxy.tcp("f"), "proxy.test").unwrap();
-    assert_eq!(h2.alpn().as_deref(), Some("h2"));
-    h2.finish();
+}
+
+#[test]
+fn tunnels_and_requests_share_a_connection_of_http_2() {
+    let (echo, plain) = (Backend::echo(), Origin::says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"));
+    let authority = Authority::new();
+    let pair = authority.issue("proxy", &["proxy.test"]);
+    let proxy = start(&forward(format!("tls = {}", pair.toml())));
+    let inside = TlsClient::with_alpn(&authority, &["h2"]).connect(&proxy.tcp("f"), "proxy.test").unwrap();
+    assert_eq!(inside.alpn().as_deref(), Some("h2"));
+    let mut h2 = Raw::over(inside);
+    h2.begin(&[(1, 0)]);
+    let (to, site) = (echo.addr().to_string(), plain.addr().to_string());
+    h2.head(1, &[(":method", "CONNECT"), (":authority", &to)], false);
+    assert_eq!(h2.status(1), 200);
+    h2.head(3, &[(":method", "GET"), (":scheme", "http"), (":authority", &site), (":path", "/x")], true);
+    assert_eq!(h2.status(3), 200);
+    h2.send(Kind::DATA, Frame::END_STREAM, 1, b"through the tunnel");
+    let frame = h2.wait(|frame| frame.stream == 1 && frame.kind == Kind::DATA);
+    assert_eq!(frame.payload, b"through the tunnel");
+    assert_eq!(plain.request().head.target(), "/x");
 }
 
 #[test]
