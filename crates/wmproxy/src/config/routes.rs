@@ -84,9 +84,14 @@ impl Planner<'_> {
         (self.errors() == before).then_some(table)
     }
 
-    /// Version 1 of the PROXY protocol has no word for datagrams.
+    /// Version 1 of the PROXY protocol has no word for datagrams, and a chain no way for them.
     fn check_header(&mut self, listens: &[ListenSpec], group: &GroupSpec, path: &Path) {
         let udp = listens.iter().find(|listen| listen.protocol == Protocol::Udp);
+        if let (Some(udp), Some(via)) = (udp, &group.via) {
+            let message = format!("`{}` is reached via the chain `{via}`, and {udp} is udp", group.name);
+            let found = self.error(path, message);
+            self.push(found.hint("datagrams do not pass there; give udp an upstream without `via`"));
+        }
         if let Some(udp) = udp.filter(|_| group.send_proxy_protocol == Some(ProxyVersion::V1)) {
             let message = format!("`{}` wants PROXY headers of v1, and {udp} is udp", group.name);
             let found = self.error(path, message);

@@ -10,7 +10,7 @@ use wmproxy_forward::service::ForwardService;
 use wmproxy_http::options::{HttpSpec, RouteSpec};
 use wmproxy_http::{HttpService, RequestLog};
 use wmproxy_net::record::AccessLog;
-use wmproxy_net::sockopt::{Source, TcpOptions};
+use wmproxy_net::sockopt::{PeerSocket, Source, TcpOptions};
 use wmproxy_net::tls::Renewal;
 use wmproxy_stream::options::StreamSpec;
 use wmproxy_stream::route::Routes;
@@ -73,7 +73,7 @@ impl<'a> Modes<'a> {
         match &wanted.mode {
             ModePlan::Stream(spec) => self.stream(spec, wanted, tried),
             ModePlan::Http(spec) => self.http(spec, wanted, tried),
-            ModePlan::Forward(spec) => self.forward(spec, wanted),
+            ModePlan::Forward(spec) => self.forward(spec, wanted, tried),
         }
     }
 
@@ -119,7 +119,12 @@ impl<'a> Modes<'a> {
         Ok(Mode::http(service))
     }
 
-    fn forward(&mut self, spec: &Arc<ForwardSpec>, wanted: &ListenerPlan) -> anyhow::Result<Mode> {
+    fn forward(
+        &mut self,
+        spec: &Arc<ForwardSpec>,
+        wanted: &ListenerPlan,
+        tried: &mut Tried,
+    ) -> anyhow::Result<Mode> {
         let log = wanted.access_log.as_ref().map(|plan| self.visit_log(plan)).transpose()?;
         if let Some(service) = self.proxies.get(&Arc::as_ptr(spec)) {
             return Ok(Mode::forward(service.clone(), log));
@@ -127,6 +132,10 @@ impl<'a> Modes<'a> {
         let listener = &spec.listener;
         let tls =
             listener.tls.as_ref().map(|tls| self.house.tls.acceptor(tls, self.certificates)).transpose()?;
+        for (name, egress) in self.egresses {
+            let socket = PeerSocket::default().with(listener.socket.tcp, egress.source());
+            tried.peer_socket(&socket, &format!("destinations of egress `{name}`"))?;
+        }
         let gateway = ForwardGateway::new(spec, self.egresses, &self.house.outside.accounts)?;
         let traffic = self.house.traffic.listener(&listener.name);
         let requests = log.clone().map(|log| log as Arc<dyn RequestLog>);
@@ -171,7 +180,7 @@ impl<'a> Modes<'a> {
 
 /// Tries what is set on sockets towards a group's peers.
 fn try_peer(tried: &mut Tried, group: &Group, tcp: TcpOptions, source: Option<Source>) -> anyhow::Result<()> {
-    tried.peer_socket(&group.spec().socket.with(tcp, source), group.name())
+    tried.peer_socket(&group.spec().socket.with(tcp, source), &format!("upstream `{}`", group.name()))
 }
 
 /// The groups that a table leads to.

@@ -162,7 +162,8 @@ pub(crate) fn rights(plan: &Plan) -> Rights {
     let as_client = |source: Option<Source>| source == Some(Source::Client);
     Rights {
         raw: modes().any(|mode| mode.socket().transparent || as_client(mode.source()))
-            || groups().any(|socket| as_client(socket.source)),
+            || groups().any(|socket| as_client(socket.source))
+            || plan.egresses.values().any(|egress| as_client(egress.source)),
         admin: modes().any(|mode| mode.socket().way.mark != 0) || groups().any(|socket| socket.way.mark != 0),
     }
 }
@@ -177,14 +178,13 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    /// Tries what is to be set towards the peers of a group.
-    pub(super) fn peer_socket(&mut self, socket: &PeerSocket, group: &str) -> anyhow::Result<()> {
+    /// Tries what is to be set on connections; `to` says of whom these are.
+    pub(super) fn peer_socket(&mut self, socket: &PeerSocket, to: &str) -> anyhow::Result<()> {
         if self.peer.contains(socket) {
             return Ok(());
         }
-        socket.probe().with_context(|| format!("can't connect to upstream `{group}` as configured"))?;
-        self.warnings
-            .extend(socket.shortcomings().into_iter().map(|text| format!("upstream `{group}`: {text}")));
+        socket.probe().with_context(|| format!("can't connect to {to} as configured"))?;
+        self.warnings.extend(socket.shortcomings().into_iter().map(|text| format!("{to}: {text}")));
         self.peer.push(socket.clone());
         Ok(())
     }

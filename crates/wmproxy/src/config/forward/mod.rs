@@ -4,15 +4,19 @@ mod chain;
 mod egress;
 mod users;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wmproxy_forward::options::{DEFAULT_EGRESS, ForwardOptions, ForwardProtocol, ForwardSpec};
-use wmproxy_net::addr::{AddressSpec, Host, ListenSpec, Protocol};
+use wmproxy_forward::options::{DEFAULT_EGRESS, ForwardOptions, ForwardProtocol, ForwardSpec, HopSpec};
+use wmproxy_net::addr::{AddressSpec, Host, ListenSpec, Protocol, TargetSpec};
 use wmproxy_net::tls::AcceptorSpec;
+use wmproxy_wire::destination::{self, Destination};
 use wmproxy_wire::head::is_value;
 use wmproxy_wire::units::HumanDuration;
 
 use super::access_log::LogOf;
+use super::loops::is_own_server;
 use super::options::Options;
 use super::plan::{AccessLogPlan, ListenerPlan, ModePlan};
 use super::problem::{Found, MANY_PROBLEMS, MAX_PROBLEMS};
@@ -54,6 +58,7 @@ impl Planner<'_> {
             self.used_egresses.insert(spec.egress.to_string());
             self.check_egress_name(forward.egress.as_deref(), &path.key("egress"));
             self.check_closed(forward, &spec, &listens, &path);
+            self.check_rounds(&spec, &listens, &path);
             self.forward_listeners(&spec, &listens, access_log.as_ref());
         }
     }
@@ -188,6 +193,31 @@ impl Planner<'_> {
         }
     }
 
+    /// Reports a chain that leads back to the listener whose clients take it: each connection would open the next.
+    fn check_rounds(&mut self, spec: &ForwardSpec, listens: &[ListenSpec], path: &Path) {
+        let users = spec.users.iter().filter_map(|user| user.egress.as_ref());
+        let egresses: BTreeSet<&Arc<str>> = users.chain([&spec.egress]).collect();
+        let routes = egresses.into_iter().filter_map(|name| self.egresses.get(name)).flat_map(|e| &e.routes);
+        let chains: BTreeSet<&Arc<str>> = routes.filter_map(|route| route.via.chain()).collect();
+        let mut rounds = Vec::new();
+        for (name, chain) in chains.into_iter().filter_map(|name| Some((name, self.chains.get(name)?))) {
+            for (index, hop) in chain.hops.iter().enumerate() {
+                let comes_round = |parent: &HopSpec| {
+                    let target = target_of(&parent.address);
+                    listens.iter().any(|listen| is_own_server(listen, &target))
+                };
+                if hop.parents.iter().any(comes_round) {
+                    rounds.push(Path::default().key("chain").key(name).key("hops").index(index));
+                }
+            }
+        }
+        for hop in rounds {
+            let message = "this leads back to where it comes from: each connection would open the next";
+            let found = self.error(&hop, message);
+            self.push(found.related(self.span(&path.key("listen")), "the listener"));
+        }
+    }
+
     fn is_in_doubt(&self, path: &Path) -> bool {
         self.is_damaged(path) || self.was_dropped(path)
     }
@@ -223,6 +253,13 @@ impl Planner<'_> {
                 });
             }
         }
+    }
+}
+
+fn target_of(address: &Destination) -> TargetSpec {
+    match &address.host {
+        destination::Host::Ip(ip) => TargetSpec::Address(SocketAddr::new(*ip, address.port).into()),
+        destination::Host::Name(name) => TargetSpec::Name { host: name.to_string(), port: address.port },
     }
 }
 

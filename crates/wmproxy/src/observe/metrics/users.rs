@@ -4,30 +4,20 @@ use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use wmproxy_forward::users::UserStatus;
 
 use super::super::snapshot::Snapshot;
 use super::{count, family, gauge};
 
 pub(super) fn encode_users(out: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
     let Snapshot { users, logins, denials, .. } = snapshot;
-    let gauges: [(&str, &str, fn(&UserStatus) -> u64); 2] = [
-        (
-            "wmproxy_user_connections",
-            "Tunnels and connections of clients that a user of forward proxies has open",
-            |user| user.connections.into(),
-        ),
-        (
-            "wmproxy_user_associations",
-            "Associations of datagrams that a user of forward proxies has open",
-            |user| user.associations.into(),
-        ),
-    ];
-    for (name, help, of) in gauges {
-        family(out, (name, help), MetricType::Gauge, |m| {
-            users.iter().try_for_each(|user| gauge(m, &[("user", &*user.name)], of(user)))
-        })?;
-    }
+    let help = "Tunnels and connections of clients that a user of forward proxies has open";
+    family(out, ("wmproxy_user_connections", help), MetricType::Gauge, |m| {
+        users.iter().try_for_each(|user| gauge(m, &[("user", &*user.name)], user.connections.into()))
+    })?;
+    let help = "Associations of datagrams that a user of forward proxies has open";
+    family(out, ("wmproxy_user_associations", help), MetricType::Gauge, |m| {
+        users.iter().try_for_each(|user| gauge(m, &[("user", &*user.name)], user.associations.into()))
+    })?;
     let help = "Bytes of a user of forward proxies, both ways together";
     family(out, ("wmproxy_user_bytes", help), MetricType::Counter, |m| {
         users.iter().try_for_each(|user| count(m, &[("user", &*user.name)], user.bytes))

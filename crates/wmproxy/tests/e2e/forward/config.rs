@@ -117,7 +117,8 @@ fn a_reload_changes_users_and_rules_and_keeps_tunnels() {
         let before = tunnels.load(Ordering::SeqCst);
         eventually("tunnels go on", || tunnels.load(Ordering::SeqCst) > before + 3);
         done.store(true, Ordering::SeqCst);
-        (old.join().unwrap(), new.join().unwrap());
+        old.join().unwrap();
+        new.join().unwrap();
         alices.finish();
     });
     assert_eq!(wrong.load(Ordering::SeqCst), 0, "of {}", tunnels.load(Ordering::SeqCst));
