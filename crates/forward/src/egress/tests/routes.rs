@@ -6,6 +6,7 @@ use wmproxy_net::tls::{Connector, ConnectorSpec};
 
 use wmproxy_upstream::{Group, GroupSpec, Registry};
 
+use super::opening::{open, with_names};
 use super::*;
 use crate::chain::Workshop;
 use crate::options::{ChainSpec, HopKind, HopSpec, ParentGroupSpec};
