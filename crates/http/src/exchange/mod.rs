@@ -7,6 +7,7 @@
 
 mod back;
 mod braked;
+mod cut;
 mod date;
 mod filtered;
 mod held;
@@ -17,7 +18,6 @@ mod way;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,6 +39,7 @@ use crate::service::HttpService;
 use crate::timer::{Timer, after};
 pub(crate) use back::{Line, NoResponse};
 pub(crate) use braked::{Braked, Brakes};
+pub(crate) use cut::Cut;
 pub(crate) use date::seconds;
 use held::Continued;
 pub(crate) use held::Held;
@@ -406,70 +407,5 @@ impl Exchange<'_, '_> {
         self.is_persistent &= !self.service.is_retired();
         let is_persistent = self.is_persistent;
         self.front.begin(self.request.version, self.response, body, is_persistent);
-    }
-}
-
-/// How a response was cut off in its middle.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Cut {
-    /// The peer broke off.
-    #[error("the peer broke off: {0}")]
-    Peer(Broken),
-    /// It sent nothing more.
-    #[error("the peer sent nothing more")]
-    PeerSlow,
-    /// The client has gone.
-    #[error("the client has gone: {0}")]
-    Client(Broken),
-    /// It took nothing more, or sent nothing more.
-    #[error("the client took or sent nothing more")]
-    ClientSlow,
-    /// Whoever asks has used up what they may.
-    #[error("whoever asks has used up what they may")]
-    Spent,
-    /// The file that was being sent is another one now.
-    #[error("the file has changed meanwhile")]
-    Changed,
-    /// What was being sent can't be read any further.
-    #[error("it can't be read any further: {0}")]
-    Unreadable(io::Error),
-}
-
-impl Cut {
-    /// How the client's connection ends.
-    pub(crate) fn outcome(&self) -> Outcome {
-        match self {
-            Cut::Peer(_) => Outcome::PeerReset,
-            Cut::PeerSlow => Outcome::PeerSilent,
-            Cut::Client(_) => Outcome::ClientReset,
-            Cut::ClientSlow => Outcome::ClientSlow,
-            Cut::Spent => Outcome::Quota,
-            Cut::Changed => Outcome::FileChanged,
-            Cut::Unreadable(_) => Outcome::FileUnreadable,
-        }
-    }
-}
-
-impl From<Result<(), Cut>> for End {
-    /// What became of a response that was made here.
-    fn from(sent: Result<(), Cut>) -> End {
-        match sent {
-            Ok(()) => End::Done,
-            Err(cut) => {
-                tracing::debug!(%cut, "a response is cut off");
-                End::Cut(cut.outcome())
-            }
-        }
-    }
-}
-
-impl From<Break> for Cut {
-    fn from(broken: Break) -> Cut {
-        match broken {
-            Break::Source(Broken::Changed) => Cut::Changed,
-            Break::Source(Broken::Unreadable(error)) => Cut::Unreadable(error),
-            Break::Source(broken) => Cut::Peer(broken),
-            Break::Sink(broken) => Cut::Client(broken),
-        }
     }
 }
