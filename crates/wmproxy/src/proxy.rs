@@ -47,7 +47,8 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FILE", requires = "user")]
     pass_file: Option<PathBuf>,
     /// Send everything through this proxy: http, https, socks4, socks4a, socks5 or socks5+tls as in
-    /// socks5://127.0.0.1:9050; repeated, one after the other
+    /// socks5://127.0.0.1:9050; repeated, one after the other. A password in it is seen by everybody on this machine;
+    /// a config keeps it to you
     #[arg(short = 'S', long = "server", value_name = "URL")]
     server: Vec<HopUrl>,
     /// Let everybody use it who reaches it

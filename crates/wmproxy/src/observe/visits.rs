@@ -279,3 +279,116 @@ impl Var {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use wmproxy_http::facts::{ConnFacts, Facts};
+    use wmproxy_http::forward::Kind;
+    use wmproxy_net::addr::{Address, Protocol};
+    use wmproxy_net::record::Forwarded;
+    use wmproxy_wire::destination::{Destination, Host};
+    use wmproxy_wire::head::{Request, Scheme};
+
+    use super::*;
+
+    fn destination() -> Destination {
+        Destination { host: Host::Name("example.com".into()), port: 443 }
+    }
+
+    /// A tunnel of SOCKS.
+    fn record() -> ClosedRecord {
+        ClosedRecord {
+            protocol: Protocol::Tcp,
+            listener: "proxy".into(),
+            client: Some("192.0.2.7:4711".parse().unwrap()),
+            preface: None,
+            forwarded: Some(Box::new(Forwarded {
+                user: Some("alice b".into()),
+                destination: Some(destination()),
+                way: Some("tor".into()),
+                kind: Some("socks5"),
+            })),
+            local: Address::Inet("127.0.0.1:8090".parse().unwrap()),
+            group: None,
+            peer: None,
+            started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            connect_time: Some(Duration::from_millis(5)),
+            duration: Duration::from_millis(12),
+            bytes_in: 1,
+            bytes_out: 2,
+            datagrams_in: 0,
+            datagrams_out: 0,
+            outcome: Outcome::Done,
+        }
+    }
+
+    fn line(format: &LineFormat, source: &Source<'_>) -> String {
+        let mut line = Vec::new();
+        format.push(&mut line, &mut Vec::new(), source);
+        String::from_utf8(line).unwrap()
+    }
+
+    /// The line of a request for a tunnel.
+    fn line_of_connect(format: &LineFormat) -> String {
+        let conn = ConnFacts {
+            listener: "proxy".into(),
+            client: Some("192.0.2.7:4711".parse().unwrap()),
+            local: Address::Inet("127.0.0.1:8090".parse().unwrap()),
+            scheme: Scheme::Http,
+            sni: None,
+            identity: None,
+        };
+        let mut facts = Facts::default();
+        facts.begin(&conn);
+        facts.user = Some("alice b".into());
+        facts.kind = Some(Kind::Connect);
+        facts.destination = Some(destination());
+        facts.way = Some("direct".into());
+        facts.address = Some("203.0.113.9:443".parse().unwrap());
+        facts.connect_time = Some(Duration::from_millis(5));
+        facts.status = 200;
+        (facts.bytes_in, facts.bytes_out) = (1, 2);
+        facts.outcome = Some(Outcome::Done);
+        let request = Request::new();
+        let scene = Scene { conn: &conn, request: &request, response: None, facts: &facts };
+        line(format, &Source::Request(&scene))
+    }
+
+    #[test]
+    fn a_template_fits_whatever_a_client_speaks() {
+        let text = "{listener} {client_addr} {client_ip} {client_port} {kind} {user} {destination} {way} {peer} {status} \
+                    {bytes_in} {bytes_out} {datagrams_in} {connect_time} {outcome} {sni}";
+        let format = LineFormat::Template(template::compile_with(text, &VARS).unwrap());
+        assert_eq!(
+            line(&format, &Source::Record(&record())),
+            "proxy 192.0.2.7:4711 192.0.2.7 4711 socks5 alice\\u{20}b example.com:443 tor - - 1 2 - 0.005000 done -\n"
+        );
+        assert_eq!(
+            line_of_connect(&format),
+            "proxy 192.0.2.7:4711 192.0.2.7 4711 connect alice\\u{20}b example.com:443 direct 203.0.113.9:443 200 1 2 - 0.005000 done -\n"
+        );
+        assert!(check(READABLE).is_ok() && check("{route}").is_err() && check("combined").is_err());
+    }
+
+    #[test]
+    fn json_has_the_same_keys_for_all() {
+        let keys = |line: String| -> Vec<String> {
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        let expected: Vec<&str> = VARS[..IN_JSON].iter().map(|(_, name)| *name).collect();
+        assert_eq!(keys(line(&LineFormat::json(), &Source::Record(&record()))), expected);
+        assert_eq!(keys(line_of_connect(&LineFormat::json())), expected);
+    }
+
+    #[test]
+    fn a_connection_of_http_has_no_line_unless_it_was_refused() {
+        let of_http = ClosedRecord { forwarded: None, ..record() };
+        assert!(!is_refusal(&of_http));
+        assert!(!is_refusal(&ClosedRecord { outcome: Outcome::ClientTls, ..of_http.clone() }));
+        let refused = ClosedRecord { outcome: Outcome::Denied, bytes_in: 0, bytes_out: 0, ..of_http.clone() };
+        assert!(is_refusal(&refused));
+    }
+}
