@@ -107,6 +107,7 @@ impl HttpService {
             bytes: size(spec.limits.header_bytes),
             target: size(spec.limits.target_bytes),
             fields: spec.limits.header_count as usize,
+            any_host: matches!(answers, Answers::Forward(_)),
         };
         let (successor, retired) = (OnceLock::new(), AtomicBool::new(false));
         let unrouted = traffic.route(&Arc::from(""));
@@ -314,6 +315,11 @@ impl HttpService {
     /// Writes down a tunnel that is over.
     pub(crate) fn note_tunnel(&self, scene: &Scene<'_>) {
         self.note(scene, &self.unrouted);
+    }
+
+    /// Whether what comes is for somebody else, and may ask for tunnels.
+    pub(crate) fn is_forward(&self) -> bool {
+        matches!(self.answers, Answers::Forward(_))
     }
 
     /// Has the connections' next requests served by another.

@@ -16,8 +16,18 @@ use crate::exchange::{Broken, Piece};
 use crate::scratch::Scratch;
 
 /// The largest piece that is given to the library at once. It may keep that much for each stream whose client has stopped
-/// to read, so it is not much more than a frame; two frames at a time were measured to need few wake-ups enough.
-pub(super) const PIECE: usize = 32 * 1024;
+/// to read, so it is not much more than a frame; two frames at a time were measured to need few wake-ups enough. With the head
+/// of a frame it fills records of TLS to the last byte.
+pub(super) const PIECE: usize = 32 * 1024 - FRAME_HEAD;
+
+/// The head of a frame (RFC 9113 section 4.1).
+const FRAME_HEAD: usize = 9;
+
+/// The largest frame that everybody takes (RFC 9113 section 4.2).
+pub(super) const FRAME: u32 = 16 * 1024;
+
+/// The largest frame of a tunnel, for both ends of it: a piece goes by one call, where frames of the usual size take two.
+pub(super) const TUNNEL_FRAME: u32 = 32 * 1024;
 
 /// A body that comes.
 #[derive(Debug)]

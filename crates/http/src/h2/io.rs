@@ -6,17 +6,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wmproxy_net::MARGIN;
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_wire::http2::FrameMeter;
 
-/// A frame of the usual size with its head, and a bit.
-const SCRATCH: usize = 17 * 1024;
+/// The largest frame of ours with its head, and a bit.
+const SCRATCH: usize = 33 * 1024;
 
 thread_local! {
     /// Where bytes pass through, so that a buffer need not be zeroed for each read, and what lies in several places goes
     /// out in one call and one TLS record.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MARGIN + SCRATCH].into_boxed_slice());
 }
 
 /// How a flood is told through the library, which keeps no more of an error than its kind and its text. No socket fails like
@@ -41,6 +42,7 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Io { stream, meter } = self.get_mut();
         BUFFER.with_borrow_mut(|buffer| {
+            let buffer = &mut buffer[MARGIN..];
             let most = buffer.len().min(into.remaining());
             let n = ready!(stream.poll_read(cx, &mut buffer[..most]))?;
             if let Some(meter) = meter {
@@ -74,6 +76,7 @@ impl AsyncWrite for Io {
             return self.poll_write(cx, only);
         }
         BUFFER.with_borrow_mut(|buffer| {
+            let buffer = &mut buffer[MARGIN..];
             let mut len = 0;
             for part in parts {
                 let n = part.len().min(buffer.len() - len);

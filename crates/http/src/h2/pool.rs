@@ -22,7 +22,7 @@ use wmproxy_runtime::scope::Scope;
 use wmproxy_upstream::{Connected, IdleKey, Peer};
 use wmproxy_wire::head::Scheme;
 
-use super::body::PIECE;
+use super::body::{FRAME, PIECE, TUNNEL_FRAME};
 use super::common::{Common, Entered};
 use super::io::Io;
 use super::peer::PeerStream;
@@ -41,6 +41,8 @@ pub(super) struct Room {
     connection: u32,
     /// How much of a stream waits for its turn to be written.
     sending: usize,
+    /// The largest frame that may come.
+    frame: u32,
     /// Streams of one connection before the next is opened, where the peer would take more.
     streams: usize,
 }
@@ -48,12 +50,17 @@ pub(super) struct Room {
 /// For requests. The window of the connection is wider than for one of them, or a client that does not read would stop the
 /// responses of the others; beyond so many streams one slow reader of it is felt by too many.
 pub(super) const REQUESTS: Room =
-    Room { stream: 256 * 1024, connection: 16 * 1024 * 1024, sending: 2 * PIECE, streams: 100 };
+    Room { stream: 256 * 1024, connection: 16 * 1024 * 1024, sending: 2 * PIECE, frame: FRAME, streams: 100 };
 
 /// For tunnels, which last, and of which many may have a reader that stopped: the window of the connection has room for all of
 /// them, so that none stops another. More is sent at a time than of requests, for a tunnel may have a gigabyte to carry.
-pub(super) const TUNNELS: Room =
-    Room { stream: 256 * 1024, connection: 64 * 256 * 1024, sending: 4 * PIECE, streams: 64 };
+pub(super) const TUNNELS: Room = Room {
+    stream: 256 * 1024,
+    connection: 64 * 256 * 1024,
+    sending: 4 * PIECE,
+    frame: TUNNEL_FRAME,
+    streams: 64,
+};
 
 /// What tells connections apart that may stand in for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -216,6 +223,7 @@ impl Making {
             .enable_push(false)
             .initial_window_size(self.room.stream)
             .initial_connection_window_size(self.room.connection)
+            .max_frame_size(self.room.frame)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(self.room.sending)
             .handshake(Io::new(stream, None))

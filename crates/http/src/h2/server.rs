@@ -23,6 +23,7 @@ use wmproxy_wire::head::{Known, Method};
 use wmproxy_wire::http1::{self, Length};
 use wmproxy_wire::http2::{FrameMeter, MeterLimits};
 
+use super::body::{FRAME, PIECE, TUNNEL_FRAME};
 use super::convert;
 use super::front::{ClientStream, Tunnels};
 use super::io::{FLOOD, Io};
@@ -63,14 +64,16 @@ pub(crate) async fn serve(
 ) -> Outcome {
     let timeouts = service.spec().timeouts;
     let limits = service.spec().limits;
+    let frame = if service.is_forward() { TUNNEL_FRAME } else { FRAME };
     let meter = FrameMeter::new(METER, true, clock::now().0);
     let handshake = Builder::new()
         .max_concurrent_streams(limits.h2_streams)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(frame)
         .max_header_list_size(u32::try_from(limits.header_bytes.get()).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(UNSEEN_RESETS)
-        .max_send_buffer_size(2 * super::body::PIECE)
+        .max_send_buffer_size(2 * PIECE)
         .enable_connect_protocol()
         .handshake(Io::new(stream, Some(meter)));
     let patience = Instant::now() + timeouts.header.get();
