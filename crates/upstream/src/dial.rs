@@ -178,12 +178,9 @@ impl Group {
         lease: &mut Lease,
         attempt: Attempt<'_>,
     ) -> Result<Connected, DialError> {
-        let peer = Arc::clone(lease.peer());
-        let reach = async {
-            match self.via()? {
-                Some(via) => Ok(via.connect_alone(&behind(peer.address())?).await?),
-                None => stream::connect(peer.address(), attempt.options, attempt.client).await,
-            }
+        let reach = async |address: &Address| match self.via()? {
+            Some(via) => Ok(via.connect_alone(&behind(address)?).await?),
+            None => stream::connect(address, attempt.options, attempt.client).await,
         };
         let connected = self.attempted(lease, attempt, reach).await?;
         lease.connected(connected.connect_time);
@@ -192,12 +189,9 @@ impl Group {
     }
 
     async fn try_connect(&self, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
-        let peer = Arc::clone(lease.peer());
-        let reach = async {
-            match self.via()? {
-                Some(via) => Ok(via.connect(&behind(peer.address())?).await?),
-                None => stream::connect(peer.address(), attempt.options, attempt.client).await,
-            }
+        let reach = async |address: &Address| match self.via()? {
+            Some(via) => Ok(via.connect(&behind(address)?).await?),
+            None => stream::connect(address, attempt.options, attempt.client).await,
         };
         self.attempted(lease, attempt, reach).await
     }
@@ -207,11 +201,11 @@ impl Group {
         &self,
         lease: &mut Lease,
         attempt: Attempt<'_>,
-        reach: impl Future<Output = io::Result<Stream>>,
+        reach: impl AsyncFnOnce(&Address) -> io::Result<Stream>,
     ) -> Result<Connected, DialError> {
         let begun = Instant::now();
         let connecting = async {
-            let stream = reach.await?;
+            let stream = reach(lease.address()).await?;
             if let Some(introduction) = attempt.introduction {
                 introduction.send(&stream).await?;
             }

@@ -132,7 +132,8 @@ async fn a_unix_socket_that_is_gone_is_a_refusal() {
 #[test]
 fn the_future_stays_small() {
     let (group, key, options) = (group(&[], |_| {}), LeaseKey::default(), PeerSocket::default());
-    // Boxed by who dials, and gone when the connection is made; but thousands may dial at a time.
+    // Boxed by who dials, and gone when the connection is made; but thousands may dial at a time. Of these bytes some 150 are
+    // the choice between connecting at once and through a chain.
     let size = size_of_val(&dial(&group, &key, &options));
-    assert!(size <= 1024, "{size} bytes");
+    assert!(size <= 1200, "{size} bytes");
 }
