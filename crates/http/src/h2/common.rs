@@ -11,11 +11,17 @@ use tokio::sync::OnceCell;
 use wmproxy_upstream::Peer;
 use wmproxy_upstream::idle::Place;
 
+/// Streams that may be broken off before a connection gets no new ones. Servers close connections on which too many are (ours
+/// at 1000 within a moment), with all that is under way there: one client that gives up all the time would take others along.
+const MOST_BROKEN: usize = 500;
+
 /// Of one connection. One thread has to do with it, so that nothing here is waited for; cells would do, were it not that a
 /// stream that lies upon a tunnel is a stream like any other.
 pub(super) struct Common {
     /// How many are in use.
     active: AtomicUsize,
+    /// How many were broken off, so far.
+    broken: AtomicUsize,
     /// Filled when the peer is known to have said what it takes.
     heard: OnceCell<()>,
     ping: Mutex<Option<PingPong>>,
@@ -27,19 +33,24 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn new(ping: Option<PingPong>, peer: Option<Arc<Peer>>) -> Arc<Common> {
-        let (active, idle) = (AtomicUsize::new(0), Mutex::new(None));
-        Arc::new(Common { active, heard: OnceCell::new(), ping: Mutex::new(ping), peer, idle })
+        let (active, broken, idle) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(None));
+        Arc::new(Common { active, broken, heard: OnceCell::new(), ping: Mutex::new(ping), peer, idle })
     }
 
     pub(super) fn enter(self: &Arc<Self>) -> Entered {
         drop(locked(&self.idle).take());
         self.active.fetch_add(1, Ordering::Relaxed);
-        Entered(Arc::clone(self))
+        Entered { common: Arc::clone(self), is_whole: false }
     }
 
     /// How many of its streams are in use.
     pub(super) fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// Whether as many of its streams were broken off as a connection should have; see [`MOST_BROKEN`].
+    pub(super) fn is_worn(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) >= MOST_BROKEN
     }
 }
 
@@ -51,14 +62,22 @@ impl fmt::Debug for Common {
 
 /// One of a connection's streams, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Entered(Arc<Common>);
+pub(super) struct Entered {
+    common: Arc<Common>,
+    is_whole: bool,
+}
 
 impl Entered {
+    /// Says that the stream came to its end in both directions, so that nothing has to be broken off.
+    pub(super) fn mark_whole(&mut self) {
+        self.is_whole = true;
+    }
+
     /// Waits until the peer has said what it takes. Its settings come before everything else, so that the answer to a PING says
     /// that they are here; one that does not answer is heard as far as it ever will be.
     pub(super) async fn hear(&self) {
-        let ping = &self.0.ping;
-        let heard = self.0.heard.get_or_init(|| async {
+        let ping = &self.common.ping;
+        let heard = self.common.heard.get_or_init(|| async {
             // One that is on its way already, for somebody who waited no longer, does as well.
             let _ = locked(ping).as_mut().map(|ping| ping.send_ping(Ping::opaque()));
             poll_fn(|cx| match locked(ping).as_mut() {
@@ -73,8 +92,12 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if self.0.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *locked(&self.0.idle) = self.0.peer.as_ref().map(|peer| peer.count_idle());
+        let common = &self.common;
+        if !self.is_whole {
+            common.broken.fetch_add(1, Ordering::Relaxed);
+        }
+        if common.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *locked(&common.idle) = common.peer.as_ref().map(|peer| peer.count_idle());
         }
     }
 }

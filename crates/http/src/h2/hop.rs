@@ -119,12 +119,13 @@ fn request(to: &Destination, authorization: Option<&[u8]>) -> Result<Request<()>
 }
 
 async fn ask(free: Free, request: Request<()>) -> Result<Tunnel, h2::Error> {
-    let Free { mut connection, place, .. } = free;
+    let Free { mut connection, mut place, .. } = free;
     let (response, mut outgoing) = connection.send_request(request, false)?;
     let (head, incoming) = response.await?.into_parts();
     if !head.status.is_success() {
         // An end, for a reset counts against the connection with proxies that limit them. It fails where the proxy went first.
         let _ = outgoing.send_data(Bytes::new(), true);
+        place.mark_whole();
         return Ok(Tunnel::Refused(head.status.as_u16()));
     }
     let transport = tunnel::Tunnel::new(Incoming::new(incoming), Outgoing::new(outgoing, false), place);

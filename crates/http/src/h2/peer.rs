@@ -152,10 +152,11 @@ impl PeerStream {
 
 impl Drop for PeerStream {
     fn drop(&mut self) {
+        if self.is_over() {
+            return self.place.mark_whole();
+        }
         // Who is not interested any more says so, or the peer would work for nothing.
-        if !self.is_over()
-            && let Some(outgoing) = self.outgoing()
-        {
+        if let Some(outgoing) = self.outgoing() {
             outgoing.reset(Reason::CANCEL);
         }
     }

@@ -164,7 +164,9 @@ impl Slot {
         let mut cx = Context::from_waker(Waker::noop());
         let mut at = 0;
         while let Some(Shared { connection, scheme, epoch: own, common, streams, .. }) = shared.get_mut(at) {
-            let is_usable = *own == epoch && !matches!(connection.poll_ready(&mut cx), Poll::Ready(Err(_)));
+            let is_usable = *own == epoch
+                && !common.is_worn()
+                && !matches!(connection.poll_ready(&mut cx), Poll::Ready(Err(_)));
             if !is_usable {
                 // Its requests go on; it ends with the last of them.
                 shared.swap_remove(at);

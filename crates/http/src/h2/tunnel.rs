@@ -19,12 +19,12 @@ pub(super) struct Tunnel {
     outgoing: Outgoing,
     is_cut: bool,
     /// Among the streams of its connection.
-    _place: Entered,
+    place: Entered,
 }
 
 impl Tunnel {
     pub(super) fn new(incoming: Incoming, outgoing: Outgoing, place: Entered) -> Tunnel {
-        Tunnel { incoming, outgoing, is_cut: false, _place: place }
+        Tunnel { incoming, outgoing, is_cut: false, place }
     }
 }
 
@@ -59,13 +59,15 @@ impl Transport for Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        if self.is_cut {
-            if !(self.incoming.has_come() && self.outgoing.is_over()) {
-                self.outgoing.reset(Reason::CANCEL);
-            }
-        } else if !self.outgoing.is_over() {
+        let Tunnel { incoming, outgoing, .. } = self;
+        if !self.is_cut && !outgoing.is_over() {
             // Or the library would break it off.
-            let _ = self.outgoing.send(&[], true, &Fields::default());
+            let _ = outgoing.send(&[], true, &Fields::default());
+        }
+        if incoming.has_come() && outgoing.is_over() {
+            self.place.mark_whole();
+        } else if self.is_cut {
+            outgoing.reset(Reason::CANCEL);
         }
     }
 }

@@ -525,3 +525,24 @@ fn what_nobody_takes_does_not_hold_a_connection_for_ever() {
         timeout(Duration::from_secs(5), closed).await.unwrap();
     });
 }
+
+#[test]
+fn who_gives_up_all_the_time_wears_out_connections_of_their_own() {
+    run(async || {
+        let (hop, proxy) = (hop(), Proxy::new(echo));
+        let steady = open(&hop, &proxy).await;
+        for _ in 0..600 {
+            let stream = open(&hop, &proxy).await;
+            stream.reset_on_close();
+        }
+        assert_eq!(proxy.made.get(), 2);
+        for _ in 0..600 {
+            let stream = open(&hop, &proxy).await;
+            finish(&stream).await;
+            assert_eq!(read_all(&stream).await, b"");
+        }
+        assert_eq!(proxy.made.get(), 2, "those that end well count for nothing");
+        write(&steady, b"still").await;
+        assert_eq!(read(&steady).await.unwrap(), b"still");
+    });
+}
