@@ -86,7 +86,8 @@ impl Session {
                         continue;
                     }
                 }
-                if is_paced && !self.admits(Direction::Up, datagram.len() - load.header.len()) {
+                let is_limited = is_paced && !matches!(load.course, Course::Drop(_));
+                if is_limited && !self.admits(Direction::Up, datagram.len() - load.header.len()) {
                     self.count_drop(UdpDrop::OverRate, 1);
                 } else {
                     load.push(datagram);
