@@ -21,7 +21,7 @@ use wmproxy_wire::http1::{
     ChunkLimits, Chunks, HeadLimits, Length, Step, is_persistent, read_request, request_length,
 };
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 8000, target: 4000, fields: 90 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 8000, target: 4000, fields: 90, any_host: false };
 
 /// A request as either of us saw it.
 #[derive(Debug, Default, PartialEq)]

@@ -10,7 +10,7 @@ use wmproxy_wire::http1::{
     write_request,
 };
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 4096, target: 1024, fields: 32 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 4096, target: 1024, fields: 32, any_host: false };
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = is_h2_preface(bytes);
@@ -57,7 +57,7 @@ fn again(request: &Request) {
     let length = request_length(request);
     let mut out = Vec::new();
     write_request(request, &mut out);
-    let wide = HeadLimits { bytes: out.len(), target: 1024, fields: 33 };
+    let wide = HeadLimits { bytes: out.len(), target: 1024, fields: 33, any_host: false };
     let mut second = Request::new();
     match read_request(&out, &wide, &mut second) {
         Ok(used) => assert_eq!(used, Some(out.len())),

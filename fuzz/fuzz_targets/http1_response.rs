@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use wmproxy_wire::head::{Method, Response, Version, is_token, is_value};
 use wmproxy_wire::http1::{HeadLimits, Length, is_persistent, read_response, response_length, write_response};
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 4096, target: 0, fields: 32 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 4096, target: 0, fields: 32, any_host: false };
 
 fuzz_target!(|bytes: &[u8]| {
     let (mut response, mut other) = (Response::new(), Response::new());

@@ -34,7 +34,7 @@ pub(crate) use wire::{NoHead, Wire};
 
 /// What the head of a response may be. Larger than what we take from clients by default: cookies that a site sets come in
 /// one response, and go out in many requests.
-const RESPONSE: HeadLimits = HeadLimits { bytes: 64 * 1024, target: 0, fields: 200 };
+const RESPONSE: HeadLimits = HeadLimits { bytes: 64 * 1024, target: 0, fields: 200, any_host: false };
 
 /// Who has just come to a listener that goes out of service is not sent away without an answer: the first request is mostly
 /// on its way already, and needs a round trip. Whoever connects in advance has waited for longer.

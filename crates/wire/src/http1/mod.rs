@@ -36,6 +36,9 @@ pub struct HeadLimits {
     pub target: usize,
     /// How many fields.
     pub fields: usize,
+    /// Whether `Host` may name another than a target that says by itself whom it is for. A proxy goes by the target and puts
+    /// that in the place of `Host` (RFC 9112 section 3.2.2); for a server the two would be an ambiguity.
+    pub any_host: bool,
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn read(bytes: &[u8], limits: &HeadLimits, into: &mut Request) -> Read<usize, Re
     let target = read_line(&mut cursor, limits.target, into)?;
     read_fields(&mut cursor, limits.fields, &mut into.fields).map_err(widen)?;
     into.fields.fill(&bytes[..cursor.at]);
-    target::settle(target, into).map_err(Stop::Fault)?;
+    target::settle(target, limits.any_host, into).map_err(Stop::Fault)?;
     if !knows_expectation(into) {
         return Err(Stop::Fault(RequestError::Expectation));
     }

@@ -4,21 +4,21 @@ use super::RequestError;
 use crate::head::authority::{self, Authority};
 use crate::head::{Known, Method, Request, Scheme, Span, Version};
 
-/// Takes a target apart and sees to it that it agrees with the method and with `Host`.
-pub(super) fn settle(target: Span, request: &mut Request) -> Result<(), RequestError> {
+/// Takes a target apart and sees to it that it agrees with the method and, unless that may be `any_host`, with `Host`.
+pub(super) fn settle(target: Span, any_host: bool, request: &mut Request) -> Result<(), RequestError> {
     let host = host(request)?;
     let text = request.fields.at(target);
     match (text, request.method) {
         (_, Method::Connect) => {
             request.set_target_span(target);
             request.set_authority_span(Some(target));
-            return settle_connect(request, host);
+            return settle_connect(request, host, any_host);
         }
         ([b'/', ..], _) | (b"*", Method::Options) => {
             request.set_target_span(target);
             request.set_authority_span(host);
         }
-        _ => return settle_absolute(target, request, host),
+        _ => return settle_absolute(target, request, host, any_host),
     }
     // Who it is for is judged once; with an authority of its own, the target's is.
     match host {
@@ -42,17 +42,22 @@ fn parse(request: &Request, host: Span) -> Result<Authority<'_>, RequestError> {
 }
 
 /// A host with a port. `Host` may leave the port out, as some clients do.
-fn settle_connect(request: &Request, host: Option<Span>) -> Result<(), RequestError> {
+fn settle_connect(request: &Request, host: Option<Span>, any_host: bool) -> Result<(), RequestError> {
     let target = authority::parse(request.target()).map_err(|_| RequestError::Target)?;
     let port = target.port.ok_or(RequestError::Target)?;
     match host {
-        Some(host) if !parse(request, host)?.is(&target, port) => Err(RequestError::OtherHost),
+        Some(host) if !parse(request, host)?.is(&target, port) && !any_host => Err(RequestError::OtherHost),
         _ => Ok(()),
     }
 }
 
 /// A whole URI. Its authority is whom the request is for, and `Host` has to say the same.
-fn settle_absolute(target: Span, request: &mut Request, host: Option<Span>) -> Result<(), RequestError> {
+fn settle_absolute(
+    target: Span,
+    request: &mut Request,
+    host: Option<Span>,
+    any_host: bool,
+) -> Result<(), RequestError> {
     let text = request.fields.at(target);
     let (scheme, start) = scheme(text).ok_or(RequestError::Target)?;
     let rest = &text[start..];
@@ -60,6 +65,7 @@ fn settle_absolute(target: Span, request: &mut Request, host: Option<Span>) -> R
     let own = authority::parse(&rest[..len]).map_err(|_| RequestError::Target)?;
     if let Some(host) = host
         && !parse(request, host)?.is(&own, scheme.default_port())
+        && !any_host
     {
         return Err(RequestError::OtherHost);
     }

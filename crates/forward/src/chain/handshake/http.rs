@@ -13,7 +13,7 @@ use super::socks::Who;
 use super::{Progress, Refusal, Talk};
 
 /// What the answer's head may be: more than any proxy says, and little enough to hold for everybody who waits.
-const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, target: 0, fields: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, target: 0, fields: 100, any_host: false };
 
 /// Interim answers (RFC 9110 section 15.2) that are skipped. CONNECT calls for none, and a proxy that says nothing else would
 /// go on for ever.

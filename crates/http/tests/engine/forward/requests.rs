@@ -45,6 +45,21 @@ fn each_request_of_a_connection_goes_where_it_says() {
 }
 
 #[test]
+fn the_target_counts_and_not_host() {
+    let origin = Origin::says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = Proxy::with(&[("a.example:8080", origin.addr().inet())]);
+    let mut client = proxy.connect();
+    for host in ["a.example", "b.example", "b.example:8080"] {
+        client.send(format!("GET http://a.example:8080/ HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response().status(), 200, "{host}");
+    }
+    for request in origin.requests() {
+        assert_eq!(request.head.all("host"), ["a.example:8080"]);
+    }
+    assert!(proxy.gate.asked.lock().unwrap().iter().all(|asked| asked == "a.example:8080"));
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let (one, other) = (Origin::named("one"), Origin::named("other"));
     let proxy =

@@ -10,7 +10,6 @@ const BAD: &[(&str, u16)] = &[
     ("GET http://user@a.example/ HTTP/1.1\r\nHost: a.example", 400),
     ("GET http://user:pass@a.example/ HTTP/1.1\r\nHost: a.example", 400),
     ("GET http://a.example@b.example/ HTTP/1.1\r\nHost: b.example", 400),
-    ("GET http://a.example/ HTTP/1.1\r\nHost: b.example", 400),
     ("GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nHost: a.example", 400),
     ("GET http://a.example/ HTTP/1.1", 400),
     ("GET http://a.example:0/ HTTP/1.1\r\nHost: a.example:0", 400),
@@ -33,7 +32,6 @@ const BAD: &[(&str, u16)] = &[
     ("CONNECT /x HTTP/1.1\r\nHost: a.example", 400),
     ("CONNECT * HTTP/1.1\r\nHost: a.example", 400),
     ("CONNECT user@a.example:443 HTTP/1.1\r\nHost: a.example", 400),
-    ("CONNECT a.example:443 HTTP/1.1\r\nHost: b.example:443", 400),
     ("CONNECT ::1:443 HTTP/1.1\r\nHost: [::1]", 400),
     // Where it ends.
     (

@@ -11,7 +11,7 @@ mod speed;
 use super::*;
 use crate::head::{Request, Response};
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 2048, target: 64, fields: 8 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 2048, target: 64, fields: 8, any_host: false };
 
 /// Reads a request that is whole, whatever follows it.
 fn request(text: &[u8]) -> Result<Request, RequestError> {

@@ -75,7 +75,7 @@ proptest! {
             let mut out = Vec::new();
             write_request(&first, &mut out);
             let mut again = Request::new();
-            let wide = HeadLimits { bytes: out.len(), target: 64, fields: 9 };
+            let wide = HeadLimits { bytes: out.len(), target: 64, fields: 9, any_host: false };
             let read = read_request(&out, &wide, &mut again);
             // A request of 1.0 may have no Host, and one of 1.1 may not.
             if read == Err(RequestError::NoHost) {

@@ -219,6 +219,14 @@ fn a_target_has_the_form_of_its_method() {
     ] {
         let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         assert_eq!(request(text.as_bytes()).unwrap_err(), error, "{line} with {host}");
+        // To a proxy a target that says whom it is for is all that counts, and everything else is as wrong as ever.
+        let (mut head, limits) = (Request::new(), HeadLimits { any_host: true, ..LIMITS });
+        let read = read_request(text.as_bytes(), &limits, &mut head);
+        assert_eq!(
+            read.map(|_| ()),
+            if error == OtherHost { Ok(()) } else { Err(error) },
+            "{line} with {host}"
+        );
     }
     let whole = request(b"GET https://a/ HTTP/1.0\r\n\r\n").unwrap();
     assert_eq!((whole.scheme, whole.authority()), (Some(Scheme::Https), Some(&b"a"[..])));
@@ -245,7 +253,7 @@ fn a_limit_is_what_still_passes() {
     assert_eq!((error, error.status()), (RequestError::TooLong, 431));
     assert_eq!(read_request(&[b'a'; 2048], &LIMITS, &mut Request::new()), Err(RequestError::TooLong));
     assert_eq!(read_request(&[b'a'; 2047], &LIMITS, &mut Request::new()), Ok(None));
-    let none = HeadLimits { bytes: 0, target: 0, fields: 0 };
+    let none = HeadLimits { bytes: 0, target: 0, fields: 0, any_host: false };
     assert_eq!(read_request(b"", &none, &mut Request::new()), Err(RequestError::TooLong));
 }
 

@@ -31,7 +31,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Connection: keep-alive\r\n\
     \r\n";
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, target: 8 * 1024, fields: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, target: 8 * 1024, fields: 100, any_host: false };
 
 fn measure(what: &str, mut once: impl FnMut()) {
     const ROUNDS: u32 = 200_000;
