@@ -110,17 +110,18 @@ mod tests {
         }
         assert!(!held.begin(b"one more"));
         let shelf = &mut held.find(&[3]).unwrap().shelf;
-        assert!(shelf.push(&[1; 65_507]));
-        assert!(!shelf.push(&[2; 65_507]));
-        for _ in 1..MAX_DATAGRAMS {
-            assert!(shelf.push(b""));
-        }
+        assert!(shelf.push(&[1; 65_507]) && shelf.push(&[2; 65_507]));
+        assert!(!shelf.push(&[3; 1000]));
+        let shelf = &mut held.find(&[4]).unwrap().shelf;
+        assert!((0..MAX_DATAGRAMS).all(|_| shelf.push(b"")));
         assert!(!shelf.push(b""));
-        assert!(WAITING.get() > before + 65_507);
+        assert!(WAITING.get() > before + 2 * 65_507);
         let wait = held.release(&[3]).unwrap();
-        assert_eq!((wait.shelf.datagrams().len(), wait.shelf.datagrams()[0].len()), (MAX_DATAGRAMS, 65_507));
+        let sizes: Vec<usize> = wait.shelf.datagrams().iter().map(|datagram| datagram.len()).collect();
+        assert_eq!(sizes, [65_507, 65_507]);
         assert!(held.find(&[3]).is_none() && held.begin(&[3]));
         drop(wait);
+        held.clear();
         assert_eq!(WAITING.get(), before);
     }
 
