@@ -58,7 +58,13 @@ pub(super) struct Page {
 impl Page {
     /// Starts a browser with an empty page.
     pub(super) fn open(dir: &TempDir) -> Self {
-        let browser = Browser::open(dir, "about:blank", &["--remote-debugging-port=0"]);
+        Page::open_with(dir, &[])
+    }
+
+    /// The same with further options.
+    pub(super) fn open_with(dir: &TempDir, options: &[&str]) -> Self {
+        let options = [&["--remote-debugging-port=0"], options].concat();
+        let browser = Browser::open(dir, "about:blank", &options);
         let file = dir.join("profile/DevToolsActivePort");
         let port = || std::fs::read_to_string(&file).ok()?.lines().next()?.parse::<u16>().ok();
         let log = || std::fs::read_to_string(dir.join("chromium.log")).unwrap_or_default();

@@ -12,6 +12,7 @@ mod files_archives;
 mod files_browser;
 mod files_leases;
 mod files_nginx;
+mod forward_browser;
 mod health;
 pub(crate) mod http;
 mod iperf;
