@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use wmproxy_net::connect::{ConnectError, Fault};
-use wmproxy_net::stream::Stream;
+use wmproxy_net::stream::{ResetOnDrop, Stream};
 use wmproxy_runtime::clock;
 use wmproxy_upstream::{Attempt, Connected, DialError, FailKind, Group, Lease, LeaseKey, Peer};
 use wmproxy_wire::destination::Destination;
@@ -130,7 +130,14 @@ impl Chain {
             parent.secure(&stream).await?;
             parent.ask(&stream, to, &self.finder, &mut progress).await
         };
+        // Whoever only hears that we have nothing more to say goes on for a client that has left; and where chains lead in a
+        // circle, each round would begin the next for ever.
+        let unanswered = ResetOnDrop::new(&stream);
         let asked = timeout_at(self.step(deadline), talk).await;
+        match asked.is_ok() {
+            true => unanswered.disarm(),
+            false => drop(unanswered),
+        }
         let asked = asked.unwrap_or_else(|_| Err(silence(progress, to)));
         self.judge(lease, parent, asked, Some(connected.connect_time))?;
         Ok(stream)

@@ -87,6 +87,21 @@ fn a_proxy_that_hangs_up_in_place_of_an_answer_is_of_no_use() {
 }
 
 #[test]
+fn a_proxy_that_is_given_up_is_told_so_by_a_reset() {
+    let (told, heard) = std::sync::mpsc::channel();
+    let proxy = Backend::start(move |conn| {
+        conn.recv(3);
+        conn.send(&[5, 0]);
+        conn.recv(REQUEST.len());
+        told.send(io::Read::read(&mut conn.socket(), &mut [0]).map_err(|error| error.kind())).unwrap();
+        Ok(0)
+    });
+    let chain = Shop::default().chain(vec![vec![to(HopKind::Socks5, &proxy)]], SHORT);
+    assert_eq!(fails(&chain, &name("a.test", 80)).fault, Fault::TimedOut);
+    assert_eq!(heard.recv().unwrap(), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
 fn answers_may_come_byte_by_byte() {
     let proxy = Backend::start(|conn| {
         conn.recv(3);
