@@ -20,6 +20,9 @@ const USERS: &str =
 /// Everything that is asked of the first goes through the chain `out`.
 const ROUTE: &str = "[[egress.default.route]]\nvia = \"out\"\n";
 
+/// For machines that have hundreds of handshakes to do at once.
+const PATIENT: &str = "connect_timeout = \"60s\"\n";
+
 /// 100 MB where time does not matter.
 fn size() -> u64 {
     if std::env::var_os("WMPROXY_LONG").is_some() { 100_000_000 } else { 12_000_000 }
@@ -44,19 +47,19 @@ impl House {
         let authority = Authority::new();
         let server = authority.issue("server", &["localhost"]);
         let client = authority.issue("client", &["first.test"]);
-        let third = start(&forward(format!("tls = {}\n{USERS}", server.toml())));
+        let third = start(&forward(format!("{PATIENT}tls = {}\n{USERS}", server.toml())));
         let known =
             server.toml().replace(" }", &format!(", client_ca = \"{}\" }}", authority.ca().display()));
-        let second = start(&forward(format!("tls = {known}")));
+        let second = start(&forward(format!("{PATIENT}tls = {known}")));
         let (two, three) = (second.tcp("f").port(), third.tcp("f").port());
         let (ca, cert, key) = (authority.ca(), client.cert.display(), client.key.display());
         let ca = ca.display();
         let chain = format!(
-            "[chain.out]\nhops = [\n\
+            "[chain.out]\nconnect_timeout = \"20s\"\nhops = [\n\
              {{ url = \"https://localhost:{two}\", ca = \"{ca}\", cert = \"{cert}\", key = \"{key}\", multiplex = {multiplex} }},\n\
              {{ url = \"socks5+tls://alice:open%20sesame@localhost:{three}\", ca = \"{ca}\" }},\n]\n"
         );
-        let first = start(&format!("workers = 1\n{ACCESS_LOG}{}{ROUTE}{chain}{more}", forward("")));
+        let first = start(&format!("workers = 1\n{ACCESS_LOG}{}{ROUTE}{chain}{more}", forward(PATIENT)));
         let door = first.tcp("f");
         House { first, second, third, multiplex, door, _authority: authority }
     }
@@ -184,6 +187,25 @@ fn an_end_and_a_reset_are_passed_on_through_all() {
         let conn = house.tunnel(resets.addr());
         conn.send(b"x");
         conn.expect_reset();
+        house.expect_idle();
+    }
+}
+
+#[test]
+fn who_has_said_all_still_hears_the_rest() {
+    for multiplex in [false, true] {
+        let house = House::new(multiplex, "");
+        let backend = Backend::start(|conn| {
+            conn.send(b"all of it");
+            conn.finish();
+            conn.recv_pattern(&Pattern::new(1), size(), &mut Rng::new(2));
+            drain(conn)
+        });
+        let conn = house.tunnel(backend.addr());
+        assert_eq!(conn.recv_all(), b"all of it");
+        conn.send_pattern(&Pattern::new(1), size(), &mut Rng::new(3)).unwrap();
+        conn.finish();
+        assert_eq!(backend.next_end().error, None);
         house.expect_idle();
     }
 }
