@@ -179,7 +179,9 @@ impl Planner<'_> {
             return;
         }
         let has_users = !spec.users.is_empty() || forward.users_file.is_some();
-        let has_allow = !forward.allow.0.is_empty();
+        // A list that has everybody in it turns nobody away.
+        let has_allow = !forward.allow.0.is_empty()
+            && forward.allow.0.iter().all(|prefix| prefix.canonical().prefix_len() > 0);
         if spec.by_certificate && forward.tls_optional && !has_users && !has_allow {
             let message = "whoever comes without TLS would not have to show a certificate";
             let found = self.error(&path.key("tls_optional"), message);

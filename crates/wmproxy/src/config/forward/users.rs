@@ -44,7 +44,14 @@ impl Planner<'_> {
             users.push(user(name, options, password));
         }
         if let Some(file) = &forward.users_file {
-            self.users_of_file(file, &path.key("users_file"), &mut users);
+            let path = path.key("users_file");
+            let before = self.errors();
+            self.users_of_file(file, &path, &mut users);
+            // Where there are no users, nobody is asked for a password.
+            if users.is_empty() && self.errors() == before {
+                let found = self.error(&path, "nobody is in this file, and so everybody would be let in");
+                self.push(found.hint("put NAME:HASH lines into it, or leave `users_file` out"));
+            }
         }
         users
     }
