@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
-use http::header::PROXY_AUTHORIZATION;
+use http::header::{PROXY_AUTHORIZATION, VIA};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::stream::Stream;
@@ -16,6 +16,7 @@ use wmproxy_wire::head::Scheme;
 use super::body::{Incoming, Outgoing};
 use super::pool::{self, Free, Making};
 use super::tunnel;
+use crate::forward::pseudonym;
 
 /// Connections that are tried in the place of one that turned out to be at its end: it may be one of several that were all
 /// closed in the same moment, and another attempt costs nothing but a look.
@@ -99,7 +100,7 @@ impl Hop {
     }
 }
 
-/// The head that asks for a tunnel: nothing but the method and the authority, and who asks.
+/// The head that asks for a tunnel: nothing but the method and the authority, who asks, and that we do.
 fn request(to: &Destination, authorization: Option<&[u8]>) -> Result<Request<()>, ConnectError> {
     let bad = |what: &'static str| ConnectError::new(Fault::Other, what);
     let uri: Uri =
@@ -114,6 +115,10 @@ fn request(to: &Destination, authorization: Option<&[u8]>) -> Result<Request<()>
         // Never to be put into the table that compression shares.
         value.set_sensitive(true);
         request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+    }
+    // A chain that leads back to us ends here at its second round.
+    if let Ok(via) = HeaderValue::try_from(format!("2.0 {}", pseudonym())) {
+        request.headers_mut().insert(VIA, via);
     }
     Ok(request)
 }

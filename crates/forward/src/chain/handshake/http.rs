@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use wmproxy_http::forward::pseudonym;
 use wmproxy_net::connect::Fault;
 use wmproxy_net::stream::Stream;
 use wmproxy_upstream::FailKind;
@@ -58,6 +59,8 @@ fn request(to: &Destination, who: Who<'_>) -> Request {
     if let Some(authorization) = authorization(who) {
         request.fields.push_known(Known::ProxyAuthorization, authorization.as_bytes());
     }
+    // A chain that leads back to us ends here at its second round.
+    request.fields.push_known(Known::Via, format!("1.1 {}", pseudonym()).as_bytes());
     request
 }
 

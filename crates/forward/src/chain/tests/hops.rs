@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn each_hop_is_asked_for_the_next_and_the_last_for_the_destination() {
     let both = proxy(&[
-        (b"CONNECT second.test:1080 HTTP/1.1\r\nHost: second.test:1080\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
+        (b"CONNECT second.test:1080 HTTP/1.1\r\nHost: second.test:1080\r\nVia: 1.1 wmproxy-............\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
         (&[5, 1, 0], &[5, 0]),
         (b"\x05\x01\x00\x03\x09third.hop\x0d\x3d", b"\x05\x00\x00\x01\0\0\0\0\0\0"),
         (b"\x04\x01\x00\x50\x00\x00\x00\x01\0a.test\0", b"\x00\x5a\0\0\0\0\0\0early"),

@@ -2,12 +2,13 @@
 
 use super::*;
 
-const REQUEST: &[u8] = b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n";
+const REQUEST: &[u8] =
+    b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\nVia: 1.1 wmproxy-............\r\n\r\n";
 
 #[test]
 fn connect_names_the_destination_and_what_comes_with_the_consent_is_kept() {
     let proxy = proxy(&[(
-        b"CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+        b"CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\nVia: 1.1 wmproxy-............\r\n\r\n",
         b"HTTP/1.1 200 Connection established\r\n\r\nearly",
     )]);
     passes(&single(to(HopKind::Http, &proxy)), &"[::1]:80".parse::<SocketAddr>().unwrap().into(), b"early");
@@ -16,7 +17,7 @@ fn connect_names_the_destination_and_what_comes_with_the_consent_is_kept() {
 #[test]
 fn connect_says_who_comes() {
     let proxy = proxy(&[(
-        b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\nProxy-Authorization: Basic bWU6c2VjcmV0\r\n\r\n",
+        b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\nProxy-Authorization: Basic bWU6c2VjcmV0\r\nVia: 1.1 wmproxy-............\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\n",
     )]);
     let hop = with_password(to(HopKind::Http, &proxy), "me", "secret");

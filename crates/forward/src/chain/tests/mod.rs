@@ -25,10 +25,23 @@ use crate::options::{HopKind, HopSpec};
 /// What a proxy is to be told, and what it answers.
 type Script<'a> = &'a [(&'a [u8], &'a [u8])];
 
+/// Stands for what this process is called in `Via`, as long as that.
+const US: &str = "wmproxy-............";
+
+/// Puts in the name that scripts can't know.
+fn named(text: &[u8]) -> Vec<u8> {
+    let name = wmproxy_http::forward::pseudonym();
+    assert_eq!(name.len(), US.len());
+    let mut text = text.to_vec();
+    if let Some(at) = text.windows(US.len()).position(|part| part == US.as_bytes()) {
+        text[at..at + US.len()].copy_from_slice(name.as_bytes());
+    }
+    text
+}
+
 /// A proxy that goes by a script, and then sends back what it gets. Who says something else is hung up on.
 fn proxy(script: Script<'_>) -> Backend {
-    let script: Vec<_> =
-        script.iter().map(|(expected, answer)| (expected.to_vec(), answer.to_vec())).collect();
+    let script: Vec<_> = script.iter().map(|(expected, answer)| (named(expected), answer.to_vec())).collect();
     Backend::start(move |conn| {
         for (expected, answer) in &script {
             let said = conn.recv(expected.len());

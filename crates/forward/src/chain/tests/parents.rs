@@ -44,7 +44,10 @@ fn a_no_to_the_destination_is_final_and_nobodys_failure() {
 fn parents_of_a_hop_may_speak_differently() {
     let (socks, http) = (
         proxy(OPEN),
-        proxy(&[(b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n")]),
+        proxy(&[(
+            b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\nVia: 1.1 wmproxy-............\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n",
+        )]),
     );
     let mut shop = Shop::default();
     let chain = shop.chain(vec![vec![to(HopKind::Socks5, &socks), to(HopKind::Http, &http)]], LONG);

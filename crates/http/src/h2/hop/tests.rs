@@ -250,12 +250,12 @@ fn the_head_says_where_to_and_who_asks() {
         assert!(matches!(refused, Ok(Tunnel::Refused(403))), "{refused:?}");
         let seen = proxy.seen.borrow();
         assert_eq!((&seen[0].method, seen[0].uri.to_string().as_str()), (&Method::CONNECT, "known.test:80"));
-        assert_eq!(seen[0].headers.len(), 1);
+        assert_eq!(seen[0].headers.len(), 2);
         assert_eq!(seen[0].headers[PROXY_AUTHORIZATION], "Basic YTpi");
+        assert_eq!(seen[0].headers[VIA], format!("2.0 {}", pseudonym()));
         assert_eq!(seen[1].uri.to_string(), "[2001:db8::1]:443");
-        assert!(
-            seen[1].uri.scheme().is_none() && seen[1].uri.path().is_empty() && seen[1].headers.is_empty()
-        );
+        assert!(seen[1].uri.scheme().is_none() && seen[1].uri.path().is_empty());
+        assert!(seen[1].headers.len() == 1 && seen[1].headers.contains_key(VIA));
         assert_eq!(proxy.made.get(), 1, "a refusal ends no connection");
     });
 }
