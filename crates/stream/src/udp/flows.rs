@@ -243,7 +243,9 @@ impl Inner {
                 flow.record.close(Outcome::PeerReset);
                 self.shunned.borrow_mut().add(ended.key, flow.lease.peer().clone());
             }
-            Blame::NoWay | Blame::LocalPort | Blame::Resources | Blame::Hop => flow.record.close(Outcome::NoResources),
+            Blame::NoWay | Blame::LocalPort | Blame::Resources | Blame::Hop => {
+                flow.record.close(Outcome::NoResources)
+            }
         }
     }
 }
