@@ -1,3 +1,5 @@
+use std::io;
+
 use super::*;
 
 const POLICY: EjectPolicy = EjectPolicy { max_fails: 1, fail_timeout_ms: 10_000, trial_ms: 10_000 };
