@@ -18,6 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use wmproxy_net::connect::{ConnectError, Fault};
+use wmproxy_net::limit::client_of;
 
 use crate::lookup::{Answer, ResolveError, Resolver};
 use crate::names::{MAX_TTL, MIN_TTL};
@@ -34,6 +35,10 @@ const LOOKUPS: usize = 256;
 /// Names that may wait for a place. More are a storm, and who comes then is told so at once.
 const WAITING: usize = 1024;
 
+/// Questions that one client may have under way: a tenth of the places, so that no single one leaves the others without, and
+/// more than a browser that opens a hundred tabs has for the moment that an answer takes.
+const OF_ONE_CLIENT: u32 = 128;
+
 /// How long it is remembered that a name does not exist, or could not be found out (RFC 2308 section 5, RFC 9520 section 3.2):
 /// long enough for whoever asks in a loop, short enough for whoever has just made the name.
 const MISSING: Duration = Duration::from_secs(5);
@@ -49,7 +54,15 @@ pub struct Finder {
     resolver: ArcSwap<Resolver>,
     hasher: RandomState,
     parts: [Mutex<HashMap<Arc<str>, Entry>>; PARTS],
+    /// How many questions each client waits for.
+    waiting: Mutex<HashMap<IpAddr, u32>>,
     wishes: mpsc::Sender<Wish>,
+}
+
+/// A client's place among those who wait, given back on drop.
+struct Place<'a> {
+    waiting: &'a Mutex<HashMap<IpAddr, u32>>,
+    client: IpAddr,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +94,7 @@ impl Finder {
             resolver: ArcSwap::new(resolver),
             hasher: RandomState::new(),
             parts: Default::default(),
+            waiting: Mutex::default(),
             wishes,
         });
         let weak = Arc::downgrade(&finder);
@@ -95,12 +109,16 @@ impl Finder {
         }
     }
 
-    /// The addresses of a name, in the order in which they came; at least one.
+    /// The addresses of a name, in the order in which they came; at least one. It is `client` who wants to know, if it is one.
     ///
     /// # Errors
-    /// [`Fault::Unresolved`] where the name has none, [`Fault::TimedOut`] where nobody said so in time, [`Fault::Resources`]
-    /// when too many names are asked for.
-    pub async fn find(&self, name: &str) -> Result<Arc<[IpAddr]>, ConnectError> {
+    /// [`Fault::Unresolved`] where the name has none, [`Fault::TimedOut`] where nobody said so in time, [`Fault::Limited`] when
+    /// this client asks for too many names at a time, [`Fault::Resources`] when all together do.
+    pub async fn find(&self, name: &str, client: Option<IpAddr>) -> Result<Arc<[IpAddr]>, ConnectError> {
+        if let Some(found) = self.known(name) {
+            return found;
+        }
+        let _place = client.map(|client| self.wait(client_of(client))).transpose()?;
         let asked = match self.look(name)? {
             Entry::Known { found, .. } => return found,
             Entry::Asked(asked) => asked,
@@ -112,6 +130,41 @@ impl Finder {
             }
             told.await;
         }
+    }
+
+    /// What is known of a name, if that still holds.
+    fn known(&self, name: &str) -> Option<Found> {
+        match self.part(name).get(name) {
+            Some(Entry::Known { found, until }) if *until > Instant::now() => Some(found.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes a place for a client that has to wait.
+    fn wait(&self, client: IpAddr) -> Result<Place<'_>, ConnectError> {
+        let mut waiting = lock(&self.waiting);
+        let count = waiting.entry(client).or_insert(0);
+        if *count >= OF_ONE_CLIENT {
+            return Err(ConnectError::new(
+                Fault::Limited,
+                "too many names are being looked up for this client",
+            ));
+        }
+        *count += 1;
+        Ok(Place { waiting: &self.waiting, client })
+    }
+
+    /// Whether anybody waits for an answer; one that nobody waits for any more is not asked for.
+    fn is_wanted(&self, wish: &Wish) -> bool {
+        let mut part = self.part(&wish.name);
+        // With the table locked nobody joins. It has a share, and the wish.
+        if Arc::strong_count(&wish.asked) > 2 {
+            return true;
+        }
+        if matches!(part.get(&wish.name), Some(Entry::Asked(asked)) if Arc::ptr_eq(asked, &wish.asked)) {
+            part.remove(&wish.name);
+        }
+        false
     }
 
     /// What is known of a name; where that is nothing, it is asked for.
@@ -156,6 +209,18 @@ impl Finder {
     }
 }
 
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(self.waiting);
+        if let Some(count) = waiting.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.client);
+            }
+        }
+    }
+}
+
 impl Wish {
     fn tell(&self, found: Found) {
         // Whoever was first has said it.
@@ -183,7 +248,9 @@ async fn serve(finder: std::sync::Weak<Finder>, mut wanted: mpsc::Receiver<Wish>
         .await;
         // Without a wish there is nobody left who could have one, or wait for an answer.
         let (Some(wish), Some(finder)) = (wish, finder.upgrade()) else { return };
-        lookups.push(async move { finder.fulfil(wish).await });
+        if finder.is_wanted(&wish) {
+            lookups.push(async move { finder.fulfil(wish).await });
+        }
     }
 }
 
@@ -228,8 +295,8 @@ fn missing(name: &str) -> ConnectError {
     ConnectError::new(Fault::Unresolved, format!("the name {name} has no addresses"))
 }
 
-fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

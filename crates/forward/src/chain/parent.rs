@@ -134,7 +134,7 @@ impl Parent {
 async fn ipv4(to: &Destination, finder: &Finder) -> Result<SocketAddr, ConnectError> {
     let ip = match &to.host {
         Host::Ip(ip) => Some(*ip),
-        Host::Name(name) => finder.find(name).await?.iter().copied().find(IpAddr::is_ipv4),
+        Host::Name(name) => finder.find(name, None).await?.iter().copied().find(IpAddr::is_ipv4),
     };
     let none = || ConnectError::new(Fault::Unsupported, format!("{to} has no IPv4 address"));
     ip.map(|ip| SocketAddr::new(ip, to.port)).ok_or_else(none)

@@ -287,7 +287,7 @@ impl Egress {
             Host::Name(name) => name,
         };
         self.said(visit, self.now())?;
-        let found = self.finder.find(name).await?;
+        let found = self.finder.find(name, visit.client.map(|client| client.ip())).await?;
         let at = self.now();
         let said = self.said(visit, at)?;
         let judged = found.iter().map(|ip| {

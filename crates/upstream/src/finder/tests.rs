@@ -25,10 +25,10 @@ fn ips(found: &Found) -> Vec<String> {
 async fn a_name_is_asked_for_once() {
     with_finder(|server, finder| async move {
         server.set("app.test", &["192.0.2.1", "192.0.2.2", "2001:db8::1"], 60);
-        let (one, two) = tokio::join!(finder.find("app.test"), finder.find("app.test"));
+        let (one, two) = tokio::join!(finder.find("app.test", None), finder.find("app.test", None));
         assert_eq!(ips(&one), ["2001:db8::1", "192.0.2.1", "192.0.2.2"]);
         assert_eq!(ips(&two), ips(&one));
-        assert_eq!(ips(&finder.find("app.test").await), ips(&one));
+        assert_eq!(ips(&finder.find("app.test", None).await), ips(&one));
         assert_eq!(server.asked.load(Ordering::Relaxed), 2, "A and AAAA");
     })
     .await;
@@ -38,18 +38,18 @@ async fn a_name_is_asked_for_once() {
 async fn an_answer_that_is_out_of_date_is_asked_for_again() {
     with_finder(|server, finder| async move {
         server.set("app.test", &["192.0.2.1"], 60);
-        assert_eq!(ips(&finder.find("app.test").await), ["192.0.2.1"]);
+        assert_eq!(ips(&finder.find("app.test", None).await), ["192.0.2.1"]);
         server.set("app.test", &["192.0.2.2"], 60);
         let age = |entry: &mut Entry| match entry {
             Entry::Known { until, .. } => *until = Instant::now(),
             Entry::Asked(_) => panic!("it was answered"),
         };
         finder.part("app.test").values_mut().for_each(age);
-        assert_eq!(ips(&finder.find("app.test").await), ["192.0.2.2"]);
+        assert_eq!(ips(&finder.find("app.test", None).await), ["192.0.2.2"]);
         // And so is everything when another resolver is to be asked.
         server.set("app.test", &["192.0.2.3"], 60);
         finder.ask(server.resolver());
-        assert_eq!(ips(&finder.find("app.test").await), ["192.0.2.3"]);
+        assert_eq!(ips(&finder.find("app.test", None).await), ["192.0.2.3"]);
     })
     .await;
 }
@@ -58,12 +58,12 @@ async fn an_answer_that_is_out_of_date_is_asked_for_again() {
 async fn names_without_addresses_are_told_from_servers_without_answers() {
     with_finder(|server, finder| async move {
         server.fail("bad.test");
-        let none = finder.find("none.test").await.unwrap_err();
+        let none = finder.find("none.test", None).await.unwrap_err();
         assert_eq!((none.fault, none.to_string()), (Fault::Unresolved, missing("none.test").to_string()));
-        assert_eq!(finder.find("bad.test").await.unwrap_err().fault, Fault::TimedOut);
+        assert_eq!(finder.find("bad.test", None).await.unwrap_err().fault, Fault::TimedOut);
         // Remembered for a while.
         let asked = server.asked.load(Ordering::Relaxed);
-        assert_eq!(finder.find("none.test").await.unwrap_err().fault, Fault::Unresolved);
+        assert_eq!(finder.find("none.test", None).await.unwrap_err().fault, Fault::Unresolved);
         assert_eq!(server.asked.load(Ordering::Relaxed), asked);
     })
     .await;
@@ -73,11 +73,45 @@ async fn names_without_addresses_are_told_from_servers_without_answers() {
 async fn nobody_waits_for_lookups_that_have_ended() {
     with_server(|server| async move {
         let (finder, lookups) = Finder::new(server.resolver());
-        let (found, ()) = tokio::join!(finder.find("app.test"), async { drop(lookups) });
+        let (found, ()) = tokio::join!(finder.find("app.test", None), async { drop(lookups) });
         assert_eq!(found.unwrap_err().fault, Fault::Resources);
-        assert_eq!(finder.find("other.test").await.unwrap_err().fault, Fault::Resources);
+        assert_eq!(finder.find("other.test", None).await.unwrap_err().fault, Fault::Resources);
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_client_leaves_places_to_others() {
+    with_server(|server| async move {
+        server.set("app.test", &["192.0.2.1"], 60);
+        let (finder, lookups) = Finder::new(server.resolver());
+        let ip = |text: &str| Some(text.parse().unwrap());
+        // Nobody does the lookups yet, so that all of them wait. Of IPv6 a whole network is one client.
+        let all = &finder;
+        let mut asked: Vec<_> = (0..OF_ONE_CLIENT)
+            .map(|number| {
+                let name = format!("n{number}.test");
+                Box::pin(async move { all.find(&name, ip("2001:db8::1")).await })
+            })
+            .collect();
+        asked.iter_mut().for_each(|find| assert!(poll_once(find.as_mut()).is_pending()));
+        let more = finder.find("app.test", ip("2001:db8::2")).await.unwrap_err();
+        assert_eq!(more.fault, Fault::Limited);
+        // Who has gone waits for nothing any more, and nothing is looked up for them.
+        drop(asked);
+        let found = tokio::select! {
+            found = finder.find("app.test", ip("2001:db8::2")) => found,
+            () = lookups => unreachable!("the finder is still there"),
+        };
+        assert_eq!(ips(&found), ["192.0.2.1"]);
+        assert_eq!(server.asked.load(Ordering::Relaxed), 2, "A and AAAA of the one that is wanted");
+        assert!(lock(&finder.waiting).is_empty());
+    })
+    .await;
+}
+
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
 
 #[tokio::test]
