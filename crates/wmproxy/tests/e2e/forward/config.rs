@@ -1,6 +1,7 @@
 //! `[[forward]]` in a config: what `check` refuses, what a reload changes under load, what status, metrics and logs tell, and
 //! `wmproxy proxy` and `hash-password` on the command line.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,12 +19,12 @@ use crate::{ACCESS_LOG, BIN, setup, start};
 const HASH: &str = "$2b$04$kTdzpt9CBs2wt1Q.TZMY5.kruU25yIzQEaF0Qs.U87IFxwCtxfReu";
 
 /// A user who may come, with further keys.
-fn user(name: &str, more: &str) -> String {
+pub(super) fn user(name: &str, more: &str) -> String {
     format!("{name} = {{ password = \"{HASH}\"{more} }}")
 }
 
 /// Asks a proxy for a tunnel; gives back the status and the connection behind the head of the answer.
-fn tunnel(proxy: &Addr, to: &Addr, user: Option<&str>) -> (u16, Conn) {
+pub(super) fn tunnel(proxy: &Addr, to: impl Display, user: Option<&str>) -> (u16, Conn) {
     let conn = Conn::connect(proxy);
     let login = user.map_or(String::new(), |user| {
         let pair = STANDARD.encode(format!("{user}:open sesame"));

@@ -6,6 +6,7 @@ mod http;
 mod socks;
 pub(crate) mod udp;
 mod users;
+mod ways;
 
 use std::fmt::Display;
 
