@@ -153,7 +153,7 @@ fn status_and_metrics_tell_of_users_and_no_secrets() {
     let metrics = proxy.metrics();
     assert_eq!(metrics.sum("wmproxy_user_connections", &[("user", "alice")]), 1.0);
     // 25 is denied whatever is open.
-    let (status, denied) = tunnel(&addr, &Addr::local(25), Some("alice"));
+    let (status, denied) = tunnel(&addr, Addr::local(25), Some("alice"));
     assert_eq!(status, 403);
     drop(denied);
     assert_eq!(tunnel(&addr, backend.addr(), Some("mallory")).0, 407);
