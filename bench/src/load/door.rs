@@ -21,6 +21,50 @@ pub(super) struct Association {
     pub(super) relay: SocketAddr,
 }
 
+/// How far a client is that does not wait for each answer by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The proxy is to choose a method of SOCKS 5.
+    Choice,
+    /// It is to grant a CONNECT.
+    Head,
+    /// It is to grant a request of SOCKS 5.
+    Reply,
+    /// The way is open.
+    Open,
+}
+
+impl Stage {
+    /// Says the first thing on a new connection to what `args` name.
+    pub(super) fn begin(stream: &mut TcpStream, args: &LoadArgs) -> Result<Stage> {
+        Ok(match (args.door, args.origin) {
+            (Some(Door::Connect), Some(origin)) => {
+                write!(stream, "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n")?;
+                Stage::Head
+            }
+            (Some(Door::Socks5), Some(_)) => {
+                stream.write_all(&[5, 1, 0])?;
+                Stage::Choice
+            }
+            _ => Stage::Open,
+        })
+    }
+
+    /// Reads an answer that is there, and says what follows it. Answers are too short to come in pieces.
+    pub(super) fn next(self, stream: &mut TcpStream, args: &LoadArgs) -> Result<Stage> {
+        match (self, args.origin) {
+            (Stage::Choice, Some(origin)) => {
+                chosen(stream)?;
+                request(stream, 1, origin)?;
+                Ok(Stage::Reply)
+            }
+            (Stage::Reply, _) => replied(stream).map(|_| Stage::Open),
+            (Stage::Head, _) => granted(stream).map(|()| Stage::Open),
+            (stage, _) => Ok(stage),
+        }
+    }
+}
+
 /// Connects to the origin: by way of the proxy that `args` name, in the way that its door wants it.
 pub(super) fn open(args: &LoadArgs) -> Result<TcpStream> {
     let mut stream = connect(args.target)?;
@@ -71,10 +115,23 @@ fn granted(stream: &mut TcpStream) -> Result<()> {
 /// A request of SOCKS 5 (RFC 1928), and the address that the reply to it names.
 fn ask(stream: &mut TcpStream, command: u8, to: SocketAddr) -> Result<SocketAddr> {
     stream.write_all(&[5, 1, 0])?;
+    chosen(stream)?;
+    request(stream, command, to)?;
+    replied(stream)
+}
+
+fn chosen(stream: &mut TcpStream) -> Result<()> {
     let mut method = [0; 2];
     stream.read_exact(&mut method)?;
     ensure!(method == [5, 0], "the proxy wants another method than none: {method:?}");
-    stream.write_all(&[&[5, command, 0][..], &address(to)?].concat())?;
+    Ok(())
+}
+
+fn request(stream: &mut TcpStream, command: u8, to: SocketAddr) -> Result<()> {
+    Ok(stream.write_all(&[&[5, command, 0][..], &address(to)?].concat())?)
+}
+
+fn replied(stream: &mut TcpStream) -> Result<SocketAddr> {
     let mut reply = [0; 10];
     stream.read_exact(&mut reply)?;
     ensure!(reply[..4] == [5, 0, 0, 1], "the proxy refuses: {reply:?}");

@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rustix::net::RecvFlags;
 
-use super::{LoadReport, await_start, deliver, door, latency, nanos_since};
+use super::door::Stage;
+use super::{LoadReport, await_start, deliver, latency, nanos_since};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::hello::client_hello;
@@ -16,6 +17,7 @@ use crate::scenario::Kind;
 
 struct Lane {
     stream: TcpStream,
+    stage: Stage,
     message: Vec<u8>,
     opened: Instant,
 }
@@ -44,7 +46,12 @@ fn play(epoll: &mut Epoll, args: &LoadArgs, work: u64, nanos: &mut Vec<u32>) -> 
     while done < work {
         epoll.wait_busy(&mut ready)?;
         for &index in &ready {
-            let lane = lanes[index].take().context("an event for a closed connection")?;
+            let mut lane = lanes[index].take().context("an event for a closed connection")?;
+            if lane.stage != Stage::Open {
+                lane.advance(args)?;
+                lanes[index] = Some(lane);
+                continue;
+            }
             lane.check(&mut scratch)?;
             drop(lane.stream);
             nanos.push(nanos_since(lane.opened));
@@ -62,17 +69,27 @@ impl Lane {
     fn open(epoll: &Epoll, args: &LoadArgs, index: usize, seq: u64) -> Result<Self> {
         let opened = Instant::now();
         // Blocking: over loopback the kernel finishes the handshake within the call, whatever the proxy does.
-        let mut stream = match args.door {
-            None => TcpStream::connect(args.target).context("connect")?,
-            Some(_) => door::open(args)?,
-        };
+        let mut stream = TcpStream::connect(args.target).context("connect")?;
+        stream.set_nodelay(true)?;
         let message = match args.kind {
             Kind::SetupHello => client_hello(args.size),
             _ => message(args.size, index, seq),
         };
-        stream.write_all(&message)?;
+        let stage = Stage::begin(&mut stream, args)?;
+        if stage == Stage::Open {
+            stream.write_all(&message)?;
+        }
         epoll.add(&stream, index)?;
-        Ok(Self { stream, message, opened })
+        Ok(Self { stream, stage, message, opened })
+    }
+
+    /// Takes the forward proxy's answer, and sends the message once the way is open.
+    fn advance(&mut self, args: &LoadArgs) -> Result<()> {
+        self.stage = self.stage.next(&mut self.stream, args)?;
+        if self.stage == Stage::Open {
+            self.stream.write_all(&self.message)?;
+        }
+        Ok(())
     }
 
     /// The whole answer comes in one segment, as it went out in one.

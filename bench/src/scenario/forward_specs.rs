@@ -12,7 +12,7 @@ const SETUP: Spec = Spec {
     kind: Kind::Setup,
     size: 34,
     parallel: 32,
-    work: 10_000,
+    work: 8_000,
     quick: 1_000,
     warmup: 300,
     units_per_work: 1.0,
@@ -35,7 +35,7 @@ pub(super) const SPECS: [Spec; 7] = [
     Spec {
         slug: "forward-connect",
         title: "Forward proxy, CONNECT set-up",
-        what: "32 tunnels at a time are asked for by CONNECT, one after the other, carry 34 bytes each way and close.",
+        what: "32 clients at a time ask for a tunnel by CONNECT, exchange 34 bytes each way through it and close.",
         bars: &[Bar::Times(Rival::Tinyproxy, 0.7), Bar::Times(Rival::Squid, 0.7)],
         ..SETUP
     },
