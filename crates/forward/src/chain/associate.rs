@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use wmproxy_net::addr::Address;
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::stream::Stream;
@@ -20,7 +20,7 @@ use wmproxy_wire::socks::datagram;
 use super::Chain;
 use super::handshake::{self, Bound, Progress, Refusal};
 use super::parent::Parent;
-use super::pass::{Blocked, Worker, silence};
+use super::pass::{Blocked, Worker, answer, silence};
 use crate::options::HopKind;
 
 /// The right to send datagrams through a chain, for as long as this lives and [`ended`](Association::ended) does not.
@@ -172,9 +172,9 @@ impl Chain {
         let connected = self.reach::<Worker>(lease, parent, deadline).await?;
         let mut progress = Progress::Meeting;
         let asked = handshake::associate(&connected.stream, parent.who(), &mut progress);
-        let asked = timeout_at(self.step(deadline), asked).await;
+        let asked = answer(&connected.stream, self.step(deadline), asked).await;
         let relay = asked
-            .unwrap_or_else(|_| Err(silence(progress, &"a relay of datagrams")))
+            .unwrap_or_else(|| Err(silence(progress, &"a relay of datagrams")))
             .and_then(|bound| relay(bound, lease.address()));
         let relay = self.judge(lease, parent, relay, Some(connected.connect_time))?;
         Ok((connected.stream, relay))

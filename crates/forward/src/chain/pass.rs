@@ -130,15 +130,8 @@ impl Chain {
             parent.secure(&stream).await?;
             parent.ask(&stream, to, &self.finder, &mut progress).await
         };
-        // Whoever only hears that we have nothing more to say goes on for a client that has left; and where chains lead in a
-        // circle, each round would begin the next for ever.
-        let unanswered = ResetOnDrop::new(&stream);
-        let asked = timeout_at(self.step(deadline), talk).await;
-        match asked.is_ok() {
-            true => unanswered.disarm(),
-            false => drop(unanswered),
-        }
-        let asked = asked.unwrap_or_else(|_| Err(silence(progress, to)));
+        let asked = answer(&stream, self.step(deadline), talk).await;
+        let asked = asked.unwrap_or_else(|| Err(silence(progress, to)));
         self.judge(lease, parent, asked, Some(connected.connect_time))?;
         Ok(stream)
     }
@@ -225,6 +218,19 @@ impl Chain {
     pub(super) fn without_parent(&self, reason: &dyn std::fmt::Display) -> ConnectError {
         ConnectError::new(Fault::HopDown, format!("proxy {} can't be used: {reason}", self.number))
     }
+}
+
+/// What a proxy answers over `stream` until `due`; none if that is nothing, and then the connection is reset, as it is when
+/// nobody waits any more. Who only hears that we have nothing more to say goes on for a client that has left; and where chains
+/// lead in a circle, each round would begin the next for ever.
+pub(super) async fn answer<T>(stream: &Stream, due: Instant, talk: impl Future<Output = T>) -> Option<T> {
+    let unanswered = ResetOnDrop::new(stream);
+    let answer = timeout_at(due, talk).await.ok();
+    match answer.is_some() {
+        true => unanswered.disarm(),
+        false => drop(unanswered),
+    }
+    answer
 }
 
 /// What it means that a proxy says nothing.

@@ -11,7 +11,7 @@ use wmproxy_wire::destination::Destination;
 use super::Chain;
 use super::handshake::{self, Progress, Refusal};
 use super::parent::Parent;
-use super::pass::{Blocked, Worker, silence};
+use super::pass::{Blocked, Worker, answer, silence};
 
 impl Chain {
     /// Goes through a parent that may speak HTTP/2, as one of many on a connection of this worker's.
@@ -77,7 +77,8 @@ impl Chain {
     ) -> Result<Stream, Refusal> {
         let mut progress = Progress::Meeting;
         let ask = parent.ask(&stream, to, &self.finder, &mut progress);
-        timeout_at(self.step(deadline), ask).await.unwrap_or_else(|_| Err(silence(Progress::Asked, to)))?;
+        let asked = answer(&stream, self.step(deadline), ask).await;
+        asked.unwrap_or_else(|| Err(silence(Progress::Asked, to)))?;
         Ok(stream)
     }
 }
