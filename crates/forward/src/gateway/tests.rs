@@ -80,6 +80,7 @@ async fn names_that_nobody_has_cost_what_wrong_passwords_cost() {
         assert_eq!(say(&gateway, HERE, name, "a").await, Err(WRONG));
         assert_eq!(say(&gateway, HERE, name, "a").await, Err(WRONG), "nor is it remembered as right");
     }
+    assert_eq!(accounts.login_counts().right, 0, "or it could be guessed at by such names for nothing");
 }
 
 #[tokio::test]

@@ -52,6 +52,16 @@ fn a_clock_that_was_set_back_begins_nothing_anew() {
 }
 
 #[test]
+fn what_is_written_after_midnight_is_not_taken_for_the_new_day_s() {
+    let (_, account) = begin(None, &limited(1000, QuotaPeriod::Day), NOON);
+    account.budget().spend(600);
+    let due = account.due().unwrap();
+    account.turn_page(at(NOON + DAY));
+    account.settle(due, ledger::Entry { period: due.period, bytes: 600 });
+    assert_eq!(account.budget().left(), 1000);
+}
+
+#[test]
 fn what_was_used_up_survives_a_restart() {
     let directory = StateDir::new();
     let spec = limited(1000, QuotaPeriod::Month);

@@ -100,4 +100,7 @@ fn what_can_carry_none_says_so() {
     let unable = proxy(&[GREETING, (ASSOCIATE, &[5, 7, 0, 1, 0, 0, 0, 0, 0, 0])]);
     let error = on_worker(single(to(HopKind::Socks5, &unable)).associate()).unwrap_err();
     assert_eq!(error.fault, Fault::Unsupported);
+    let nowhere = proxy(&[GREETING, (ASSOCIATE, &[5, 0, 0, 1, 127, 0, 0, 1, 0, 0])]);
+    let error = on_worker(single(to(HopKind::Socks5, &nowhere)).associate()).unwrap_err();
+    assert_eq!(error.fault, Fault::Broken, "{error}");
 }

@@ -159,6 +159,21 @@ fn names_for_a_proxy_that_takes_none_are_resolved_and_judged() {
 }
 
 #[test]
+fn no_chain_leads_to_our_own_listeners() {
+    with_names(|_, finder| async move {
+        let there: SocketAddr = "1.1.1.1:443".parse().unwrap();
+        let own = Arc::new(OwnListeners::new());
+        own.replace([(Protocol::Tcp, there)]);
+        let spec = EgressSpec { routes: vec![route(&[], through("tor"))], ..spec(&[], &[]) };
+        let egress = Egress::new(&spec, &chains(&finder), finder, own).unwrap();
+        let error = open(&egress, &there.to_string()).await.unwrap_err();
+        assert!(error.fault == Fault::Denied && error.text.contains("itself listens"), "{error}");
+        // Others are asked of the proxy, which is not there.
+        assert_eq!(open(&egress, "1.1.1.1:80").await.unwrap_err().fault, Fault::HopDown);
+    });
+}
+
+#[test]
 fn each_way_has_connections_and_datagrams_of_its_own() {
     let routes = vec![
         route(&["a.test"], through("tor")),
