@@ -39,7 +39,7 @@ impl Stage {
     pub(super) fn begin(stream: &mut TcpStream, args: &LoadArgs) -> Result<Stage> {
         Ok(match (args.door, args.origin) {
             (Some(Door::Connect), Some(origin)) => {
-                write!(stream, "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n")?;
+                connect_by(stream, origin)?;
                 Stage::Head
             }
             (Some(Door::Socks5), Some(_)) => {
@@ -70,7 +70,7 @@ pub(super) fn open(args: &LoadArgs) -> Result<TcpStream> {
     let mut stream = connect(args.target)?;
     match (args.door, args.origin) {
         (Some(Door::Connect), Some(origin)) => {
-            write!(stream, "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n")?;
+            connect_by(&mut stream, origin)?;
             granted(&mut stream)?;
         }
         (Some(Door::Socks5), Some(origin)) => {
@@ -95,6 +95,12 @@ pub(super) fn header(origin: SocketAddr) -> Result<[u8; HEADER]> {
     let mut header = [0; HEADER];
     header[3..].copy_from_slice(&address(origin)?);
     Ok(header)
+}
+
+/// Asks for a tunnel, in one piece.
+fn connect_by(stream: &mut TcpStream, origin: SocketAddr) -> Result<()> {
+    let head = format!("CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n");
+    Ok(stream.write_all(head.as_bytes())?)
 }
 
 /// Reads the head that grants a CONNECT. Nothing follows it before the client says something.
