@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::sync::OnceCell;
@@ -25,6 +26,10 @@ pub(super) struct Common {
     /// Filled when the peer is known to have said what it takes.
     heard: OnceCell<()>,
     ping: Mutex<Option<PingPong>>,
+    /// How many bytes have come.
+    bytes: Arc<AtomicU64>,
+    /// Whether nobody is at the other end any more, as far as can be told.
+    is_dead: AtomicBool,
     /// Whose connection it is, where it outlives its requests.
     peer: Option<Arc<Peer>>,
     /// While none is in use.
@@ -32,9 +37,11 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(ping: Option<PingPong>, peer: Option<Arc<Peer>>) -> Arc<Common> {
+    /// That of a connection whose `bytes` are counted as they come.
+    pub(super) fn new(ping: Option<PingPong>, bytes: Arc<AtomicU64>, peer: Option<Arc<Peer>>) -> Arc<Common> {
         let (active, broken, idle) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(None));
-        Arc::new(Common { active, broken, heard: OnceCell::new(), ping: Mutex::new(ping), peer, idle })
+        let (ping, is_dead) = (Mutex::new(ping), AtomicBool::new(false));
+        Arc::new(Common { active, broken, heard: OnceCell::new(), ping, bytes, is_dead, peer, idle })
     }
 
     pub(super) fn enter(self: &Arc<Self>) -> Entered {
@@ -48,9 +55,10 @@ impl Common {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Whether as many of its streams were broken off as a connection should have; see [`MOST_BROKEN`].
+    /// Whether it is to have no more streams: nobody is there, or as many were broken off as it should have; see
+    /// [`MOST_BROKEN`].
     pub(super) fn is_worn(&self) -> bool {
-        self.broken.load(Ordering::Relaxed) >= MOST_BROKEN
+        self.is_dead.load(Ordering::Relaxed) || self.broken.load(Ordering::Relaxed) >= MOST_BROKEN
     }
 }
 
@@ -87,6 +95,25 @@ impl Entered {
             .await;
         });
         heard.await;
+    }
+
+    /// Waits until the connection is known to lead to nobody: for so long nothing has come, not even the answer to a PING. Of
+    /// packets that are lost on the way TCP by itself says so after a quarter of an hour.
+    pub(super) async fn died(&self, silence: Duration) {
+        let common = &self.common;
+        loop {
+            tokio::time::sleep(silence).await;
+            let before = common.bytes.load(Ordering::Relaxed);
+            if let Some(ping) = locked(&common.ping).as_mut() {
+                // An answer that nobody has taken is in the way. One that is on its way to another does as well.
+                let _ = ping.poll_pong(&mut Context::from_waker(Waker::noop()));
+                let _ = ping.send_ping(Ping::opaque());
+            }
+            tokio::time::sleep(silence).await;
+            if common.bytes.load(Ordering::Relaxed) == before {
+                return common.is_dead.store(true, Ordering::Relaxed);
+            }
+        }
     }
 }
 

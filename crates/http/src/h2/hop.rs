@@ -22,6 +22,10 @@ use crate::forward::pseudonym;
 /// closed in the same moment, and another attempt costs nothing but a look.
 const ATTEMPTS: usize = 3;
 
+/// How long a proxy that was asked for a tunnel may be silent before it has to answer a PING, and how long it has for that. A
+/// destination may take longer to be reached; the proxy itself does not.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// A proxy to go through, or a group of them that are reached and trusted in the same way. Each worker has connections of its
 /// own to it, which close after a while without a tunnel.
 #[derive(Debug)]
@@ -30,6 +34,20 @@ pub struct Hop {
     idle_timeout: Duration,
     /// Whether the last one that was connected to wanted HTTP/1: then nobody waits for a connection that others make.
     is_http1: AtomicBool,
+    silence: Duration,
+}
+
+/// Why a connection gave no tunnel.
+enum Failed {
+    Spoken(h2::Error),
+    /// Nobody is there.
+    Dead,
+}
+
+impl From<h2::Error> for Failed {
+    fn from(error: h2::Error) -> Failed {
+        Failed::Spoken(error)
+    }
 }
 
 /// What became of the wish for a tunnel.
@@ -48,7 +66,7 @@ impl Hop {
     pub fn new(idle_timeout: Duration) -> Hop {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Hop { number, idle_timeout, is_http1: AtomicBool::new(false) }
+        Hop { number, idle_timeout, is_http1: AtomicBool::new(false), silence: SILENCE }
     }
 
     /// Opens a tunnel to `to`, on a connection that the calling worker has to the proxy, or on a new one. `proxy` is a number
@@ -79,13 +97,13 @@ impl Hop {
                         return Ok(Tunnel::Http1(stream));
                     }
                     let begun = making.begin_h2(stream, Scheme::Https, self.idle_timeout).await;
-                    (begun.map_err(|error| fault(&error))?, true)
+                    (begun.map_err(|error| Failed::from(error).fault())?, true)
                 }
             };
-            match ask(free, request(to, authorization)?).await {
+            match ask(free, request(to, authorization)?, self.silence).await {
                 Ok(tunnel) => return Ok(tunnel),
-                Err(error) if is_new || attempt == ATTEMPTS || !may_be_late(&error) => {
-                    return Err(fault(&error));
+                Err(failed) if is_new || attempt == ATTEMPTS || !failed.may_be_late() => {
+                    return Err(failed.fault());
                 }
                 Err(_) => {}
             }
@@ -123,10 +141,15 @@ fn request(to: &Destination, authorization: Option<&[u8]>) -> Result<Request<()>
     Ok(request)
 }
 
-async fn ask(free: Free, request: Request<()>) -> Result<Tunnel, h2::Error> {
+async fn ask(free: Free, request: Request<()>, silence: Duration) -> Result<Tunnel, Failed> {
     let Free { mut connection, mut place, .. } = free;
     let (response, mut outgoing) = connection.send_request(request, false)?;
-    let (head, incoming) = response.await?.into_parts();
+    let answer = tokio::select! {
+        biased;
+        answer = response => answer?,
+        () = place.died(silence) => return Err(Failed::Dead),
+    };
+    let (head, incoming) = answer.into_parts();
     if !head.status.is_success() {
         // An end, for a reset counts against the connection with proxies that limit them. It fails where the proxy went first.
         let _ = outgoing.send_data(Bytes::new(), true);
@@ -137,25 +160,38 @@ async fn ask(free: Free, request: Request<()>) -> Result<Tunnel, h2::Error> {
     Ok(Tunnel::Open(Stream::over(Box::new(transport))))
 }
 
-/// Whether a connection was at its end before it had seen what was asked of it, as far as can be told. That the destination was
-/// connected to for nothing is the worst that comes of another attempt.
-fn may_be_late(error: &h2::Error) -> bool {
-    error.is_io() || error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)
-}
-
-fn fault(error: &h2::Error) -> ConnectError {
-    if let Some(error) = error.get_io() {
-        return ConnectError::new(Fault::of(error), format!("the connection to the proxy failed: {error}"));
-    }
-    let fault = match error.reason() {
-        // How a proxy says that it failed at its destination (RFC 9113 section 8.5).
-        Some(Reason::CONNECT_ERROR) => Fault::Refused,
-        Some(Reason::REFUSED_STREAM | Reason::ENHANCE_YOUR_CALM | Reason::NO_ERROR | Reason::CANCEL) => {
-            Fault::Reset
+impl Failed {
+    /// Whether the connection was at its end before the proxy had seen what was asked of it, as far as can be told. That the
+    /// destination was connected to for nothing is the worst that comes of another attempt.
+    fn may_be_late(&self) -> bool {
+        match self {
+            Failed::Dead => true,
+            Failed::Spoken(error) => {
+                error.is_io() || error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)
+            }
         }
-        _ => Fault::Broken,
-    };
-    ConnectError::new(fault, format!("the proxy opens no tunnel: {error}"))
+    }
+
+    fn fault(&self) -> ConnectError {
+        let Failed::Spoken(error) = self else {
+            return ConnectError::new(Fault::HopDown, "the proxy does not even answer a PING");
+        };
+        if let Some(error) = error.get_io() {
+            return ConnectError::new(
+                Fault::of(error),
+                format!("the connection to the proxy failed: {error}"),
+            );
+        }
+        let fault = match error.reason() {
+            // How a proxy says that it failed at its destination (RFC 9113 section 8.5).
+            Some(Reason::CONNECT_ERROR) => Fault::Refused,
+            Some(Reason::REFUSED_STREAM | Reason::ENHANCE_YOUR_CALM | Reason::NO_ERROR | Reason::CANCEL) => {
+                Fault::Reset
+            }
+            _ => Fault::Broken,
+        };
+        ConnectError::new(fault, format!("the proxy opens no tunnel: {error}"))
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,23 +32,33 @@ pub(super) struct Io {
     stream: Stream,
     /// Where the other end is a stranger.
     meter: Option<FrameMeter>,
+    /// How many bytes have come, for who wants to know whether there is anybody.
+    heard: Option<Arc<AtomicU64>>,
 }
 
 impl Io {
     pub(super) fn new(stream: Stream, meter: Option<FrameMeter>) -> Io {
-        Io { stream, meter }
+        Io { stream, meter, heard: None }
+    }
+
+    /// One that counts what comes.
+    pub(super) fn counting(stream: Stream, heard: Arc<AtomicU64>) -> Io {
+        Io { stream, meter: None, heard: Some(heard) }
     }
 }
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Io { stream, meter } = self.get_mut();
+        let Io { stream, meter, heard } = self.get_mut();
         BUFFER.with_borrow_mut(|buffer| {
             let buffer = &mut buffer[MARGIN..];
             let most = buffer.len().min(into.remaining());
             let n = ready!(stream.poll_read(cx, &mut buffer[..most]))?;
             if let Some(meter) = meter {
                 meter.feed(&buffer[..n], clock::now().0).map_err(|flood| io::Error::new(FLOOD, flood))?;
+            }
+            if let Some(heard) = heard {
+                heard.fetch_add(n as u64, Ordering::Relaxed);
             }
             into.put_slice(&buffer[..n]);
             Poll::Ready(Ok(()))
@@ -56,7 +68,7 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let Io { stream, meter } = self.get_mut();
+        let Io { stream, meter, .. } = self.get_mut();
         let written = ready!(stream.poll_write(cx, data))?;
         if let Some(meter) = meter {
             meter.sent(written);

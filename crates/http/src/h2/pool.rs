@@ -221,6 +221,7 @@ impl Making {
         scheme: Scheme,
         idle_timeout: Duration,
     ) -> Result<Free, h2::Error> {
+        let bytes = Arc::default();
         let (connection, mut driven) = Builder::new()
             .enable_push(false)
             .initial_window_size(self.room.stream)
@@ -228,10 +229,10 @@ impl Making {
             .max_frame_size(self.room.frame)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(self.room.sending)
-            .handshake(Io::new(stream, None))
+            .handshake(Io::counting(stream, Arc::clone(&bytes)))
             .await?;
         let number = clock::precise();
-        let common = Common::new(driven.ping_pong(), self.peer.clone());
+        let common = Common::new(driven.ping_pong(), bytes, self.peer.clone());
         let place = common.enter();
         let (streams, epoch) = (self.room.streams, self.epoch);
         let shared =

@@ -57,6 +57,8 @@ struct Proxy {
     /// Tells connections to say that no more is taken, or to break.
     farewell: Cell<bool>,
     breaks: Cell<bool>,
+    /// So many of the connections, the first ones, hear nothing any more and say nothing.
+    deaf: Cell<usize>,
     seen: RefCell<Vec<http::request::Parts>>,
     scope: Scope,
 }
@@ -71,6 +73,7 @@ impl Proxy {
             most: Cell::new(1000),
             farewell: Cell::default(),
             breaks: Cell::default(),
+            deaf: Cell::default(),
             seen: RefCell::default(),
             scope: Scope::new(),
         })
@@ -99,6 +102,7 @@ impl Proxy {
     }
 
     async fn serve(self: Rc<Self>, stream: Stream) {
+        let number = self.made.get();
         let mut connection: Connection<Io, Bytes> = server::Builder::new()
             .max_concurrent_streams(self.most.get())
             .initial_window_size(WINDOW)
@@ -111,6 +115,9 @@ impl Proxy {
             let next = poll_fn(|cx| {
                 if self.breaks.get() {
                     return Poll::Ready(None);
+                }
+                if number <= self.deaf.get() {
+                    return Poll::Pending;
                 }
                 if self.farewell.get() {
                     connection.graceful_shutdown();
