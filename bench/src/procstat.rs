@@ -61,6 +61,17 @@ pub(crate) fn usage_at_rest(root: u32) -> Result<Usage> {
     }
 }
 
+/// How many TCP sockets of this machine are in TIME_WAIT.
+pub(crate) fn sockets_in_time_wait() -> Result<u64> {
+    let text = fs::read_to_string("/proc/net/sockstat").context("sockstat")?;
+    Ok(time_wait_in(&text).unwrap_or(0))
+}
+
+fn time_wait_in(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find(|line| line.starts_with("TCP:"))?;
+    line.split_whitespace().skip_while(|word| *word != "tw").nth(1)?.parse().ok()
+}
+
 /// The memory of the tree under `root`, once it has come to rest.
 pub(crate) fn memory_at_rest(root: u32) -> Result<Memory> {
     usage_at_rest(root)?;
@@ -146,6 +157,15 @@ mod tests {
         sleep(Duration::from_millis(1));
         assert!(usage(own).unwrap().cpu_ns - before.cpu_ns > 5_000_000);
         assert!(memory(own).unwrap().pss > 0);
+    }
+
+    #[test]
+    fn sockets_in_time_wait_are_found() {
+        assert_eq!(
+            time_wait_in("sockets: used 1\nTCP: inuse 5 orphan 0 tw 42 alloc 6 mem 1\nUDP: inuse 1\n"),
+            Some(42)
+        );
+        assert_eq!(time_wait_in(""), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +18,9 @@ use crate::{identity, page, report, site, strace};
 
 /// Allocators and timers of an idle proxy get so long before its memory is read.
 const IDLE_FOR: Duration = Duration::from_secs(1);
+
+/// Ports in TIME_WAIT that leave enough others, of the 28,000 that Linux gives out by default.
+const FEW: u64 = 16_000;
 
 /// What every run of this invocation shares.
 pub(crate) struct Bench {
@@ -98,7 +101,7 @@ fn measure(bench: &Bench, spec: &Spec, proxies: &[Installed], place: &Place) -> 
         for proxy in &proxies {
             let variant = proxy.variant;
             let head = format!("{} {round}/{} {:8}", spec.slug, place.rounds, variant.name());
-            match run_once(bench, spec, proxy, rate, round) {
+            match await_ports().and_then(|()| run_once(bench, spec, proxy, rate, round)) {
                 Ok(sample) => {
                     println!("{head} {}", report::progress(spec, &sample));
                     samples.push(sample);
@@ -135,6 +138,18 @@ fn half_of_slowest(bench: &Bench, spec: &Spec, proxies: &[&Installed]) -> Option
     let rate = proxies.filter_map(|proxy| rate_of(&proxy).ok()).reduce(f64::min)? / 2.0;
     println!("{}: {rate:.0} a second", spec.slug);
     Some(rate)
+}
+
+/// Waits until most ports that earlier runs have left in TIME_WAIT are free again, for as long as that takes a port: a run
+/// of set-ups leaves tens of thousands, and where none is free the next run can't begin.
+fn await_ports() -> Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(500);
+    const TIME_WAIT: Duration = Duration::from_secs(60);
+    let until = Instant::now() + TIME_WAIT;
+    while procstat::sockets_in_time_wait()? > FEW && Instant::now() < until {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 fn run_once(bench: &Bench, spec: &Spec, proxy: &Installed, rate: Option<f64>, round: u32) -> Result<Sample> {
