@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use wmproxy_runtime::entropy;
-use wmproxy_wire::head::{Fields, Known, Method, Request};
+use wmproxy_wire::destination::{Destination, Host};
+use wmproxy_wire::head::{Fields, Known, Method, Request, Scheme};
 
 use super::refusal::Refusal;
 use crate::endpoint::onward;
@@ -74,10 +75,13 @@ pub(super) async fn last_forward(ex: &mut Exchange<'_, '_>) -> Result<Option<End
 
 /// Makes the client's request one to where it says: in our own words where it is about connections. Who the client is, nobody
 /// is told. `upgrade` is what the connection is to become, if that is asked for.
-pub(super) fn prepare(ex: &mut Exchange<'_, '_>, host: &[u8], upgrade: Option<&[u8]>) {
+pub(super) fn prepare(ex: &mut Exchange<'_, '_>, to: &Destination, upgrade: Option<&[u8]>) {
     onward::renew(ex.request, ex.body, upgrade);
     strip_own(&mut ex.request.fields);
-    onward::set_host(ex.request, host);
+    with_scratch(|host| {
+        write_host(to, host);
+        onward::set_host(ex.request, host);
+    });
     let version = ex.request.version.number();
     name_us(&mut ex.request.fields, version);
 }
@@ -88,6 +92,18 @@ pub(super) fn finish(ex: &mut Exchange<'_, '_>) {
     strip_own(&mut ex.response.fields);
     let version = ex.response.version.number();
     name_us(&mut ex.response.fields, version);
+}
+
+/// A destination as `Host` has it.
+fn write_host(to: &Destination, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to memory does not fail.
+    let _ = match (&to.host, to.port == Scheme::Http.default_port()) {
+        (Host::Name(name), true) => write!(out, "{name}"),
+        (Host::Ip(std::net::IpAddr::V6(ip)), true) => write!(out, "[{ip}]"),
+        (Host::Ip(ip), true) => write!(out, "{ip}"),
+        (_, false) => write!(out, "{to}"),
+    };
 }
 
 /// Takes out what is between a client and its proxy, and `Proxy`, which CGI programs would take for a setting of theirs

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use wmproxy_runtime::clock;
-use wmproxy_wire::destination::{Destination, Host};
-use wmproxy_wire::head::{Known, Scheme};
+use wmproxy_wire::head::Known;
 
 use super::refusal::Refusal;
 use super::serve::Forward;
@@ -13,7 +12,6 @@ use super::{Visit, Way, heads, idle};
 use crate::endpoint::passing::{self, Verdict};
 use crate::exchange::{Answer, End, Exchange, Line, Passage, Patience};
 use crate::upgrade::{self, Wanted};
-use crate::vars::with_scratch;
 
 /// A connection to an origin.
 struct Link {
@@ -32,10 +30,7 @@ impl Forward {
     ) -> Result<End, Refusal> {
         ex.brakes.settle().await;
         let wanted = upgrade::wanted(ex);
-        with_scratch(|host| {
-            write_host(visit.to, host);
-            heads::prepare(ex, host, wanted.as_ref().map(Wanted::protocols));
-        });
+        heads::prepare(ex, visit.to, wanted.as_ref().map(Wanted::protocols));
         // Its answer may be what an application polls for, so it has as long as a tunnel without traffic.
         let patience = ex.service.spec().timeouts.upgrade.get();
         let patience = Patience { head: patience, pause: patience, total: patience, began: clock::now() };
@@ -111,16 +106,4 @@ fn is_bound(ex: &Exchange<'_, '_>) -> bool {
     };
     ex.request.fields.all(Known::Authorization).any(names)
         || ex.response.fields.list(Known::WwwAuthenticate).any(names)
-}
-
-/// A destination as `Host` has it.
-fn write_host(to: &Destination, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    // Writing to memory does not fail.
-    let _ = match (&to.host, to.port == Scheme::Http.default_port()) {
-        (Host::Name(name), true) => write!(out, "{name}"),
-        (Host::Ip(std::net::IpAddr::V6(ip)), true) => write!(out, "[{ip}]"),
-        (Host::Ip(ip), true) => write!(out, "{ip}"),
-        (_, false) => write!(out, "{to}"),
-    };
 }

@@ -10,6 +10,7 @@ use wmproxy_http::options::{EndpointSpec, HttpOptions};
 use wmproxy_testkit::TempDir;
 use wmproxy_testkit::http::Origin;
 
+use crate::forward::gate::Proxy;
 use crate::house::{House, spec};
 
 /// Counts what each thread allocates, and what of it is still there.
@@ -85,6 +86,31 @@ fn a_request_on_connections_that_are_there_allocates_nothing() {
     // To ask the worker costs some.
     let (few, many) = (ask(1), ask(200));
     assert_eq!(few, many, "with 2 requests and with 400");
+}
+
+#[test]
+fn a_request_to_a_forward_proxy_allocates_no_more_than_it_has_to() {
+    let origin = Origin::says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let proxy = Proxy::with(&[("a.example:80", origin.addr().inet())]);
+    proxy.house.log.is_off.store(true, Ordering::Relaxed);
+    // What the tests' gate notes down would grow now and then.
+    proxy.gate.asked.lock().unwrap().reserve(1000);
+    let mut client = proxy.connect();
+    let mut ask = |times: u64| {
+        let before = of_worker(&proxy.house);
+        for _ in 0..times {
+            client.send("GET http://a.example/path HTTP/1.1\r\nHost: a.example\r\n\r\n");
+            assert_eq!(client.response().text(), "hello");
+        }
+        of_worker(&proxy.house) - before
+    };
+    ask(20);
+    let few = ask(1);
+    // One of these may meet the second in which idle connections are looked over.
+    let many = (0..5).map(|_| ask(101)).min().unwrap();
+    // The name, and the future of an answer, which is large and would lie in each idle connection; and what the gate
+    // takes, for who it is, which way, and the texts that it notes down.
+    assert_eq!((many - few) / 100, 2 + 7);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The engine as a forward proxy, with a gateway made by hand.
 
 mod connect;
-mod gate;
+pub(crate) mod gate;
 mod h2;
 mod refusals;
 mod requests;
