@@ -55,7 +55,7 @@ pub enum DialError {
     Hop {
         /// The peer that was to be connected to.
         peer: Arc<Peer>,
-        /// A [`ConnectError`](wmproxy_net::connect::ConnectError).
+        /// A [`ConnectError`].
         source: io::Error,
     },
     /// This machine can't begin as it is configured to; the peer is not to blame.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::account::{Account, Due, UserStatus};
 use super::ledger::{Entries, Entry, Ledger};
 use super::logins::{LoginCounts, Logins};
-use crate::options::UserSpec;
+use crate::options::{Quota, QuotaPeriod, UserSpec};
 
 /// How often what has passed is written down, and the calendar looked at. So much of a crash's quotas is given as a present, and
 /// so long after midnight the last day may still count.
@@ -187,5 +187,10 @@ fn tighten(spec: &mut UserSpec, other: &UserSpec) {
     let rates = [spec.rate_limit, other.rate_limit].into_iter().flatten();
     spec.rate_limit = rates.min_by_key(|rate| rate.bytes_per_second());
     let quotas = [spec.quota, other.quota].into_iter().flatten();
-    spec.quota = quotas.min_by_key(|quota| quota.bytes);
+    // A day's and a month's compare by what they let pass in a month.
+    let monthly = |quota: &Quota| match quota.period {
+        QuotaPeriod::Day => quota.bytes.get().saturating_mul(31),
+        QuotaPeriod::Month => quota.bytes.get(),
+    };
+    spec.quota = quotas.min_by_key(monthly);
 }

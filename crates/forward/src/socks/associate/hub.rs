@@ -197,7 +197,7 @@ impl Hub {
     fn forward_sender(&self, from: Option<SocketAddr>, batch: &Batch<'_>, messages: &[Message]) {
         let known = from.and_then(|from| self.known.borrow().get(&from).cloned());
         if let Some(session) = known {
-            return session.forward(batch, messages.iter());
+            return session.guarded(|| session.forward(batch, messages.iter()));
         }
         let waiting = from.and_then(|from| {
             let waiting = self.waiting.borrow();
@@ -214,7 +214,7 @@ impl Hub {
             }
             return;
         };
-        session.forward(batch, messages.iter());
+        session.guarded(|| session.forward(batch, messages.iter()));
         if let Some(source) = session.source() {
             self.forget(&session);
             self.known.borrow_mut().insert(source, session);
