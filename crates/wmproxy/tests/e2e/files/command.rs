@@ -104,7 +104,7 @@ fn what_is_wrong_is_told_before_it_starts() {
         (&["-r", "nowhere"][..], 1, "error: can't serve nowhere: there is no such directory"),
         (&["-r", "beside.txt"], 1, "error: can't serve beside.txt: it is not a directory"),
         (&["--spa", "../x.html"], 2, "--spa: this leads out of the root"),
-        (&["-l", "udp://:0"], 2, "HTTP is served over tcp"),
+        (&["-l", "udp://:0"], 2, "clients come over tcp"),
         (&["public"], 2, "unexpected argument 'public'"),
     ] {
         let all: Vec<&str> = ["file-server", "--no-admin"].into_iter().chain(args.iter().copied()).collect();
