@@ -82,7 +82,7 @@ pub fn relay<'a>(
         client,
         peer,
         record,
-        idle_timeout,
+        idle_ms: u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX).max(1),
         up: Lane::new(splice, up),
         down: Lane::new(splice, down),
         budget,
@@ -93,7 +93,7 @@ pub fn relay<'a>(
     };
     async move {
         let mut watch = None;
-        let sleep = tokio::time::sleep(relay.idle_timeout);
+        let sleep = tokio::time::sleep(relay.idle_timeout());
         tokio::pin!(sleep);
         // A relay that is dropped before its end was cut off.
         let unfinished = [ResetOnDrop::new(relay.client), ResetOnDrop::new(relay.peer)];
@@ -119,7 +119,8 @@ struct Relay<'a> {
     client: &'a Stream,
     peer: &'a Stream,
     record: &'a mut Record,
-    idle_timeout: Duration,
+    /// Milliseconds: half of what a duration takes.
+    idle_ms: u64,
     /// From the client to the peer.
     up: Lane,
     /// From the peer to the client.
@@ -138,6 +139,10 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_ms)
+    }
+
     /// Moves what can be moved; the outcome when that was the last.
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Option<Outcome> {
         let (up, sent) = self.up.pump(cx, self.client, self.peer, left(&self.budget));
@@ -209,11 +214,11 @@ impl<'a> Relay<'a> {
                 self.last = clock::now();
             }
             let quiet = clock::now().since(self.last);
-            if quiet >= self.idle_timeout && self.is_stalled() {
+            if quiet >= self.idle_timeout() && self.is_stalled() {
                 return Poll::Ready(self.record.silence());
             }
-            let rest = self.idle_timeout.saturating_sub(quiet);
-            let rest = if rest.is_zero() { self.idle_timeout } else { rest };
+            let rest = self.idle_timeout().saturating_sub(quiet);
+            let rest = if rest.is_zero() { self.idle_timeout() } else { rest };
             sleep.as_mut().reset(tokio::time::Instant::now() + rest);
             self.armed = false;
         }
