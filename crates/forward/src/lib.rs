@@ -17,3 +17,5 @@ pub mod options;
 pub mod service;
 pub mod socks;
 pub mod users;
+
+mod lock;

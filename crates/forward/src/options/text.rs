@@ -6,39 +6,7 @@ use std::str::FromStr;
 
 use wmproxy_wire::units::ByteSize;
 
-/// Gives a type that is read with `FromStr` and printed with `Display` its place in config files and in their schema.
-macro_rules! text_option {
-    ($type:ty, $description:expr) => {
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl schemars::JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "description": $description })
-            }
-        }
-    };
-}
-
-pub(super) use text_option;
+pub(super) use wmproxy_http::text_option;
 
 /// A port, or a range of them; none for whichever is free.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::account::{Account, Due, UserStatus};
 use super::ledger::{Entries, Entry, Ledger};
 use super::logins::{LoginCounts, Logins};
+use crate::lock::lock;
 use crate::options::{Quota, QuotaPeriod, UserSpec};
 
 /// How often what has passed is written down, and the calendar looked at. So much of a crash's quotas is given as a present, and
@@ -28,11 +29,6 @@ pub struct Accounts {
     is_failing: AtomicBool,
     /// Whether the log has it that nothing outlives this process.
     is_told: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside stays whole when a holder panics.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Accounts {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +14,7 @@ use wmproxy_net::limit::client_of;
 use wmproxy_runtime::clock;
 
 use super::guesses::{Guesses, Verdict};
+use crate::lock::lock;
 
 /// How long a password that was right counts, after its last use. Long, so that who is at work goes on being let in while
 /// somebody behind the same address guesses; a changed hash makes it worthless at once.
@@ -81,11 +82,6 @@ impl Default for Logins {
             counts: Counts::default(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside stays whole when a holder panics.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Logins {

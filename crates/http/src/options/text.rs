@@ -1,6 +1,8 @@
 //! Options that are one text of a certain form.
 
-/// Gives a type that is read with `FromStr` and printed with `Display` its place in config files and in their schema.
+/// Gives a type that is read with `FromStr` and printed with `Display` its place in config files and in their schema. Whoever
+/// uses it depends on serde and schemars.
+#[macro_export]
 macro_rules! text_option {
     ($type:ty, $description:expr) => {
         impl<'de> serde::Deserialize<'de> for $type {
@@ -32,4 +34,4 @@ macro_rules! text_option {
     };
 }
 
-pub(super) use text_option;
+pub(super) use crate::text_option;

@@ -21,8 +21,9 @@ use wmproxy_net::connect::ConnectError;
 use wmproxy_net::record::{Outcome, Record, UdpDrop};
 use wmproxy_net::udp::{BATCH, Batch, Message, Senders, UdpSocket};
 
-use super::places::{Places, lock};
+use super::places::Places;
 use super::session::{SCOPE, Session, Terms};
+use crate::lock::lock;
 
 /// A hub as other workers know it.
 #[derive(Debug)]

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::limit::{Gate, Limits, Permit};
 use wmproxy_net::udp::{Senders, UdpSocket};
 
 use super::hub::{Handle, Hub, Seat};
+use crate::lock::lock;
 use crate::options::UdpSpec;
 
 /// How many ports of a range are tried for one association beside those that are known to be taken: if others of this
@@ -167,9 +168,4 @@ impl Drop for TakenPort {
     fn drop(&mut self) {
         lock(&self.places.ports).taken.remove(&self.address);
     }
-}
-
-/// No code of ours panics with one of these half changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
