@@ -26,5 +26,6 @@ pub mod http2;
 pub mod proxy_protocol;
 pub mod quic_initial;
 pub mod socks;
+pub mod tunnel;
 pub mod units;
 pub mod websocket;
