@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -36,6 +37,12 @@ pub struct Workers {
     workers: Vec<Worker>,
 }
 
+/// Runs closures on the workers for as long as they are there, and does not keep them.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    workers: Arc<[mpsc::WeakUnboundedSender<Command>]>,
+}
+
 #[derive(Debug)]
 struct Worker {
     /// Taken when the worker is told to end.
@@ -65,31 +72,22 @@ impl Workers {
         self.workers.len()
     }
 
+    /// What reaches the workers from anywhere.
+    pub fn handle(&self) -> Handle {
+        let weak = |worker: &Worker| worker.commands.as_ref().map(mpsc::UnboundedSender::downgrade);
+        Handle { workers: self.workers.iter().filter_map(weak).collect() }
+    }
+
     /// Runs `make(index)`'s closure on every worker and waits until all have run; answers in the order of the workers.
     ///
     /// A closure may start tasks there (see [`crate::scope::Scope::spawn`]) but must not block. An answer is missing
     /// when the closure panicked.
-    pub async fn on_each<R, F>(&self, mut make: impl FnMut(usize) -> F) -> Vec<Option<R>>
+    pub async fn on_each<R, F>(&self, make: impl FnMut(usize) -> F) -> Vec<Option<R>>
     where
         R: Send + 'static,
         F: FnOnce() -> R + Send + 'static,
     {
-        let mut answers = Vec::with_capacity(self.workers.len());
-        for (index, worker) in self.workers.iter().enumerate() {
-            let (tell, answer) = oneshot::channel();
-            let run = make(index);
-            let command: Command = Box::new(move || drop(tell.send(run())));
-            if let Some(commands) = &worker.commands {
-                // A worker that is gone drops its end; the answer is then missing.
-                let _ = commands.send(command);
-            }
-            answers.push(answer);
-        }
-        let mut results = Vec::with_capacity(answers.len());
-        for answer in answers {
-            results.push(answer.await.ok());
-        }
-        results
+        self.handle().on_each(make).await
     }
 
     /// Ends the workers: their tasks are dropped where they stand. Returns when the threads are gone.
@@ -107,6 +105,42 @@ impl Workers {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+impl Handle {
+    /// How many workers there are, or were.
+    pub fn count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Has the worker with this index, from 0 on, run a closure, behind those that it was given before. False if there is no
+    /// such worker, or none any more: the closure is then dropped, as it is when the worker ends first.
+    pub fn run(&self, worker: usize, closure: impl FnOnce() + Send + 'static) -> bool {
+        let commands = self.workers.get(worker).and_then(mpsc::WeakUnboundedSender::upgrade);
+        commands.is_some_and(|commands| commands.send(Box::new(closure)).is_ok())
+    }
+
+    /// Does [`Workers::on_each`]. An answer is missing, too, when its worker has ended.
+    pub async fn on_each<R, F>(&self, mut make: impl FnMut(usize) -> F) -> Vec<Option<R>>
+    where
+        R: Send + 'static,
+        F: FnOnce() -> R + Send + 'static,
+    {
+        let ask = |index| {
+            let (tell, answer) = oneshot::channel();
+            let closure = make(index);
+            // A closure that does not run drops its end; the answer is then missing.
+            self.run(index, move || drop(tell.send(closure())));
+            answer
+        };
+        // All are asked before the first is waited for.
+        let answers: Vec<_> = (0..self.count()).map(ask).collect();
+        let mut results = Vec::with_capacity(answers.len());
+        for answer in answers {
+            results.push(answer.await.ok());
+        }
+        results
     }
 }
 
@@ -197,5 +231,27 @@ mod tests {
         let answer = control.block_on(workers.on_each(|_| || -> u8 { panic!("on purpose") }));
         assert_eq!(answer, [None]);
         assert_eq!(control.block_on(workers.on_each(|_| || 7)), [Some(7)]);
+    }
+
+    #[test]
+    fn a_handle_reaches_one_worker_and_keeps_none() {
+        let control = Builder::new_current_thread().build().expect("a runtime");
+        let workers = Workers::start(2).expect("workers");
+        let handle = workers.handle();
+        let (tell, told) = std::sync::mpsc::channel();
+        assert!(handle.run(1, move || tell.send(slot()).expect("somebody waits")));
+        assert_eq!(told.recv(), Ok(2));
+        assert!(!handle.run(2, || {}), "there is no third");
+        // One worker's closure may use the handle for the other.
+        let other = handle.clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        handle.run(0, move || {
+            other.run(1, move || tell.send(slot()).expect("somebody waits"));
+        });
+        assert_eq!(told.recv(), Ok(2));
+        workers.end();
+        assert!(!handle.run(0, || {}));
+        assert_eq!(handle.count(), 2);
+        assert_eq!(control.block_on(handle.on_each(|_| || 7)), [None, None]);
     }
 }
