@@ -1,11 +1,17 @@
 //! The server's end: who logs in, what is offered, and the ways to it.
 
+mod status;
+mod tunnel_server;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use wmproxy_wire::tunnel::message::{HttpRules, Kind, Refusal};
+
+pub use status::{ClientEntry, Counts, ServerStatus, ServiceEntry, SessionEntry};
+pub use tunnel_server::{Entrance, TunnelServer};
 
 /// Opens to visitors what clients offer; the program's other modes are behind it.
 pub trait Ports: Send + Sync {
