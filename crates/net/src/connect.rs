@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use rustix::io::Errno;
@@ -26,6 +27,26 @@ pub trait Connect: fmt::Debug + Send + Sync {
 
     /// The same on any thread, as health checks on the control runtime do: through nothing that a worker's connections share.
     fn connect_alone<'a>(&'a self, to: &'a Destination) -> ConnectingAlone<'a>;
+
+    /// Does [`connect`](Connect::connect) for a visitor, where the other end of the way is to know who comes. By default it is
+    /// not told.
+    fn connect_for<'a>(&'a self, to: &'a Destination, _visitor: &'a Visitor) -> Connecting<'a> {
+        self.connect(to)
+    }
+}
+
+/// For whom a connection is made. Of one that may serve several clients one after the other nothing is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Visitor {
+    /// The client's address; none too for one of a unix socket.
+    pub client: Option<SocketAddr>,
+    /// The address of ours that it came to.
+    pub local: Option<SocketAddr>,
+}
+
+impl Visitor {
+    /// Nobody in particular.
+    pub const NOBODY: Visitor = Visitor { client: None, local: None };
 }
 
 /// What went wrong on the way to a destination, in the words of those who have to tell a client: the replies of SOCKS and the

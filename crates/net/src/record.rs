@@ -227,6 +227,15 @@ impl Record {
         }
     }
 
+    /// Where the client has gone to, by an internet address: as a PROXY header has it, or else the address of ours that it reached.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        let told = self.preface.as_ref().and_then(|preface| preface.destination);
+        told.or_else(|| match self.local_address() {
+            Address::Inet(local) => Some(local),
+            Address::Unix(_) | Address::Name(..) => None,
+        })
+    }
+
     /// To note what the client told of itself.
     pub fn preface_mut(&mut self) -> &mut Preface {
         self.preface.get_or_insert_default()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wmproxy_net::conn::{Conn, Serve, Served};
+use wmproxy_net::connect::Visitor;
 use wmproxy_net::limit::{Direction, Permit};
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::record::{Outcome, Record};
@@ -144,7 +145,8 @@ impl TcpService {
         record: &Record,
         introduction: Option<&Introduction>,
     ) -> Result<Dialed, DialError> {
-        let caller = Caller { stream: Some(stream), introduction };
+        let visitor = Visitor { client: record.client, local: record.destination() };
+        let caller = Caller { stream: Some(stream), introduction, visitor: &visitor };
         let name = record.preface.as_ref().and_then(|preface| preface.sni.as_deref());
         let client = LeaseKey::of_client(record.client);
         let key = name.map_or(client, |name| client.with_sni(name));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wmproxy_net::addr::Address;
-use wmproxy_net::connect::{ConnectError, Fault};
+use wmproxy_net::connect::{ConnectError, Fault, Visitor};
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::record::Outcome;
 use wmproxy_net::sockopt::PeerSocket;
@@ -123,12 +123,19 @@ impl DialError {
 pub struct Attempt<'a> {
     /// What is set on its socket.
     pub options: &'a PeerSocket,
-    /// Who it is made for; peers see this address where the options say so.
-    pub client: Option<IpAddr>,
+    /// Who it is made for; peers see the client's address where the options say so.
+    pub visitor: &'a Visitor,
     /// What the peer gets before anything else, a TLS handshake included.
     pub introduction: Option<&'a Introduction>,
     /// How long it may take, a TLS handshake included.
     pub limit: Duration,
+}
+
+impl Attempt<'_> {
+    /// The address that peers see where the options say so.
+    fn client(&self) -> Option<IpAddr> {
+        self.visitor.client.map(|client| client.ip())
+    }
 }
 
 /// A connection that one attempt made.
@@ -154,7 +161,8 @@ impl Group {
     /// [`put_idle`](Group::put_idle).
     pub fn attempt(&self) -> Attempt<'_> {
         let spec = self.spec();
-        Attempt { options: &spec.socket, client: None, introduction: None, limit: spec.connect_timeout }
+        let visitor = &Visitor::NOBODY;
+        Attempt { options: &spec.socket, visitor, introduction: None, limit: spec.connect_timeout }
     }
 
     /// Connects to the leased peer, once, on the calling worker. A failure is told to the lease. A success is not, for that the peer takes
@@ -180,7 +188,7 @@ impl Group {
     ) -> Result<Connected, DialError> {
         let reach = async |address: &Address| match self.via()? {
             Some(via) => Ok(via.connect_alone(&behind(address)?).await?),
-            None => stream::connect(address, attempt.options, attempt.client).await,
+            None => stream::connect(address, attempt.options, attempt.client()).await,
         };
         let connected = self.attempted(lease, attempt, reach).await?;
         lease.connected(connected.connect_time);
@@ -190,8 +198,8 @@ impl Group {
 
     async fn try_connect(&self, lease: &mut Lease, attempt: Attempt<'_>) -> Result<Connected, DialError> {
         let reach = async |address: &Address| match self.via()? {
-            Some(via) => Ok(via.connect(&behind(address)?).await?),
-            None => stream::connect(address, attempt.options, attempt.client).await,
+            Some(via) => Ok(via.connect_for(&behind(address)?, attempt.visitor).await?),
+            None => stream::connect(address, attempt.options, attempt.client()).await,
         };
         self.attempted(lease, attempt, reach).await
     }
@@ -249,16 +257,19 @@ pub(crate) fn behind(address: &Address) -> Result<Destination, ConnectError> {
 /// What became of the last peer tried. Out of descriptors or memory, it gives up at once: no other peer could
 /// change that. Out of ports towards one peer, another is tried.
 pub async fn dial(group: &Group, key: &LeaseKey, options: &PeerSocket) -> Result<Dialed, DialError> {
-    dial_for(group, key, options, Caller::default()).await
+    dial_for(group, key, options, Caller { stream: None, introduction: None, visitor: &Visitor::NOBODY })
+        .await
 }
 
 /// For whom a peer is dialled.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The client's connection, which is watched while it waits in the group's queue.
     pub stream: Option<&'a Stream>,
     /// What the peer gets before anything else, a TLS handshake included.
     pub introduction: Option<&'a Introduction>,
+    /// Who it is; peers see the client's address where the options say so.
+    pub visitor: &'a Visitor,
 }
 
 /// Does [`dial`] for a client.
@@ -271,8 +282,8 @@ pub async fn dial_for(
     options: &PeerSocket,
     caller: Caller<'_>,
 ) -> Result<Dialed, DialError> {
-    let client = key.client.map(|client| client.ip());
-    let attempt = Attempt { options, client, introduction: caller.introduction, ..group.attempt() };
+    let Caller { introduction, visitor, .. } = caller;
+    let attempt = Attempt { options, visitor, introduction, ..group.attempt() };
     let mut tried: Vec<Arc<Peer>> = vec![];
     let mut attempts_left = group.spec().retries.saturating_add(1);
     let mut last = None;

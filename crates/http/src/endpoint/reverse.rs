@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use wmproxy_net::connect::Visitor;
 use wmproxy_net::preface::Introduction;
 use wmproxy_net::sockopt::PeerSocket;
 use wmproxy_runtime::clock;
@@ -268,12 +269,13 @@ impl Reverse {
     async fn dial(&self, ex: &Exchange<'_, '_>, lease: &mut Lease) -> Result<Connected, (Failure, bool)> {
         let introduction = (self.group.spec().send_proxy_protocol)
             .map(|version| Introduction::new(version, &ex.record.borrow()));
+        let visitor = Visitor { client: ex.conn.client, local: ex.record.borrow().destination() };
         let attempt = self.group.attempt();
         let attempt = match self.keeps_idle {
             true => attempt,
             false => Attempt {
                 options: &self.own,
-                client: ex.conn.client.map(|client| client.ip()),
+                visitor: &visitor,
                 introduction: introduction.as_ref(),
                 ..attempt
             },

@@ -37,11 +37,7 @@ impl Introduction {
     /// what is known; with [`Protocol::Udp`] version 1 can only say that it knows nothing.
     pub fn new(version: ProxyVersion, record: &Record) -> Introduction {
         let local = record.local_address();
-        let destination = record.preface.as_ref().and_then(|preface| preface.destination);
-        let destination = destination.or(match &local {
-            Address::Inet(addr) => Some(*addr),
-            Address::Unix(_) | Address::Name(..) => None,
-        });
+        let destination = record.destination();
         let transport = match record.metrics().protocol {
             Protocol::Tcp => Transport::Stream,
             Protocol::Udp => Transport::Datagram,

@@ -1,6 +1,9 @@
 use std::net::TcpListener;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use wmproxy_net::addr::TargetSpec;
+use wmproxy_net::connect::{Connect, Connecting, ConnectingAlone};
+
 use super::*;
 use crate::{GroupSpec, Registry};
 
@@ -127,6 +130,41 @@ async fn a_unix_socket_that_is_gone_is_a_refusal() {
     let group = Registry::new().build(GroupSpec::inline("g", vec![target]));
     assert_eq!(dial_it(&group).await.unwrap_err().outcome(), Outcome::ConnectFailed);
     assert_eq!(group.peers()[0].failures(FailKind::Refused), 1);
+}
+
+/// A way out that notes for whom it was asked, and leads nowhere.
+#[derive(Debug, Default)]
+struct Asked(std::sync::Mutex<Vec<Visitor>>);
+
+impl Connect for Asked {
+    fn connect<'a>(&'a self, to: &'a Destination) -> Connecting<'a> {
+        self.connect_for(to, &Visitor::NOBODY)
+    }
+
+    fn connect_alone<'a>(&'a self, _: &'a Destination) -> ConnectingAlone<'a> {
+        Box::pin(async { Err(ConnectError::new(Fault::Other, "nowhere")) })
+    }
+
+    fn connect_for<'a>(&'a self, to: &'a Destination, visitor: &'a Visitor) -> Connecting<'a> {
+        self.0.lock().unwrap().push(*visitor);
+        self.connect_alone(to)
+    }
+}
+
+#[tokio::test]
+async fn a_way_out_is_told_who_comes_unless_others_may_come_after() {
+    let asked = Arc::new(Asked::default());
+    let member = TargetSpec::Address(Address::Name("home/ssh".into(), 0));
+    let mut spec = GroupSpec::inline("g", vec![member]);
+    spec.via = Some("the tunnel".into());
+    let group = Registry::new().build_through(spec, [None, None], Some(asked.clone()));
+    let [client, local] = ["192.0.2.1:4000", "198.51.100.1:22"].map(|text| text.parse().unwrap());
+    let visitor = Visitor { client: Some(client), local: Some(local) };
+    let caller = Caller { stream: None, introduction: None, visitor: &visitor };
+    dial_for(&group, &LeaseKey::default(), &PeerSocket::default(), caller).await.unwrap_err();
+    let mut lease = group.lease(&LeaseKey::default(), &[], clock::now().0).unwrap();
+    group.connect(&mut lease, group.attempt()).await.unwrap_err();
+    assert_eq!(*asked.0.lock().unwrap(), [visitor, Visitor::NOBODY]);
 }
 
 #[test]
