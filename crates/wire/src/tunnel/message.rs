@@ -1,5 +1,6 @@
 //! The messages of the tunnel's protocol.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 /// The version of the protocol that this program speaks.
@@ -87,7 +88,7 @@ pub struct Challenge {
 }
 
 /// See [`Message::Welcome`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Welcome {
     /// The session's name.
     pub session: SessionId,
@@ -101,6 +102,18 @@ pub struct Welcome {
     pub max_pool: u32,
     /// The program and its version, for the client's log.
     pub agent: String,
+}
+
+/// Without the secret, which no log may hold.
+impl fmt::Debug for Welcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Welcome")
+            .field("session", &self.session)
+            .field("heartbeat_ms", &self.heartbeat_ms)
+            .field("max_pool", &self.max_pool)
+            .field("agent", &self.agent)
+            .finish_non_exhaustive()
+    }
 }
 
 /// See [`Message::Refused`].
@@ -175,7 +188,7 @@ pub struct Register {
 }
 
 /// A service as it is registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Service {
     /// Names it in the session; the same as long as the service is the same.
     pub id: u32,
@@ -212,10 +225,11 @@ pub struct Service {
 }
 
 /// What a service is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
     /// Connections.
+    #[default]
     Tcp = 0,
     /// Datagrams.
     Udp = 1,

@@ -4,4 +4,5 @@
 //! in front; where it says so it goes on as the bytes of a visitor, or as [`datagram`]s. Both parts are open to growth: a
 //! message is a list of tagged fields, and what a reader does not know it passes over.
 
+pub mod codec;
 pub mod message;
