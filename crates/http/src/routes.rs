@@ -3,19 +3,60 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use wmproxy_net::tls::Acceptor;
+use wmproxy_upstream::Group;
 use wmproxy_wire::head::{Known, Method, Request, Scheme, authority, forwarded, path};
 use wmproxy_wire::http1::Length;
 
 use crate::exchange::{End, Exchange};
 use crate::facts::{ConnFacts, Facts, Scene};
-use crate::filter::{Pass, Verdict};
+use crate::filter::{Pass, Tables, Verdict};
+use crate::options::{HttpSpec, RouteSpec};
 use crate::reply::{self, Failure};
-use crate::route::{Endpoint, Route};
+use crate::route::{BuildError, Endpoint, Route};
 use crate::router::{Router, Sought};
-use crate::service::{HttpService, distrust};
+use crate::service::{Answers, HttpService, RequestLog, distrust};
+use crate::traffic::ListenerTraffic;
 use crate::vars::RequestId;
 
 impl HttpService {
+    /// A service whose routes [`reroute`](HttpService::reroute) may change while it runs; those of `spec` are what it begins
+    /// with. What else there is, [`new`](HttpService::new) says.
+    ///
+    /// # Errors
+    /// As `reroute`.
+    pub fn new_changing(
+        mut spec: HttpSpec,
+        group: impl Fn(&str) -> Option<Arc<Group>>,
+        tls: Option<Arc<Acceptor>>,
+        log: Option<Arc<dyn RequestLog>>,
+        traffic: Arc<ListenerTraffic>,
+        tables: &Tables,
+    ) -> Result<Arc<HttpService>, BuildError> {
+        let routes = std::mem::take(&mut spec.routes);
+        let router = compile(&spec, &routes, group, &traffic, tables)?;
+        let answers = Answers::Changing(ArcSwap::from_pointee(router));
+        Ok(HttpService::answering(answers, spec, tls, log, traffic))
+    }
+
+    /// Puts `routes` in the place of those that there are, from the next request of every connection on; requests under way
+    /// keep theirs. Nothing happens in a service that [`new_changing`](HttpService::new_changing) did not make.
+    ///
+    /// # Errors
+    /// What in them makes no sense; then nothing has changed.
+    pub fn reroute(
+        &self,
+        routes: &[RouteSpec],
+        group: impl Fn(&str) -> Option<Arc<Group>>,
+        tables: &Tables,
+    ) -> Result<(), BuildError> {
+        if let Answers::Changing(now) = &self.answers {
+            now.store(Arc::new(compile(self.spec(), routes, group, &self.traffic, tables)?));
+        }
+        Ok(())
+    }
+
     /// Finds the route of a request.
     pub(crate) fn route_of<'r>(
         &self,
@@ -127,4 +168,21 @@ impl HttpService {
         let client = forwarded::client_by_x_forwarded_for(&request.fields, start, is_trusted);
         if client == start { from } else { Some(SocketAddr::new(client, 0)) }
     }
+}
+
+/// The routes of a listener with `spec`, put together.
+///
+/// # Errors
+/// What in them makes no sense.
+pub(crate) fn compile(
+    spec: &HttpSpec,
+    routes: &[RouteSpec],
+    group: impl Fn(&str) -> Option<Arc<Group>>,
+    traffic: &ListenerTraffic,
+    tables: &Tables,
+) -> Result<Router<Route>, BuildError> {
+    let build = |route| Route::new(route, spec, &group, traffic, tables).map(Arc::new);
+    let built: Vec<_> = routes.iter().map(build).collect::<Result<_, _>>()?;
+    let matches = routes.iter().map(|route| route.matches.clone());
+    Ok(Router::new(matches.zip(built))?)
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::{ArcSwap, Guard};
 use wmproxy_net::conn::{Conn, Serve, Served};
 use wmproxy_net::limit::Permit;
 use wmproxy_net::preface::{self, Heard, Welcome};
@@ -26,17 +27,18 @@ use crate::refusals::Refusals;
 use crate::reply::{self, Failure};
 use crate::route::{BuildError, Route};
 use crate::router::Router;
+use crate::routes::compile;
 use crate::traffic::{ListenerTraffic, RouteTraffic};
 use crate::{h1, h2};
 
 /// Serves the connections of a listener as its options say.
 pub struct HttpService {
     spec: HttpSpec,
-    answers: Answers,
+    pub(crate) answers: Answers,
     /// Ends the clients' TLS.
     tls: Option<Arc<Acceptor>>,
     log: Option<Arc<dyn RequestLog>>,
-    traffic: Arc<ListenerTraffic>,
+    pub(crate) traffic: Arc<ListenerTraffic>,
     /// Of requests without a route.
     unrouted: Arc<RouteTraffic>,
     limits: HeadLimits,
@@ -47,9 +49,11 @@ pub struct HttpService {
 }
 
 /// Who answers requests.
-enum Answers {
+pub(crate) enum Answers {
     /// Whoever their routes lead to.
     Routes(Router<Route>),
+    /// The same, where others may take the place of the routes while connections are open.
+    Changing(ArcSwap<Router<Route>>),
     /// Whoever they name: this is a forward proxy.
     Forward(Forward),
 }
@@ -74,10 +78,7 @@ impl HttpService {
         traffic: Arc<ListenerTraffic>,
         tables: &Tables,
     ) -> Result<Arc<HttpService>, BuildError> {
-        let build = |route| Route::new(route, &spec, &group, &traffic, tables).map(Arc::new);
-        let routes: Vec<_> = spec.routes.iter().map(build).collect::<Result<_, _>>()?;
-        let matches = spec.routes.iter().map(|route| route.matches.clone());
-        let router = Router::new(matches.zip(routes))?;
+        let router = compile(&spec, &spec.routes, group, &traffic, tables)?;
         Ok(HttpService::answering(Answers::Routes(router), spec, tls, log, traffic))
     }
 
@@ -95,7 +96,7 @@ impl HttpService {
         HttpService::answering(Answers::Forward(Forward::new(gateway, realm)), spec, None, log, traffic)
     }
 
-    fn answering(
+    pub(crate) fn answering(
         answers: Answers,
         spec: HttpSpec,
         tls: Option<Arc<Acceptor>>,
@@ -246,8 +247,18 @@ impl HttpService {
     /// Has a request answered, and writes it down.
     pub(crate) async fn answer(&self, ex: &mut Exchange<'_, '_>) -> End {
         let running = self.traffic.begin();
-        let (mut end, route) = match &self.answers {
-            Answers::Routes(router) => {
+        // Kept until the request is over, with all that it leads to.
+        let now: Guard<Arc<Router<Route>>>;
+        let router = match &self.answers {
+            Answers::Routes(router) => Ok(router),
+            Answers::Changing(routes) => {
+                now = routes.load();
+                Ok(&**now)
+            }
+            Answers::Forward(forward) => Err(forward),
+        };
+        let (mut end, route) = match router {
+            Ok(router) => {
                 let route = self.route_of(router, ex);
                 let led = match &route {
                     Ok(route) => self.lead(ex, route).await,
@@ -260,7 +271,7 @@ impl HttpService {
                 (end, route.ok().map_or(&self.unrouted, |route| &route.traffic))
             }
             // Boxed, for the others don't pay for it.
-            Answers::Forward(forward) => (Box::pin(forward.answer(ex)).await, &self.unrouted),
+            Err(forward) => (Box::pin(forward.answer(ex)).await, &self.unrouted),
         };
         match &mut end {
             // It goes on, and so does its account.

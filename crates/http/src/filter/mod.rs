@@ -237,7 +237,7 @@ fn gates(spec: &FilterSpec, owner: &str, tables: &Tables) -> Result<Box<[Gate]>,
         requests.into_iter().chain(running).partition(|(needs_user, _)| *needs_user);
     gates.extend(before.into_iter().map(|(_, gate)| gate));
     if let Some(auth) = &spec.basic_auth {
-        let store = tables.users(&auth.users_file).map_err(AuthError::from)?;
+        let store = tables.users(&auth.users).map_err(AuthError::from)?;
         gates.push(Gate::Auth(BasicAuth::new(store, &auth.realm)?));
     }
     gates.extend(after.into_iter().map(|(_, gate)| gate));

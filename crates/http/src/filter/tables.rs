@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wmproxy_wire::units::CountRate;
@@ -10,6 +9,7 @@ use wmproxy_wire::units::CountRate;
 use super::auth::{Store, UsersError};
 use super::limit::requests;
 use super::limit::running::Running;
+use crate::options::UsersSpec;
 
 /// What filters know of clients. One for a process: a new generation finds here what the one before knows, and a limit is
 /// not forgotten by a reload. What no generation uses any more is gone.
@@ -18,7 +18,7 @@ pub struct Tables {
     /// By the owner and the rate: what was counted at another rate means nothing.
     requests: Kept<(Box<str>, CountRate), requests::Table>,
     running: Kept<Box<str>, Running>,
-    users: Kept<PathBuf, Store>,
+    users: Kept<UsersSpec, Store>,
 }
 
 /// Things that somebody uses.
@@ -68,9 +68,12 @@ impl Tables {
         }
     }
 
-    /// The users of a file as it is now.
-    pub(super) fn users(&self, file: &Path) -> Result<Arc<Store>, UsersError> {
-        let store = self.users.get(file.to_owned(), || Store::open(file))?;
+    /// The users of a list, or of a file as it is now.
+    pub(super) fn users(&self, spec: &UsersSpec) -> Result<Arc<Store>, UsersError> {
+        let store = self.users.get(spec.clone(), || match spec {
+            UsersSpec::File(file) => Store::open(file),
+            UsersSpec::Listed(users) => Store::listed(users),
+        })?;
         store.renew()?;
         Ok(store)
     }

@@ -138,8 +138,8 @@ impl Users {
 
     fn guard(&self, text: &str, forward: bool) -> Filters {
         let mut route = route(text);
-        let users_file = self.0.clone();
-        route.filters.basic_auth = Some(crate::options::AuthSpec { users_file, realm: "r".into(), forward });
+        let users = crate::options::UsersSpec::File(self.0.clone());
+        route.filters.basic_auth = Some(crate::options::AuthSpec { users, realm: "r".into(), forward });
         Filters::new(&route, "web/test", &Tables::new()).unwrap()
     }
 }
@@ -193,9 +193,8 @@ fn a_limit_by_user_comes_behind_the_door() {
 #[test]
 fn a_missing_file_of_users_is_an_error() {
     let mut route = route("");
-    let users_file = std::env::temp_dir().join("wmproxy-no-such-file");
-    route.filters.basic_auth =
-        Some(crate::options::AuthSpec { users_file, realm: "r".into(), forward: false });
+    let users = crate::options::UsersSpec::File(std::env::temp_dir().join("wmproxy-no-such-file"));
+    route.filters.basic_auth = Some(crate::options::AuthSpec { users, realm: "r".into(), forward: false });
     let error = Filters::new(&route, "web/test", &Tables::new()).unwrap_err().to_string();
     assert!(error.starts_with("basic_auth: can't read it"), "{error}");
 }

@@ -23,6 +23,7 @@ pub use listener::{HttpLimits, HttpOptions, HttpProtocol, HttpTimeouts};
 pub use route::RouteOptions;
 pub use spec::{
     AuthSpec, EndpointSpec, ErrorPage, FilterSpec, HttpSpec, MatchSpec, ReverseSpec, RewriteSpec, RouteSpec,
+    UsersSpec,
 };
 pub use target::{TargetUrl, UrlError, UrlScheme};
 pub use value::{BodyLimit, HostPattern, MethodName, PathPattern, TryStep, ValuePattern};

@@ -135,11 +135,20 @@ pub struct FilterSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthSpec {
     /// Where names and hashes are.
-    pub users_file: PathBuf,
+    pub users: UsersSpec,
     /// What clients show their users.
     pub realm: Box<str>,
     /// Whether `Authorization` is passed on.
     pub forward: bool,
+}
+
+/// Where names and hashes of passwords are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UsersSpec {
+    /// In a file, which is read again when it changes.
+    File(PathBuf),
+    /// Here: names, each with its hash.
+    Listed(Arc<[(String, String)]>),
 }
 
 /// A body for an error.

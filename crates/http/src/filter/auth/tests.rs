@@ -162,3 +162,15 @@ fn the_challenge_is_well_formed() {
     let store = Arc::new(Store::open(&file.0).unwrap());
     assert!(matches!(BasicAuth::new(store, "a\r\nb"), Err(AuthError::Realm)));
 }
+
+#[test]
+fn a_list_of_users_is_as_good_as_a_file() {
+    let hash = |password| bcrypt::hash(password, 4).unwrap();
+    let users = [("alice".to_owned(), hash("a")), ("bob".to_owned(), hash("b"))];
+    let auth = BasicAuth::new(Arc::new(Store::listed(&users).unwrap()), "r").unwrap();
+    assert_eq!(who(&auth, "bob", "b").as_deref(), Some("bob"));
+    assert_eq!(who(&auth, "bob", "a"), None);
+    auth.store.renew().unwrap();
+    assert!(Store::listed(&[("alice".to_owned(), "plain".to_owned())]).is_err());
+    assert!(Store::listed(&[("a\nb".to_owned(), hash("a"))]).is_err());
+}

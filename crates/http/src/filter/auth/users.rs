@@ -24,10 +24,11 @@ const LIFE: Duration = Duration::from_secs(60);
 /// How often the file is looked at, as long as somebody comes.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The users of a file, as it was when last looked at.
+/// The users of a file, as it was when last looked at, or of a list.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
+    /// None for a list, which never changes.
+    path: Option<PathBuf>,
     users: ArcSwap<Users>,
     cache: Cache,
     /// When the file was last looked at, in ticks.
@@ -100,11 +101,29 @@ impl Store {
         let (text, stamp) = read(path)?;
         let users = Users::parse(&text, 1)?;
         Ok(Store {
-            path: path.to_owned(),
+            path: Some(path.to_owned()),
             users: ArcSwap::from_pointee(users),
             cache: Cache::new(LIFE),
             looked: AtomicU64::new(clock::now().0),
             tried: Mutex::new(Tried { stamp: Some(stamp), version: 1 }),
+        })
+    }
+
+    /// Names, each with its hash.
+    ///
+    /// # Errors
+    /// What is wrong with them; a line is the number of one then.
+    pub fn listed(users: &[(String, String)]) -> Result<Store, UsersError> {
+        let mut all = Users::nobody(1);
+        for (index, (name, hash)) in users.iter().enumerate() {
+            all.add(name, hash).map_err(|reason| UsersError::Line { line: index + 1, reason })?;
+        }
+        Ok(Store {
+            path: None,
+            users: ArcSwap::from_pointee(all),
+            cache: Cache::new(LIFE),
+            looked: AtomicU64::new(0),
+            tried: Mutex::new(Tried { stamp: None, version: 1 }),
         })
     }
 
@@ -113,13 +132,14 @@ impl Store {
     /// # Errors
     /// What is wrong with it; that is told for each change once.
     pub fn renew(&self) -> Result<(), UsersError> {
+        let Some(path) = &self.path else { return Ok(()) };
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = std::fs::metadata(&self.path).map(|meta| Stamp::of(&meta));
+        let stamp = std::fs::metadata(path).map(|meta| Stamp::of(&meta));
         if matches!((&stamp, &tried.stamp), (Ok(now), Some(before)) if now == before) {
             return Ok(());
         }
         let was_missing = std::mem::replace(&mut tried.stamp, stamp.ok()).is_none();
-        let result = read(&self.path).and_then(|(text, stamp)| {
+        let result = read(path).and_then(|(text, stamp)| {
             tried.stamp = Some(stamp);
             Users::parse(&text, tried.version + 1)
         });
@@ -137,6 +157,7 @@ impl Store {
 
     /// Has another thread look at the file, if that is due.
     pub(super) fn follow(self: &Arc<Self>) {
+        let Some(path) = &self.path else { return };
         let (now, looked) = (clock::now(), self.looked.load(Ordering::Relaxed));
         if now.since(Ticks(looked)) < LOOK {
             return;
@@ -144,11 +165,10 @@ impl Store {
         let is_ours =
             self.looked.compare_exchange(looked, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if let (true, Ok(runtime)) = (is_ours, tokio::runtime::Handle::try_current()) {
-            let store = self.clone();
+            let (store, path) = (self.clone(), path.clone());
             runtime.spawn_blocking(move || {
                 if let Err(error) = store.renew() {
-                    let path = store.path.display();
-                    tracing::warn!(%path, %error, "users are as they were: the new file is not taken");
+                    tracing::warn!(path = %path.display(), %error, "users are as they were: the new file is not taken");
                 }
             });
         }
@@ -191,8 +211,7 @@ fn read(path: &Path) -> Result<(String, Stamp), UsersError> {
 
 impl Users {
     fn parse(text: &str, version: u64) -> Result<Users, UsersError> {
-        let mut by_name = HashMap::new();
-        let mut any = None;
+        let mut users = Users::nobody(version);
         for (index, line) in text.lines().enumerate() {
             let wrong = |reason: String| UsersError::Line { line: index + 1, reason };
             let line = line.trim();
@@ -203,17 +222,30 @@ impl Users {
             let (name, hash) = line.split_once(':').ok_or_else(no_colon)?;
             // What stands behind another colon is a comment by the custom of such files.
             let hash = hash.split(':').next().unwrap_or(hash);
-            let hash: Arc<Hash> = Arc::new(hash.parse().map_err(wrong)?);
-            if name.is_empty() || name.chars().any(char::is_control) {
-                return Err(wrong("a name is not empty and has no control characters in it".to_owned()));
-            }
-            any.get_or_insert_with(|| hash.clone());
-            let user = User { name: name.into(), hash };
-            if by_name.insert(Box::from(name), user).is_some() {
-                return Err(wrong(format!("`{name}` was there before")));
-            }
+            users.add(name, hash).map_err(wrong)?;
         }
-        Ok(Users { by_name, any, version })
+        Ok(users)
+    }
+
+    fn nobody(version: u64) -> Users {
+        Users { by_name: HashMap::new(), any: None, version }
+    }
+
+    /// Adds somebody.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the hash.
+    fn add(&mut self, name: &str, hash: &str) -> Result<(), String> {
+        let hash: Arc<Hash> = Arc::new(hash.parse()?);
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err("a name is not empty and has no control characters in it".to_owned());
+        }
+        self.any.get_or_insert_with(|| hash.clone());
+        let user = User { name: name.into(), hash };
+        match self.by_name.insert(Box::from(name), user) {
+            Some(_) => Err(format!("`{name}` was there before")),
+            None => Ok(()),
+        }
     }
 
     /// Whoever has a name.

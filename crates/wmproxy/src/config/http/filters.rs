@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wmproxy_http::filter::auth::Store;
-use wmproxy_http::options::{AuthSpec, BasicAuthOptions, ErrorPage, FilterSpec, PageStatus, RouteOptions};
+use wmproxy_http::options::{
+    AuthSpec, BasicAuthOptions, ErrorPage, FilterSpec, PageStatus, RouteOptions, UsersSpec,
+};
 use wmproxy_wire::head::is_value;
 
 use super::super::resolve::Planner;
@@ -99,7 +101,8 @@ impl Planner<'_> {
             self.problem(&place, format!("{}: {error}", users_file.display()));
             return None;
         }
-        Some(AuthSpec { users_file, realm: options.realm.as_str().into(), forward: options.forward })
+        let users = UsersSpec::File(users_file);
+        Some(AuthSpec { users, realm: options.realm.as_str().into(), forward: options.forward })
     }
 
     fn error_pages(
