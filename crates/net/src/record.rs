@@ -236,6 +236,11 @@ impl Record {
         })
     }
 
+    /// Has it written there, for its listener has several logs.
+    pub fn write_to(&mut self, log: Option<Arc<dyn AccessLog>>) {
+        self.log = log;
+    }
+
     /// To note what the client told of itself.
     pub fn preface_mut(&mut self) -> &mut Preface {
         self.preface.get_or_insert_default()

@@ -16,11 +16,11 @@ use crate::options::GroupSpec;
 use crate::peer::Peer;
 use crate::queue::Lobby;
 
-/// The process's peers and names. One is made at start; every generation builds its groups with it.
+/// The process's peers and names. One is made at start; every generation builds its groups with it. Clones are the same one.
 ///
 /// A peer is known by its group's name and its address. As long as any group, old or new, or any connection
 /// holds it, a group that is built anew finds it with its counters and its ejection; then it is forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     shared: Arc<Shared>,
 }

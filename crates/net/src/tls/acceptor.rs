@@ -98,6 +98,12 @@ impl Acceptor {
         self.loaded.load().certificates.clone()
     }
 
+    /// Whether one of the certificates is for `name`, which is in lower case; with `*.` in front, for any name one label
+    /// below.
+    pub fn covers(&self, name: &str) -> bool {
+        self.loaded.load().resolver.covers(name)
+    }
+
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.loaded.load().config.clone()
     }

@@ -52,6 +52,14 @@ impl Resolver {
         exact.or_else(parent).map(Vec::as_slice)
     }
 
+    /// Whether a certificate is for a name, or with `*.` in front for all of its siblings.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        match name.strip_prefix('*') {
+            Some(siblings) => self.names.contains_key(siblings),
+            None => self.named(name).is_some(),
+        }
+    }
+
     /// Whether there is nothing for who asks for `name`.
     pub(super) fn refuses(&self, name: Option<&str>) -> bool {
         self.strict && name.and_then(|name| self.named(name)).is_none()
@@ -124,6 +132,22 @@ mod tests {
         let only_last = |pair: &CertifiedKey| std::ptr::eq(pair, Arc::as_ptr(&pairs[3]));
         assert!(Arc::ptr_eq(&resolver.pick(Some("a.test"), only_last).unwrap(), &pairs[3]));
         assert!(Arc::ptr_eq(&resolver.pick(Some("a.test"), |_| false).unwrap(), &pairs[0]));
+    }
+
+    #[test]
+    fn a_certificate_covers_its_names_alone() {
+        let (resolver, _) = resolver(false);
+        for (name, covered) in [
+            ("a.test", true),
+            ("y.b.test", true),
+            ("*.b.test", true),
+            ("b.test", false),
+            ("*.a.test", false),
+            ("other.test", false),
+            ("", false),
+        ] {
+            assert_eq!(resolver.covers(name), covered, "{name:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use wmproxy_wire::tunnel::message::{HttpRules, Kind, Refusal};
 
+use crate::options::PortRange;
+
 pub use status::{ClientEntry, Counts, ServerStatus, ServiceEntry, SessionEntry};
 pub use tunnel_server::{Entrance, TunnelServer};
 
@@ -33,6 +35,8 @@ pub struct Exposure {
     pub kind: Kind,
     /// The port; 0 picks one, and keeps it as long as the place is there. Of no meaning for http and https.
     pub port: u16,
+    /// What 0 picks from; none is any.
+    pub picks: Vec<PortRange>,
     /// The hosts, for http and https.
     pub hosts: Vec<String>,
     /// The beginnings of paths, for http; none is every path.
