@@ -5,4 +5,5 @@
 //! message is a list of tagged fields, and what a reader does not know it passes over.
 
 pub mod codec;
+pub mod datagram;
 pub mod message;

@@ -80,8 +80,7 @@ pub enum Ending {
 impl Ending {
     /// The ending with this number.
     pub fn of(number: u8) -> Ending {
-        let known =
-            [Ending::Idle, Ending::Evicted, Ending::Refused, Ending::Unreachable, Ending::Unknown];
+        let known = [Ending::Idle, Ending::Evicted, Ending::Refused, Ending::Unreachable, Ending::Unknown];
         known.into_iter().find(|ending| *ending as u8 == number).unwrap_or(Ending::Other)
     }
 }

@@ -13,6 +13,10 @@ use crate::flow::Now;
 /// How long the rest of a datagram may be under way behind its first part: several times what any path delays it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The most datagrams that wait for parts: what a path brings at a time in another order than it was sent. They are searched
+/// one by one.
+const MOST: usize = 256;
+
 /// The datagrams of a service that are not whole yet. `B` holds the bytes of a part.
 #[derive(Debug)]
 pub struct Parts<B> {
@@ -72,7 +76,8 @@ impl<B: AsRef<[u8]>> Parts<B> {
     pub fn take(&mut self, now: Now, flow: u32, part: Part, data: B) -> Came<B> {
         let Part { datagram, index, count } = part;
         let (index, count) = (usize::from(index), usize::from(count));
-        if index >= count {
+        let length = data.as_ref().len();
+        if index >= count || length > MAX_DATAGRAM {
             return Came::Odd;
         }
         // The newest last: mostly it is that one.
@@ -89,10 +94,10 @@ impl<B: AsRef<[u8]>> Parts<B> {
             }
         };
         let begun = &mut self.begun[at];
-        let length = data.as_ref().len();
         let has_room = begun.bytes - begun.parts.len() * PLACE + length <= MAX_DATAGRAM;
+        let is_same_count = begun.parts.len() == count;
         match begun.parts.get_mut(index) {
-            Some(place @ None) if begun.parts_are(count) && has_room => *place = Some(data),
+            Some(place @ None) if is_same_count && has_room => *place = Some(data),
             _ => return Came::Odd,
         }
         begun.bytes += length;
@@ -119,7 +124,7 @@ impl<B: AsRef<[u8]>> Parts<B> {
 
     fn shed(&mut self, now: Now) -> u64 {
         let mut given_up = self.expire(now);
-        while self.bytes > self.limit {
+        while self.bytes > self.limit || self.begun.len() > MOST {
             self.remove(0);
             given_up += 1;
         }
