@@ -1,10 +1,22 @@
 //! Datagrams through a session: flows of visitors at one end, sockets towards the local service at the other.
+//!
+//! The [outer] end has the listener where visitors come: it finds their flows, and asks a [`DatagramWay`] for what carries
+//! them. The [inner] end gives each flow a socket of its own towards the service. Neither waits for the other: what there is
+//! no room for is dropped and counted, as a router does.
+
+pub mod inner;
+pub mod outer;
+mod quic;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use wmproxy_net::connect::ConnectError;
+use wmproxy_net::limit::Gate;
 use wmproxy_net::stream::Stream;
+
+pub use quic::{QuicCarry, QuicDatagrams};
 
 /// What carries the datagrams of many flows between both ends.
 #[derive(Debug)]
@@ -15,13 +27,13 @@ pub enum Carry {
     Quic(QuicCarry),
 }
 
-/// The part of a connection of QUIC that is a service's.
-#[derive(Debug, Clone)]
-pub struct QuicCarry {
-    /// The connection.
-    pub connection: quinn::Connection,
-    /// The service's number in the session.
-    pub service: u32,
+/// A way that was opened.
+#[derive(Debug)]
+pub struct Carried {
+    /// What carries the datagrams.
+    pub carry: Carry,
+    /// What bounds its flows and their bytes besides the listener's own gate: the limits of a client, and of its service.
+    pub gates: Vec<Arc<Gate>>,
 }
 
 /// The way to the other end for the datagrams of a listener.
@@ -31,4 +43,4 @@ pub trait DatagramWay: Send + Sync {
 }
 
 /// Answers [`DatagramWay::carry`].
-pub type Carrying<'a> = Pin<Box<dyn Future<Output = Result<Carry, ConnectError>> + 'a>>;
+pub type Carrying<'a> = Pin<Box<dyn Future<Output = Result<Carried, ConnectError>> + 'a>>;
