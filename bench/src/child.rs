@@ -20,6 +20,9 @@ const GRACE: Duration = Duration::from_secs(3);
 /// own.
 const DESCRIPTORS: u64 = 16_384;
 
+/// Between both commands of a pair.
+pub(crate) const BETWEEN: &str = "%%";
+
 /// A process that ends, with its children, when this value goes.
 pub(crate) struct Guarded {
     child: Child,
@@ -41,9 +44,10 @@ pub(crate) struct Workdir {
 impl Guarded {
     /// Starts `command` pinned to `core`.
     pub(crate) fn start_pinned(core: usize, command: &[String], log: &Path) -> Result<Self> {
+        let role = if command.iter().any(|word| word == BETWEEN) { "pair" } else { "exec" };
         let file = std::fs::File::create(log)?;
         let child = Command::new(std::env::current_exe()?)
-            .args(["exec", "--core", &core.to_string(), "--"])
+            .args([role, "--core", &core.to_string(), "--"])
             .args(command)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -180,6 +184,31 @@ pub(crate) fn exec_pinned(core: usize, command: &[String]) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     let error = Command::new(&command[0]).args(&command[1..]).exec();
     Err(error).with_context(|| format!("can't run {}", command[0]))
+}
+
+/// The role `pair`: pins this process and runs both commands until one of them ends.
+pub(crate) fn run_pair(core: usize, commands: &[String]) -> Result<()> {
+    pin(core)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    let mut pair = Vec::new();
+    for command in commands.split(|word| word == BETWEEN) {
+        // They are pinned with this process, and go when it does.
+        let core = core.to_string();
+        let exec = Command::new(std::env::current_exe()?)
+            .args(["exec", "--core", &core, "--"])
+            .args(command)
+            .spawn();
+        pair.push(exec.with_context(|| format!("can't start {}", command[0]))?);
+    }
+    loop {
+        for child in &mut pair {
+            if let Some(status) = child.try_wait()? {
+                bail!("an end has ended: {status}");
+            }
+        }
+        // It has nothing else to do, and must not cost what is measured.
+        sleep(Duration::from_millis(200));
+    }
 }
 
 /// What the roles `backend` and `load` do first.

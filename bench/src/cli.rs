@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::scenario::{Door, Kind};
 
-/// Measures wmproxy beside nginx, HAProxy, Caddy, Squid, tinyproxy, Dante, microsocks and direct.
+/// Measures wmproxy beside nginx, HAProxy, Caddy, Squid, tinyproxy, Dante, microsocks, rathole and direct.
 #[derive(Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -61,6 +61,14 @@ pub(crate) enum Role {
         core: usize,
         #[arg(last = true, required = true)]
         command: Vec<String>,
+    },
+    /// Pin this process to a core and run two commands, which `--` is between, until one of them ends
+    #[command(hide = true)]
+    Pair {
+        #[arg(long)]
+        core: usize,
+        #[arg(last = true, required = true)]
+        commands: Vec<String>,
     },
     /// Remove a directory once stdin ends
     #[command(hide = true)]

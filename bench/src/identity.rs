@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 /// The name in it.
 pub(crate) const NAME: &str = "bench.test";
@@ -20,6 +21,15 @@ pub(crate) fn create(dir: &Path) -> Result<()> {
     let (cert_text, key_text) = (made.cert.pem(), made.signing_key.serialize_pem());
     // HAProxy wants both in one file.
     fs::write(dir.join("bench.both"), format!("{cert_text}{key_text}"))?;
-    fs::write(cert, cert_text)?;
-    Ok(fs::write(key, key_text)?)
+    fs::write(&cert, cert_text)?;
+    fs::write(&key, key_text)?;
+    // And rathole in a file of its own kind.
+    let made = Command::new("openssl")
+        .args(["pkcs12", "-export", "-passout", "pass:bench", "-out"])
+        .arg(dir.join("bench.pfx"))
+        .args(["-inkey".as_ref(), key.as_os_str(), "-in".as_ref(), cert.as_os_str()])
+        .status()
+        .context("apt-get install openssl")?;
+    ensure!(made.success(), "openssl makes no PKCS #12 file");
+    Ok(())
 }

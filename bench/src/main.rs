@@ -57,6 +57,7 @@ fn play(cli: Cli) -> Result<()> {
             load::run(&args)
         }
         Some(Role::Exec { core, command }) => child::exec_pinned(core, &command),
+        Some(Role::Pair { core, commands }) => child::run_pair(core, &commands),
         Some(Role::Sweep { dir }) => child::sweep(&dir),
         None => runner::run(&cli.run),
     }

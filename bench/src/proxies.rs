@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::child::Guarded;
+use crate::child::{BETWEEN, Guarded};
 use crate::scenario::{Door, Feature, Front, Kind, Spec};
 
 /// A proxy that does not answer within this has not started.
@@ -34,6 +34,7 @@ pub(crate) enum Variant {
     Tinyproxy,
     Dante,
     Microsocks,
+    Rathole,
     Direct,
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct Running {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Wmproxy,
         Self::Plain,
         Self::Relay,
@@ -64,6 +65,7 @@ impl Variant {
         Self::Tinyproxy,
         Self::Dante,
         Self::Microsocks,
+        Self::Rathole,
         Self::Direct,
     ];
 
@@ -79,6 +81,7 @@ impl Variant {
             Self::Tinyproxy => "tinyproxy",
             Self::Dante => "Dante",
             Self::Microsocks => "microsocks",
+            Self::Rathole => "rathole",
             Self::Direct => "direct",
         }
     }
@@ -87,6 +90,9 @@ impl Variant {
     pub(crate) fn serves(self, spec: &Spec) -> bool {
         match self {
             Self::Wmproxy => true,
+            Self::Rathole => spec.carrier().is_some(),
+            Self::Direct => !spec.is_memory() && !spec.is_tls() && !spec.is_files(),
+            _ if spec.carrier().is_some() => false,
             Self::Nginx => spec.door().is_none(),
             // What speaks TLS to the one can't speak to the other.
             Self::Plain => {
@@ -104,7 +110,6 @@ impl Variant {
             Self::Microsocks => spec.door() == Some(Door::Socks5),
             // It lists ten thousand entries of a directory and no more.
             Self::Caddy => spec.is_files() && spec.kind != Kind::FileListing,
-            Self::Direct => !spec.is_memory() && !spec.is_tls() && !spec.is_files(),
         }
     }
 
@@ -143,6 +148,9 @@ impl Installed {
                     binary,
                     load_module: String::new(),
                 });
+            }
+            Variant::Rathole => {
+                (in_path("rathole").context("cargo install rathole --version 0.5.0")?, "--version")
             }
             Variant::Direct => {
                 let load_module = String::new();
@@ -191,15 +199,51 @@ impl Installed {
         dir: &Path,
     ) -> Result<Running> {
         let address = free_address(spec.is_plain_udp())?;
+        if let (Some(_), Some(backend)) = (spec.carrier(), backend) {
+            return self.start_pair(spec, (address, backend), core, dir);
+        }
         let (name, config) = config::write(self.variant, spec, (address, backend), &self.load_module, dir);
         let file = dir.join(name);
         fs::write(&file, config)?;
         let log = dir.join(format!("{name}.log"));
-        let mut guarded = Guarded::start_pinned(core, &self.command(&file, dir, address), &log)?;
+        self.run(core, &self.command(&file, dir, address), &log, spec, address)
+    }
+
+    /// Starts both ends of a tunnel.
+    fn start_pair(
+        &self,
+        spec: &Spec,
+        (address, backend): (SocketAddr, SocketAddr),
+        core: usize,
+        dir: &Path,
+    ) -> Result<Running> {
+        let control = free_address(false)?;
+        let files = config::write_pair(self.variant, spec, (address, control, backend), dir);
+        let mut command = Vec::new();
+        for (name, config) in files {
+            let file = dir.join(name);
+            fs::write(&file, config)?;
+            if !command.is_empty() {
+                command.push(BETWEEN.to_owned());
+            }
+            command.extend(self.command(&file, dir, address));
+        }
+        self.run(core, &command, &dir.join("tunnel.log"), spec, address)
+    }
+
+    fn run(
+        &self,
+        core: usize,
+        command: &[String],
+        log: &Path,
+        spec: &Spec,
+        address: SocketAddr,
+    ) -> Result<Running> {
+        let mut guarded = Guarded::start_pinned(core, command, log)?;
         match await_relay(&mut guarded, spec, address) {
             Ok(()) => Ok(Running { guarded, address }),
             Err(error) => {
-                let log = fs::read_to_string(&log).unwrap_or_default();
+                let log = fs::read_to_string(log).unwrap_or_default();
                 Err(error.context(format!("{} did not start: {}", self.variant.name(), log.trim())))
             }
         }
@@ -220,6 +264,8 @@ impl Installed {
                 [&["env", "GOMAXPROCS=1", &data, &home][..], &run].concat()
             }
             Variant::Squid => vec![&*binary, "-N", "-f", &config],
+            // It makes a thread for each core that it may use, and sees only one.
+            Variant::Rathole => vec!["env", "RUST_LOG=warn", &*binary, &config],
             Variant::Tinyproxy => vec![&*binary, "-d", "-c", &config],
             Variant::Dante => vec![&*binary, "-f", &config],
             // It has no config, and tells of each client on stderr.
@@ -276,7 +322,9 @@ fn free_address(udp: bool) -> Result<SocketAddr> {
 /// The program in PATH, or where Debian keeps daemons, which is not in everybody's PATH.
 fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    // What is built for the benchmark lies beside what is built of this project.
+    let own = ["target/peers/bin".into(), "/usr/sbin".into(), "/usr/local/sbin".into()];
+    let dirs = std::env::split_paths(&path).chain(own);
     dirs.map(|dir: PathBuf| dir.join(program)).find(|file| file.is_file())
 }
 

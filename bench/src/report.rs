@@ -90,16 +90,21 @@ fn listing_columns(rows: &[Summary]) -> Vec<Column> {
     ]
 }
 
-/// Peers of reverse proxies and servers of files, and those of forward proxies.
-const PEERS: [&[Variant]; 2] = [
+/// Peers of reverse proxies and servers of files, those of forward proxies, and those of tunnels.
+const PEERS: [&[Variant]; 3] = [
     &[Variant::Nginx, Variant::Haproxy, Variant::Caddy],
     &[Variant::Squid, Variant::Tinyproxy, Variant::Dante, Variant::Microsocks],
+    &[Variant::Rathole],
 ];
 
 /// The Markdown tables that open the page: each scenario with its bar and verdict.
 pub(crate) fn overview(measured: &[(&Spec, &Series)]) -> String {
     let tables = PEERS.iter().enumerate().map(|(index, peers)| {
-        let rows = measured.iter().filter(|(spec, _)| spec.door().is_some() == (index == 1));
+        let place = |spec: &Spec| match spec.carrier() {
+            Some(_) => 2,
+            None => usize::from(spec.door().is_some()),
+        };
+        let rows = measured.iter().filter(|(spec, _)| place(spec) == index);
         let rows: String = rows.map(|(spec, series)| overview_rows(spec, series, peers)).collect();
         let names: String = peers.iter().map(|peer| format!(" {} |", peer.name())).collect();
         let rules = "---:|".repeat(peers.len());

@@ -185,6 +185,7 @@ impl Series {
             Rival::Tinyproxy => of(Variant::Tinyproxy),
             Rival::Dante => of(Variant::Dante),
             Rival::Microsocks => of(Variant::Microsocks),
+            Rival::Rathole => of(Variant::Rathole),
             Rival::Better => [Variant::Nginx, Variant::Haproxy].into_iter().filter_map(of).reduce(f64::min),
         }
     }

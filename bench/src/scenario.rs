@@ -4,6 +4,7 @@ mod file_specs;
 mod forward_specs;
 mod http_specs;
 mod specs;
+mod tunnel_specs;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -92,6 +93,7 @@ pub(crate) enum Rival {
     Tinyproxy,
     Dante,
     Microsocks,
+    Rathole,
 }
 
 /// What the proxies do besides relaying.
@@ -112,6 +114,15 @@ pub(crate) enum Feature {
     Files(Front),
     /// They are forward proxies: the load says where it wants to go.
     Forward(Door),
+    /// They are both ends of a tunnel.
+    Tunnel(Carrier),
+}
+
+/// What carries a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Tls,
+    Quic,
 }
 
 /// How the load says where it wants to go.
@@ -187,6 +198,7 @@ impl Rival {
             Self::Tinyproxy => "tinyproxy",
             Self::Dante => "Dante",
             Self::Microsocks => "microsocks",
+            Self::Rathole => "rathole",
         }
     }
 }
@@ -252,6 +264,14 @@ impl Spec {
         }
     }
 
+    /// What carries the tunnel; none where the proxies are others.
+    pub(crate) fn carrier(&self) -> Option<Carrier> {
+        match self.feature {
+            Feature::Tunnel(carrier) => Some(carrier),
+            _ => None,
+        }
+    }
+
     /// Whether the proxies are told by their config where everything goes, and take it as it comes.
     pub(crate) fn is_plain_udp(&self) -> bool {
         self.is_udp() && self.door().is_none()
@@ -310,7 +330,8 @@ pub(crate) fn chosen(only: &[String]) -> Result<Vec<&'static Spec>> {
 /// Every scenario, in the order of the report.
 pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
     let (files, http) = (&file_specs::SPECS, &http_specs::SPECS);
-    files.iter().chain(http).chain(&forward_specs::SPECS).chain(&specs::SPECS)
+    let (forward, tunnel) = (&forward_specs::SPECS, &tunnel_specs::SPECS);
+    files.iter().chain(http).chain(tunnel).chain(forward).chain(&specs::SPECS)
 }
 
 #[cfg(test)]

@@ -4,7 +4,38 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Variant;
-use crate::scenario::{Feature, Front, Kind, Spec};
+use crate::scenario::{Carrier, Feature, Front, Kind, Spec};
+
+/// Where both ends of a tunnel find each other, and the names and texts of the server's and the client's file.
+pub(super) fn write_pair(
+    variant: Variant,
+    spec: &Spec,
+    (listen, control, backend): (SocketAddr, SocketAddr, SocketAddr),
+    dir: &Path,
+) -> [(&'static str, String); 2] {
+    let templates = match variant {
+        Variant::Rathole => [
+            ("server.toml", include_str!("../../configs/rathole-server.toml")),
+            ("client.toml", include_str!("../../configs/rathole-client.toml")),
+        ],
+        _ => [
+            ("server.toml", include_str!("../../configs/wmproxy-tunnel-server.toml")),
+            ("client.toml", include_str!("../../configs/wmproxy-tunnel-client.toml")),
+        ],
+    };
+    let transport = if spec.carrier() == Some(Carrier::Quic) { "quic" } else { "tcp" };
+    templates.map(|(name, template)| {
+        let text = template
+            .replace("@LISTEN@", &listen.to_string())
+            .replace("@PORT@", &listen.port().to_string())
+            .replace("@CONTROL@", &control.to_string())
+            .replace("@BACKEND@", &backend.to_string())
+            .replace("@TYPE@", if spec.is_udp() { "udp" } else { "tcp" })
+            .replace("@TRANSPORT@", transport)
+            .replace("@DIR@", &dir.display().to_string());
+        (name, text)
+    })
+}
 
 /// The name of the file and its text. `load_module` is nginx's line for its stream module.
 pub(super) fn write(
