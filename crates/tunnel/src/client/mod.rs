@@ -58,8 +58,13 @@ pub enum End {
         /// Where the records go.
         log: Option<Arc<dyn AccessLog>>,
     },
-    /// Gives each flow its socket.
-    Datagrams(Arc<dyn DatagramEnd>),
+    /// Gives each flow a socket.
+    Datagrams {
+        /// Makes them.
+        end: Arc<dyn DatagramEnd>,
+        /// Where the records go.
+        log: Option<Arc<dyn AccessLog>>,
+    },
 }
 
 /// Makes the sockets of flows towards a local service.
