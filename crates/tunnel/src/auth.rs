@@ -205,7 +205,8 @@ mod tests {
             ("nonces swapped", "s", "home/db", b, a),
             ("another nonce", "s", "home/db", a, a),
         ] {
-            let proofs = [visitor_proof, owner_proof].map(|proof| proof(&secret(key), service, &owner, &visitor));
+            let proofs =
+                [visitor_proof, owner_proof].map(|proof| proof(&secret(key), service, &owner, &visitor));
             for (mac, label) in proofs.into_iter().zip(["visitor", "owner"]) {
                 assert_eq!(seen.insert(mac, (what, label)), None);
             }

@@ -11,6 +11,8 @@
 mod fields;
 mod kinds;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fmt;

@@ -137,7 +137,7 @@ fn refusal(fields: Fields<'_>) -> Read<Refusal> {
     Ok(it)
 }
 
-fn refusal_code(code: u16) -> RefusalCode {
+pub(super) fn refusal_code(code: u16) -> RefusalCode {
     use RefusalCode::*;
     [
         Version,
