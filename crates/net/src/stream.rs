@@ -128,6 +128,12 @@ impl Stream {
         self.layered.store(true, Ordering::Relaxed);
     }
 
+    /// Keying material of the TLS session, the uppermost if there are several, that only both its ends know (RFC 8446
+    /// section 7.5). None without TLS, and where the session's spec does not hold to TLS 1.3 only.
+    pub fn export_keying_material(&self, label: &[u8], context: &[u8]) -> Option<[u8; 32]> {
+        self.layer().as_ref()?.session.as_ref()?.export(label, context)
+    }
+
     /// Drops a layer that has nothing left to do.
     fn settle(&self, slot: &mut Option<Box<Layer>>) {
         if let Some(layer) = slot.as_ref().filter(|layer| layer.is_idle()) {

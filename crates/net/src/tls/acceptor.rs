@@ -1,18 +1,20 @@
 //! The server's side of TLS: what a listener needs to take handshakes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{NoKeyLog, ServerConfig};
 
 use super::HEADER;
-use super::certificate::CertificateInfo;
+use super::certificate::{CertificateInfo, Fingerprint};
+use super::exporter::Exporters;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::identity;
 use super::renewal::Fresh;
 use super::resolver::Resolver;
 use super::self_signed;
@@ -37,6 +39,8 @@ pub struct AcceptorSpec {
     pub alpn: Vec<String>,
     /// Whether clients that ask for no name of any certificate are refused.
     pub strict_sni: bool,
+    /// Whether clients have to speak TLS 1.3. Only such sessions export keying material.
+    pub tls13_only: bool,
 }
 
 /// Takes TLS handshakes as a listener's options say, on every worker. Follows its files when they change.
@@ -52,8 +56,12 @@ pub struct Acceptor {
 #[derive(Debug)]
 pub(super) struct Loaded {
     config: Arc<ServerConfig>,
+    /// The same for QUIC, made when it is first wanted.
+    quic: OnceLock<Arc<ServerConfig>>,
     resolver: Arc<Resolver>,
     certificates: Vec<CertificateInfo>,
+    /// The first certificate's.
+    fingerprint: Option<Fingerprint>,
     sessions: Sessions,
 }
 
@@ -72,6 +80,12 @@ impl Acceptor {
     /// # Errors
     /// What is wrong with them.
     pub fn load(spec: AcceptorSpec) -> Result<(Acceptor, Vec<Fault>), Fault> {
+        for (index, cert) in spec.certs.iter().enumerate() {
+            // Only here, so that one that is gone later is missed and not made anew.
+            if let CertSpec::Identity { file } = cert {
+                identity::ensure(file).map_err(|message| Fault::new(Field::Cert(index), message))?;
+            }
+        }
         let watched = Watched::new(stamp(&spec));
         let (loaded, odd) = Loaded::load(&spec, None)?;
         Ok((Acceptor { spec, loaded: ArcSwap::from_pointee(loaded), watched: Mutex::new(watched) }, odd))
@@ -82,7 +96,11 @@ impl Acceptor {
     /// # Errors
     /// What is wrong.
     pub fn check(spec: &AcceptorSpec) -> Result<Vec<Fault>, Fault> {
-        let is_there = |cert: &CertSpec| matches!(cert, CertSpec::Files { .. });
+        let is_there = |cert: &CertSpec| match cert {
+            CertSpec::Files { .. } => true,
+            CertSpec::SelfSigned { .. } => false,
+            CertSpec::Identity { file } => file.exists(),
+        };
         let (_, odd) = load_pairs(&spec.certs, is_there)?;
         spec.client_ca.as_deref().map(files::load_roots).transpose()?;
         Ok(odd)
@@ -102,6 +120,23 @@ impl Acceptor {
     /// below.
     pub fn covers(&self, name: &str) -> bool {
         self.loaded.load().resolver.covers(name)
+    }
+
+    /// The fingerprint of the first certificate, which is what clients that ask for no name get.
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.loaded.load().fingerprint.map(|found| found.0)
+    }
+
+    /// What QUIC makes its handshakes with, as the files are now: to be asked for again once they have changed.
+    pub fn quic_config(&self) -> Arc<ServerConfig> {
+        let loaded = self.loaded.load();
+        let make = || {
+            let mut config = ServerConfig::clone(&loaded.config);
+            // QUIC exports by itself.
+            config.key_log = Arc::new(NoKeyLog);
+            Arc::new(config)
+        };
+        loaded.quic.get_or_init(make).clone()
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
@@ -154,6 +189,7 @@ fn stamp(spec: &AcceptorSpec) -> Stamp {
     let certs = spec.certs.iter().flat_map(|cert| match cert {
         CertSpec::Files { cert, key } => [cert.clone(), key.clone()],
         CertSpec::SelfSigned { directory } => self_signed::paths(directory),
+        CertSpec::Identity { file } => [file.clone(), file.clone()],
     });
     let files: Vec<PathBuf> = certs.chain(spec.client_ca.clone()).collect();
     Stamp::of(files.iter().map(PathBuf::as_path))
@@ -163,10 +199,12 @@ impl Loaded {
     fn load(spec: &AcceptorSpec, sessions: Option<Sessions>) -> Result<(Loaded, Vec<Fault>), Fault> {
         let (pairs, odd) = load_pairs(&spec.certs, |_| true)?;
         let certificates = pairs.iter().map(|(_, info)| info.clone()).collect();
+        let fingerprint = pairs.first().and_then(|(pair, _)| pair.cert.first()).map(Fingerprint::of);
         let resolver = Arc::new(Resolver::new(pairs, spec.strict_sni));
         let sessions = Sessions::new(spec.client_ca.as_deref(), sessions)?;
         let config = Arc::new(server_config(spec, resolver.clone(), &sessions)?);
-        Ok((Loaded { config, resolver, certificates, sessions }, odd))
+        let quic = OnceLock::new();
+        Ok((Loaded { config, quic, resolver, certificates, fingerprint, sessions }, odd))
     }
 }
 
@@ -212,7 +250,7 @@ fn server_config(
 ) -> Result<ServerConfig, Fault> {
     let provider = files::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(files::versions(spec.tls13_only))
         .map_err(|error| Fault::new(Field::Cert(0), error))?;
     let builder = match &spec.client_ca {
         None => builder.with_no_client_auth(),
@@ -224,6 +262,9 @@ fn server_config(
         }
     };
     let mut config = builder.with_cert_resolver(resolver);
+    if spec.tls13_only {
+        config.key_log = Arc::new(Exporters);
+    }
     config.max_fragment_size = Some(SENT + HEADER);
     config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
     config.ticketer = sessions.tickets.clone();

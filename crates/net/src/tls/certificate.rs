@@ -1,11 +1,60 @@
 //! What is written in certificates.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What a certificate is known by: the SHA-256 of the whole of it. Written as `sha256:` and 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// A text that is no fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a fingerprint is `sha256:` and 64 hexadecimal digits")]
+pub struct NoFingerprint;
+
+impl Fingerprint {
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Fingerprint {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+        Fingerprint(bytes)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = NoFingerprint;
+
+    /// Takes colons between the bytes and capital letters, too, as `openssl x509 -fingerprint` writes them.
+    fn from_str(text: &str) -> Result<Fingerprint, NoFingerprint> {
+        let (kind, digits) = text.trim().split_once(':').ok_or(NoFingerprint)?;
+        let parted = digits.contains(':');
+        let mut rest = digits.as_bytes();
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            if parted && index > 0 {
+                rest = rest.strip_prefix(b":").ok_or(NoFingerprint)?;
+            }
+            let (pair, behind) = rest.split_at_checked(2).ok_or(NoFingerprint)?;
+            let digit = |at: usize| char::from(pair[at]).to_digit(16).ok_or(NoFingerprint);
+            *byte = (digit(0)? << 4 | digit(1)?) as u8;
+            rest = behind;
+        }
+        let is_whole = rest.is_empty() && kind.eq_ignore_ascii_case("sha256");
+        is_whole.then_some(Fingerprint(bytes)).ok_or(NoFingerprint)
+    }
+}
 
 /// A client's certificate, which was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +140,25 @@ mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
     use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_as_it_is_written() {
+        let certificate = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let found = Fingerprint::of(certificate.der());
+        let text = found.to_string();
+        assert_eq!(text, format!("sha256:{}", fingerprint(certificate.der())));
+        assert_eq!(text.parse(), Ok(found));
+        let digits = text.strip_prefix("sha256:").unwrap().to_uppercase();
+        let parted: Vec<&str> = (0..32).map(|at| &digits[2 * at..2 * at + 2]).collect();
+        assert_eq!(format!(" SHA256:{}\n", parted.join(":")).parse(), Ok(found));
+        let sha1 = text.replace("256", "1");
+        let cut = &text[..text.len() - 1];
+        for wrong in
+            ["", "sha256:", &digits, &sha1, cut, &format!("{text}0"), &format!("{cut}+"), &format!("{cut}ß")]
+        {
+            assert_eq!(wrong.parse::<Fingerprint>(), Err(NoFingerprint), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_common_name_is_what_stands_there_and_nothing_that_looks_like_one() {

@@ -3,20 +3,21 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, NoKeyLog, RootCertStore};
 
 use super::HEADER;
 use super::TlsInfo;
+use super::exporter::Exporters;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
 use super::renewal::Fresh;
 use super::session::SENT;
+use super::verifier::Alone;
 use super::watch::Watched;
 use crate::stream::Stream;
 
@@ -36,6 +37,11 @@ pub struct ConnectorSpec {
     pub alpn: Vec<String>,
     /// Whether anybody is believed.
     pub insecure_skip_verify: bool,
+    /// The SHA-256 fingerprints of the certificates that peers may have. With any of them a certificate is judged by nothing
+    /// else: not by whom it comes from, nor by its names and dates.
+    pub fingerprints: Vec<[u8; 32]>,
+    /// Whether peers have to speak TLS 1.3. Only such sessions export keying material.
+    pub tls13_only: bool,
 }
 
 /// Makes TLS handshakes as an upstream's options say, on every worker. Follows its files when they change.
@@ -53,6 +59,8 @@ pub struct Connector {
 #[derive(Debug)]
 pub(super) struct Loaded {
     config: Arc<ClientConfig>,
+    /// The same for QUIC, made when it is first wanted.
+    quic: OnceLock<Arc<ClientConfig>>,
     /// Whom the system trusts, where that counts.
     system: Option<Arc<RootCertStore>>,
 }
@@ -60,7 +68,7 @@ pub(super) struct Loaded {
 impl ConnectorSpec {
     /// Whether it goes by whom the system trusts.
     pub(super) fn trusts_system(&self) -> bool {
-        self.ca.is_none() && !self.insecure_skip_verify
+        self.ca.is_none() && !self.insecure_skip_verify && self.fingerprints.is_empty()
     }
 }
 
@@ -134,6 +142,21 @@ impl Connector {
         Ok(connected?)
     }
 
+    /// What QUIC makes its handshakes with, as the files are now. It is the same until they change, and with it the sessions
+    /// that it may resume.
+    pub fn quic_config(&self) -> Arc<ClientConfig> {
+        let loaded = self.loaded.load();
+        let make = || {
+            let mut config = ClientConfig::clone(&loaded.config);
+            // QUIC exports by itself.
+            config.key_log = Arc::new(NoKeyLog);
+            // A ticket that came over TCP says nothing of what QUIC has to know besides.
+            config.resumption = Resumption::default();
+            Arc::new(config)
+        };
+        loaded.quic.get_or_init(make).clone()
+    }
+
     pub(super) fn config(&self) -> Arc<ClientConfig> {
         self.loaded.load().config.clone()
     }
@@ -182,7 +205,7 @@ impl Connector {
 impl Loaded {
     fn load(spec: &ConnectorSpec, system: Option<Arc<RootCertStore>>) -> Result<(Loaded, Vec<Fault>), Fault> {
         let (config, odd) = client_config(spec, system.clone())?;
-        Ok((Loaded { config: Arc::new(config), system }, odd))
+        Ok((Loaded { config: Arc::new(config), quic: OnceLock::new(), system }, odd))
     }
 }
 
@@ -206,10 +229,13 @@ fn client_config(
 ) -> Result<(ClientConfig, Vec<Fault>), Fault> {
     let provider = files::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(files::versions(spec.tls13_only))
         .map_err(|error| Fault::new(Field::Ca, error))?;
-    let verifier: Arc<dyn ServerCertVerifier> = if spec.insecure_skip_verify {
-        Arc::new(Anybody(provider.clone()))
+    // Another trust is another configuration, which resumes no session of this one: tickets lie with it.
+    let verifier: Arc<dyn ServerCertVerifier> = if !spec.fingerprints.is_empty() {
+        Arc::new(Alone::pinned(provider.clone(), &spec.fingerprints))
+    } else if spec.insecure_skip_verify {
+        Arc::new(Alone::anybody(provider.clone()))
     } else {
         let roots = match (&spec.ca, system) {
             (Some(file), _) => files::load_roots(file)?,
@@ -228,46 +254,10 @@ fn client_config(
             (builder.with_client_cert_resolver(Arc::new(resolver)), odd)
         }
     };
+    if spec.tls13_only {
+        config.key_log = Arc::new(Exporters);
+    }
     config.max_fragment_size = Some(SENT + HEADER);
     config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
     Ok((config, odd))
-}
-
-/// Takes every certificate for good. That its owner is there is still seen: the signatures have to fit it.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

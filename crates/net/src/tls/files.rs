@@ -7,11 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 
 use super::self_signed;
 
@@ -33,6 +34,11 @@ pub enum CertSpec {
         /// The directory.
         directory: PathBuf,
     },
+    /// Made by ourselves when it is first needed, and the same for ever: what others know us by.
+    Identity {
+        /// The file of both, the certificate and its key.
+        file: PathBuf,
+    },
 }
 
 impl CertSpec {
@@ -41,6 +47,7 @@ impl CertSpec {
         match self {
             CertSpec::Files { cert, .. } => cert.clone(),
             CertSpec::SelfSigned { directory } => self_signed::paths(directory)[0].clone(),
+            CertSpec::Identity { file } => file.clone(),
         }
     }
 }
@@ -112,6 +119,12 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
+/// The versions of the protocol that are spoken.
+pub(super) fn versions(tls13_only: bool) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    if tls13_only { &BOTH[..1] } else { &BOTH }
+}
+
 /// Loads certificate number `index`. Beside it what is odd about it.
 pub(super) fn load_pair(spec: &CertSpec, index: usize) -> Result<(CertifiedKey, Vec<Fault>), Fault> {
     let (cert, key) = match spec {
@@ -119,6 +132,7 @@ pub(super) fn load_pair(spec: &CertSpec, index: usize) -> Result<(CertifiedKey, 
         CertSpec::SelfSigned { directory } => {
             self_signed::ensure(directory).map_err(|message| Fault::new(Field::Cert(index), message))?
         }
+        CertSpec::Identity { file } => (file.clone(), file.clone()),
     };
     let chain = certificates(&cert).map_err(|message| Fault::new(Field::Cert(index), message))?;
     let (private, warning) = private_key(&key).map_err(|message| Fault::new(Field::Key(index), message))?;

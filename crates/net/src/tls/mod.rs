@@ -18,13 +18,16 @@ mod below;
 mod certificate;
 mod connector;
 mod engine;
+mod exporter;
 mod files;
+mod identity;
 mod options;
 mod renewal;
 mod resolver;
 mod scratch;
 mod self_signed;
 mod session;
+mod verifier;
 mod watch;
 
 use std::io;
@@ -35,7 +38,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ProtocolVersion};
 
 pub use acceptor::{Acceptor, AcceptorSpec};
-pub use certificate::{CertificateInfo, ClientCertificate};
+pub use certificate::{CertificateInfo, ClientCertificate, Fingerprint, NoFingerprint};
 pub use connector::{Connector, ConnectorSpec};
 pub use files::{CertSpec, Fault, Field};
 pub use options::{CertOptions, ListenerTls, PeerTls, PeerTlsOptions};
@@ -75,15 +78,18 @@ pub enum TlsError {
     /// The other side closed without saying that it was done: what came may not be all.
     #[error("the connection was closed without close_notify")]
     Truncated,
+    /// The server's certificate is none of those that are pinned.
+    #[error("the certificate's fingerprint is {0}, which is not what was expected")]
+    Unpinned(Fingerprint),
     /// The other side broke the protocol, refused what was agreed on, or proved not to be who it should.
     #[error(transparent)]
-    Protocol(#[from] rustls::Error),
+    Protocol(rustls::Error),
 }
 
 impl TlsError {
     /// Whether the other side's certificate was not accepted.
     pub fn is_untrusted(&self) -> bool {
-        matches!(self, TlsError::Protocol(rustls::Error::InvalidCertificate(_)))
+        matches!(self, TlsError::Unpinned(_) | TlsError::Protocol(rustls::Error::InvalidCertificate(_)))
     }
 
     /// How a connection ended whose handshake with the client failed so.
@@ -92,6 +98,15 @@ impl TlsError {
             TlsError::Io(_) => Outcome::ClientReset,
             TlsError::Unfinished => Outcome::ClientLeft,
             _ => Outcome::ClientTls,
+        }
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> TlsError {
+        match verifier::unpinned(&error) {
+            Some(found) => TlsError::Unpinned(found),
+            None => TlsError::Protocol(error),
         }
     }
 }

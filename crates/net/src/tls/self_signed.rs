@@ -48,7 +48,6 @@ pub(super) fn ensure(directory: &Path) -> Result<(PathBuf, PathBuf), String> {
     }
     let (cert_text, key_text) = make().map_err(|error| format!("can't make a certificate: {error}"))?;
     let write = || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         // The key first: the certificate's file says that both are there.
         replace(&key, &key_text, 0o600)?;
         replace(&cert, &cert_text, 0o644)
@@ -65,12 +64,20 @@ pub(super) fn ensure(directory: &Path) -> Result<(PathBuf, PathBuf), String> {
 
 /// Writes a file whole or not at all, which nobody else could read before.
 fn replace(file: &Path, text: &str, mode: u32) -> io::Result<()> {
+    fs::rename(write_new(file, text, mode)?, file)
+}
+
+/// Writes what is to become a file to another beside it, and makes their directory if need be.
+pub(super) fn write_new(file: &Path, text: &str, mode: u32) -> io::Result<PathBuf> {
+    if let Some(directory) = file.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
     let draft = file.with_extension(format!("new-{}", std::process::id()));
     let _ = fs::remove_file(&draft);
     let mut open = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
     open.write_all(text.as_bytes())?;
     open.sync_all()?;
-    fs::rename(&draft, file)
+    Ok(draft)
 }
 
 fn make() -> Result<(String, String), rcgen::Error> {

@@ -7,12 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
+use rustls::crypto::tls13::OkmBlock;
 use rustls::server::UnbufferedServerConnection;
 
 use super::below::Below;
 use super::engine::{Engine, Sink, Step, Want};
 use super::scratch::{self, Scratch};
-use super::{TlsError, resolver};
+use super::{TlsError, exporter, resolver};
 use crate::MARGIN;
 use crate::stream::Stream;
 
@@ -49,6 +50,8 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 pub(crate) struct Session {
     engine: Engine,
     below: Below,
+    /// What keying material is derived from, where any is wanted.
+    exporter: Option<Box<OkmBlock>>,
     /// The most that one write encrypts.
     most: usize,
     /// Ciphertext that was read and can't be opened yet.
@@ -95,6 +98,7 @@ impl Session {
             engine,
             most: below.as_ref().map_or(WRITE, |below| below.most.saturating_sub(SENT).max(SENT)),
             below: Below(below),
+            exporter: None,
             incoming,
             outgoing: Vec::new(),
             sent: 0,
@@ -144,9 +148,11 @@ impl Session {
         stream: &Stream,
         asked: &mut Option<String>,
     ) -> Result<(), TlsError> {
+        // What somebody else's handshake on this thread has left.
+        drop((resolver::take_asked(), exporter::take_secret()));
         // What came before, or for a client nothing, gives the first thing to say.
         let begun = self.open_kept();
-        *asked = resolver::take_asked();
+        self.note(asked);
         begun?;
         poll_fn(|cx| self.poll_handshake(cx, stream, asked)).await
     }
@@ -167,14 +173,27 @@ impl Session {
             }
             // What comes behind the handshake waits for its reader.
             let came = ready!(self.poll_fill(cx, stream, &mut Sink::none()));
-            if let Some(name) = resolver::take_asked() {
-                *asked = Some(name);
-            }
+            self.note(asked);
             came.map_err(|error| match error {
                 TlsError::Truncated => TlsError::Unfinished,
                 error => error,
             })?;
         }
+    }
+
+    /// Takes what a step of the handshake has told beside what it did.
+    fn note(&mut self, asked: &mut Option<String>) {
+        if let Some(name) = resolver::take_asked() {
+            *asked = Some(name);
+        }
+        if let Some(secret) = exporter::take_secret() {
+            self.exporter = Some(secret);
+        }
+    }
+
+    /// See [`Stream::export_keying_material`].
+    pub(crate) fn export(&self, label: &[u8], context: &[u8]) -> Option<[u8; 32]> {
+        exporter::derive(self.state(), self.exporter.as_deref()?, label, context)
     }
 
     /// Tries to tell the other side by an alert what went wrong.

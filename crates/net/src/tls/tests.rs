@@ -3,6 +3,7 @@
 mod nested;
 mod reading;
 mod session;
+mod trust;
 
 use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
@@ -93,13 +94,7 @@ impl Authority {
     }
 
     fn accepts(&self, names: &[&str]) -> AcceptorSpec {
-        AcceptorSpec {
-            certs: vec![self.issue("server", names)],
-            client_ca: None,
-            client_optional: false,
-            alpn: vec![],
-            strict_sni: false,
-        }
+        AcceptorSpec { certs: vec![self.issue("server", names)], ..AcceptorSpec::default() }
     }
 
     fn connects(&self) -> ConnectorSpec {

@@ -131,7 +131,7 @@ impl Planner<'_> {
         let alpn = self.alpn(&options.alpn, path);
         self.check_verifying(options, group, path);
         let PeerTlsOptions { server_name, insecure_skip_verify, .. } = options.as_ref().clone();
-        let spec = ConnectorSpec { server_name, ca, cert, alpn, insecure_skip_verify };
+        let spec = ConnectorSpec { server_name, ca, cert, alpn, insecure_skip_verify, ..ConnectorSpec::default() };
         if self.errors() == before && !self.is_damaged(path) {
             let faults = match Connector::load(spec.clone()) {
                 Ok((_, odd)) => odd,
@@ -168,7 +168,7 @@ impl Planner<'_> {
         }
     }
 
-    fn fault(&mut self, fault: Fault, path: &Path) {
+    pub(super) fn fault(&mut self, fault: Fault, path: &Path) {
         let found = self.error(path, fault.message);
         self.push(if fault.is_warning { found.warning() } else { found });
     }
