@@ -99,11 +99,11 @@ pub enum EndReason {
 
 /// A flow that is no more, and all that the table knew of it.
 #[derive(Debug)]
-pub struct Ended<T> {
+pub struct Ended<T, K = FlowKey> {
     /// What it was called; this id names nothing any more.
     pub id: FlowId,
     /// Whose it was.
-    pub key: FlowKey,
+    pub key: K,
     /// What the owner kept for it.
     pub value: T,
     /// Why it ended.
@@ -121,11 +121,11 @@ pub struct Ended<T> {
 /// What becomes of a batch of responses.
 #[derive(Debug)]
 #[must_use]
-pub struct Responses<T> {
+pub struct Responses<T, K = FlowKey> {
     /// So many datagrams, the first ones, go to the client.
     pub pass: u64,
     /// The flow, if it ended with them.
-    pub ended: Option<Ended<T>>,
+    pub ended: Option<Ended<T, K>>,
 }
 
 impl Now {

@@ -8,20 +8,21 @@ use super::list::{Linked, Links, List};
 use super::slab::{MAX_PLACES, Slab};
 use super::{EndReason, Ended, FlowId, FlowKey, Limits, Now, Responses};
 
-/// All flows of one worker of one listener, with what their owner keeps for each.
+/// All flows of one worker of one listener, with what their owner keeps for each. Where something else than a client's
+/// address tells them apart, that is their key.
 #[derive(Debug)]
-pub struct FlowTable<T> {
+pub struct FlowTable<T, K = FlowKey> {
     limits: Limits,
     /// The sets of limits that flows live by, each with its flows. Those of `current` may be none, and so may
     /// be any whose flows have ended, until its place is wanted again.
     terms: Vec<Terms>,
     current: u32,
-    flows: Slab<Flow<T>>,
+    flows: Slab<Flow<T, K>>,
     /// The flow that takes the datagrams of a key. Attackers choose the keys, so that the hasher must be
     /// keyed and hold against them. Measured with 2,000 flows, a lookup takes 40 ns (IPv6: 60 ns) with std's
     /// SipHash and 10 to 15 ns with foldhash, which promises less: once a batch, against some 5 us for each
     /// datagram of it, the difference does not matter.
-    by_key: HashMap<FlowKey, FlowId>,
+    by_key: HashMap<K, FlowId>,
     latest: Now,
     serial: u64,
 }
@@ -37,8 +38,8 @@ struct Terms {
 }
 
 #[derive(Debug)]
-struct Flow<T> {
-    key: FlowKey,
+struct Flow<T, K> {
+    key: K,
     serial: u64,
     began: Now,
     active: Now,
@@ -52,9 +53,9 @@ struct Flow<T> {
 }
 
 #[cfg(test)]
-pub(super) const FLOW_SIZE: usize = size_of::<Flow<()>>();
+pub(super) const FLOW_SIZE: usize = size_of::<Flow<(), FlowKey>>();
 
-impl<T> Linked for Flow<T> {
+impl<T, K> Linked for Flow<T, K> {
     fn links(&mut self) -> &mut Links {
         &mut self.links
     }
@@ -63,7 +64,7 @@ impl<T> Linked for Flow<T> {
 /// Below this many entries a map keeps its memory: giving back a few dozen KB is not worth moving them.
 const SHRINK_ABOVE: usize = 1024;
 
-impl<T> FlowTable<T> {
+impl<T, K: Copy + Eq + Hash> FlowTable<T, K> {
     /// An empty table, which holds no memory until the first flow.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -117,13 +118,13 @@ impl<T> FlowTable<T> {
 
     /// The flow that a datagram of `key` belongs to; at least one passes
     /// [`on_request`](Self::on_request). None: a new flow is to begin.
-    pub fn lookup(&self, key: &FlowKey) -> Option<FlowId> {
+    pub fn lookup(&self, key: &K) -> Option<FlowId> {
         self.by_key.get(key).copied()
     }
 
     /// Begins a flow. One that has the key already is superseded: it takes no more requests, but is open to responses
     /// like a spent one.
-    pub fn insert(&mut self, now: Now, key: FlowKey, value: T) -> FlowId {
+    pub fn insert(&mut self, now: Now, key: K, value: T) -> FlowId {
         let now = self.advance(now);
         // Half a terabyte of flows: memory has run out long before. So this only keeps what the slab was promised.
         if self.flows.len() >= MAX_PLACES {
@@ -177,7 +178,7 @@ impl<T> FlowTable<T> {
 
     /// Takes a batch of the peer's datagrams for a flow: how many of them, the first ones, may pass to its
     /// client, and the flow itself if it ended with them. Nothing passes from a flow that is no more.
-    pub fn on_response(&mut self, now: Now, id: FlowId, datagrams: u64) -> Responses<T> {
+    pub fn on_response(&mut self, now: Now, id: FlowId, datagrams: u64) -> Responses<T, K> {
         let now = self.advance(now);
         let Some(flow) = self.flows.get_mut(id.index).filter(|flow| flow.serial == id.serial) else {
             return Responses { pass: 0, ended: None };
@@ -196,7 +197,7 @@ impl<T> FlowTable<T> {
 
     /// Ends one flow that was idle for its timeout and returns it; none when there is no further one. The
     /// owner calls it until then, or stops earlier to give way to other work.
-    pub fn pop_expired(&mut self, now: Now) -> Option<Ended<T>> {
+    pub fn pop_expired(&mut self, now: Now) -> Option<Ended<T, K>> {
         let now = self.advance(now);
         let (index, terms) = self.terms.iter().find_map(|terms| {
             let index = terms.flows.first()?;
@@ -215,7 +216,7 @@ impl<T> FlowTable<T> {
 
     /// Ends one flow that was idle for at least `quiet`, whatever its own timeout, and returns it: for an owner that
     /// wants to stop and takes a short silence for the end.
-    pub fn pop_quiet(&mut self, now: Now, quiet: Duration) -> Option<Ended<T>> {
+    pub fn pop_quiet(&mut self, now: Now, quiet: Duration) -> Option<Ended<T, K>> {
         let now = self.latest.max(now);
         let quiet_for = |terms: &Terms| {
             let index = terms.flows.first()?;
@@ -232,7 +233,7 @@ impl<T> FlowTable<T> {
     }
 
     /// Ends the flow that has been idle for longest, for an owner that needs the room.
-    pub fn evict_oldest(&mut self) -> Option<Ended<T>> {
+    pub fn evict_oldest(&mut self) -> Option<Ended<T, K>> {
         let first = |terms: &Terms| {
             let index = terms.flows.first()?;
             Some((self.flows.get(index)?.active, index))
@@ -254,13 +255,13 @@ impl<T> FlowTable<T> {
     }
 
     /// Ends a flow, if it lives still.
-    pub fn end(&mut self, id: FlowId) -> Option<Ended<T>> {
+    pub fn end(&mut self, id: FlowId) -> Option<Ended<T, K>> {
         self.flow(id)?;
         self.remove(id.index, EndReason::Closed)
     }
 
     /// Ends any one flow and returns it; called until there is none, it empties the table.
-    pub fn pop(&mut self) -> Option<Ended<T>> {
+    pub fn pop(&mut self) -> Option<Ended<T, K>> {
         let index = self.terms.iter().find_map(|terms| terms.flows.first())?;
         self.remove(index, EndReason::Closed)
     }
@@ -276,20 +277,20 @@ impl<T> FlowTable<T> {
     }
 
     /// Whose flow it is.
-    pub fn key(&self, id: FlowId) -> Option<&FlowKey> {
+    pub fn key(&self, id: FlowId) -> Option<&K> {
         self.flow(id).map(|flow| &flow.key)
     }
 
     /// Every flow, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (FlowId, &FlowKey, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (FlowId, &K, &T)> {
         self.flows.iter().map(|(index, flow)| (FlowId { index, serial: flow.serial }, &flow.key, &flow.value))
     }
 
-    fn flow(&self, id: FlowId) -> Option<&Flow<T>> {
+    fn flow(&self, id: FlowId) -> Option<&Flow<T, K>> {
         self.flows.get(id.index).filter(|flow| flow.serial == id.serial)
     }
 
-    fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow<T>> {
+    fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow<T, K>> {
         self.flows.get_mut(id.index).filter(|flow| flow.serial == id.serial)
     }
 
@@ -307,7 +308,7 @@ impl<T> FlowTable<T> {
     }
 
     /// The one place where flows end: out of its list, the slab and the map.
-    fn remove(&mut self, index: u32, reason: EndReason) -> Option<Ended<T>> {
+    fn remove(&mut self, index: u32, reason: EndReason) -> Option<Ended<T, K>> {
         let terms = self.flows.get(index)?.terms as usize;
         self.terms[terms].flows.unlink(&mut self.flows, index);
         let flow = self.flows.remove(index)?;
@@ -349,7 +350,7 @@ impl Terms {
         }
     }
 
-    fn expiry<T>(&self, flow: &Flow<T>) -> Now {
+    fn expiry<T, K>(&self, flow: &Flow<T, K>) -> Now {
         Now(flow.active.0.saturating_add(self.idle))
     }
 }
