@@ -4,7 +4,6 @@
 //! A datagram mostly belongs to the flow of the address that it came from, and takes the short way (`requests`). Where
 //! a PROXY header or QUIC has a say in it, `opening` finds out first what there is to know.
 
-mod cargo;
 mod cids;
 mod flows;
 mod greeting;
@@ -17,21 +16,17 @@ mod responses;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Notify;
-use wmproxy_net::eviction::Holder;
 use wmproxy_net::listen::Listener;
-use wmproxy_net::record::{AccessLog, UdpDrop};
-use wmproxy_net::udp::{BATCH, Batch, UdpSocket};
-use wmproxy_runtime::clock::{self, Ticks};
+use wmproxy_net::record::AccessLog;
+use wmproxy_net::udp::flows::{self as net_flows, Flows, Keeper, Listening, Mode, now};
+use wmproxy_net::udp::{Batch, UdpSocket};
 use wmproxy_runtime::scope::Scope;
 use wmproxy_upstream::Group;
 use wmproxy_upstream::balance::HashKey;
-use wmproxy_wire::flow::{FlowTable, Limits, Now};
+use wmproxy_wire::flow::{Ended, FlowKey, Limits, Now};
 
 use crate::options::StreamSpec;
 use crate::route::Routes;
@@ -40,13 +35,6 @@ use flows::{Flow, Shunned};
 use held::Held;
 use lanes::Lanes;
 use opening::Opening;
-
-/// A flow without a datagram for so long counts as finished when the process wants to stop: any answer that is still
-/// under way comes sooner, and a stop should not wait for a whole idle timeout.
-const DRAIN_QUIET: Duration = Duration::from_secs(1);
-
-/// How often ended flows are looked for. Expiry may come so much late.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// What is done with the datagrams of a listener; a reload puts another in its place.
 #[derive(Clone)]
@@ -63,11 +51,10 @@ pub struct UdpService {
 pub struct UdpListener(Weak<Inner>);
 
 struct Inner {
-    listener: RefCell<Arc<Listener>>,
     socket: UdpSocket,
     /// Shared with those flows that began under it.
     service: RefCell<Rc<UdpService>>,
-    table: RefCell<FlowTable<Flow>>,
+    flows: Flows<Flow>,
     /// Peers that just failed a client, so that its next datagram goes elsewhere.
     shunned: RefCell<Shunned>,
     /// Flows depend on more than where datagrams come from: on a PROXY header, or on what QUIC tells.
@@ -77,23 +64,7 @@ struct Inner {
     lanes: Lanes,
     /// Where QUIC connections go, if the listener is to follow them.
     cids: RefCell<Option<Arc<Cids>>>,
-    mode: Cell<Mode>,
-    /// The table as the other workers see it, for the limit is one for all.
-    holder: Arc<Holder>,
-    /// A flow has begun that may end before all others.
-    is_sooner: Cell<bool>,
-    changed: Notify,
     scope: Scope,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// New flows are welcome.
-    Open,
-    /// Those there are may go on as long as they like.
-    Finishing,
-    /// Those there are end at the first silence.
-    Draining,
 }
 
 impl UdpListener {
@@ -108,27 +79,21 @@ impl UdpListener {
         scope: Scope,
     ) -> io::Result<UdpListener> {
         let socket = UdpSocket::new(listener.bound.socket(worker))?;
-        let table = FlowTable::new(limits(&service.spec));
-        let holder = listener.gate.evictions().join();
+        let Listener { metrics, gate, .. } = &*listener;
         let inner = Rc::new(Inner {
-            listener: RefCell::new(listener),
             socket,
+            flows: Flows::new(metrics.clone(), gate.clone(), limits(&service.spec)),
             service: RefCell::new(Rc::new(service)),
-            table: RefCell::new(table),
             shunned: RefCell::default(),
             is_special: Cell::new(false),
             held: RefCell::default(),
             lanes: Lanes::default(),
             cids: RefCell::default(),
-            mode: Cell::new(Mode::Open),
-            holder,
-            is_sooner: Cell::new(false),
-            changed: Notify::new(),
             scope: scope.clone(),
         });
         inner.specialise();
         let listener = UdpListener(Rc::downgrade(&inner));
-        scope.spawn(inner.run());
+        scope.spawn(net_flows::serve(inner));
         Ok(listener)
     }
 
@@ -136,8 +101,7 @@ impl UdpListener {
     /// there are keep what they have. Opens a listener again that was told to finish; false when it has ended.
     pub fn replace(&self, listener: &Arc<Listener>, service: &UdpService) -> bool {
         let Some(inner) = self.0.upgrade() else { return false };
-        inner.listener.replace(listener.clone());
-        inner.table.borrow_mut().set_limits(limits(&service.spec));
+        inner.flows.replace(&listener.metrics, &listener.gate, limits(&service.spec));
         inner.service.replace(Rc::new(service.clone()));
         inner.specialise();
         inner.turn(Mode::Open);
@@ -182,54 +146,50 @@ fn limits(spec: &StreamSpec) -> Limits {
     }
 }
 
-fn now() -> Now {
-    Now::from_millis(clock::now().0)
+impl Keeper for Inner {
+    type Key = FlowKey;
+    type Flow = Flow;
+
+    fn flows(&self) -> &Flows<Flow> {
+        &self.flows
+    }
+
+    fn settle(&self, ended: Ended<Flow>) {
+        flows::settle(ended);
+    }
+
+    fn next_deadline(&self) -> Option<Now> {
+        self.held.borrow().next_deadline()
+    }
+
+    fn expire(&self) {
+        self.expire_held();
+    }
+}
+
+impl Listening for Inner {
+    fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    fn forward(self: &Rc<Self>, batch: Batch<'_>) {
+        self.flows.each_client(batch, |key, cargo| {
+            if self.is_special.get() {
+                self.forward_special(key, cargo);
+            } else {
+                self.forward_client(key, cargo, |_| self.begin(key, Opening::default()));
+            }
+        });
+    }
 }
 
 impl Inner {
-    async fn run(self: Rc<Self>) {
-        let sweep = tokio::time::sleep(SWEEP);
-        tokio::pin!(sweep);
-        // Moved when it fires, for most often the flow that it was set for has had traffic since; and when a flow with a
-        // shorter timeout comes, after a reload.
-        let mut is_set = false;
-        loop {
-            tokio::select! {
-                biased;
-                () = self.changed.notified() => is_set = false,
-                () = self.holder.asked() => self.make_room(),
-                () = &mut sweep, if is_set => {
-                    self.sweep();
-                    is_set = false;
-                }
-                received = self.receive() => if let Err(error) = received {
-                    // Nothing is known to fail here; if something does, it must not spin.
-                    tracing::warn!(listener = %self.listener.borrow().metrics.name, %error, "receiving failed");
-                    tokio::time::sleep(SWEEP).await;
-                },
-            }
-            if (!is_set || self.is_sooner.take())
-                && let Some(wait) = self.next_sweep()
-            {
-                sweep.as_mut().reset(tokio::time::Instant::now() + wait);
-                is_set = true;
-            }
-            while self.mode.get() != Mode::Open && self.table.borrow().is_empty() {
-                // The tasks of the last flows are gone with their next turn, and hold the socket until then.
-                if Rc::strong_count(&self) == 1 {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
     /// Gets ready for what the service asks for. What flows there are have learned stays known.
     fn specialise(&self) {
         let service = self.service.borrow().clone();
         let follows = service.follows_quic() || !self.lanes.is_empty();
         if follows && self.cids.borrow().is_none() {
-            self.cids.replace(Some(Cids::of(&self.listener.borrow().gate)));
+            self.cids.replace(Some(Cids::of(&self.flows.gate())));
         } else if !follows {
             self.cids.replace(None);
         }
@@ -237,72 +197,9 @@ impl Inner {
     }
 
     fn turn(&self, mode: Mode) {
-        self.mode.set(mode);
+        self.flows.turn(mode);
         if mode != Mode::Open {
             self.drop_held();
         }
-        self.changed.notify_one();
-    }
-
-    /// How long until the next flow may have ended.
-    fn next_sweep(&self) -> Option<Duration> {
-        let (flow, held) = (self.table.borrow().next_expiry(), self.held.borrow().next_deadline());
-        let expiry = flow.into_iter().chain(held).min()?;
-        let wait = expiry.since(now()).max(SWEEP);
-        Some(if self.mode.get() == Mode::Draining { wait.min(SWEEP) } else { wait })
-    }
-
-    fn sweep(&self) {
-        self.expire_held();
-        let now = now();
-        loop {
-            let mut table = self.table.borrow_mut();
-            let ended = match self.mode.get() {
-                Mode::Draining => table.pop_quiet(now, DRAIN_QUIET),
-                _ => None,
-            };
-            let ended = ended.or_else(|| table.pop_expired(now));
-            drop(table);
-            match ended {
-                Some(ended) => flows::close(ended),
-                None => return self.tell_oldest(),
-            }
-        }
-    }
-
-    /// Receives one batch from clients and sends it on.
-    async fn receive(self: &Rc<Self>) -> io::Result<()> {
-        // A panic here is a defect like any other: it may cost this batch, but not the listener and its other flows.
-        let forward = |batch: Batch<'_>| {
-            let is_full = batch.len() == BATCH;
-            let _ = catch_unwind(AssertUnwindSafe(|| self.forward(batch)));
-            self.tell_oldest();
-            is_full
-        };
-        if self.socket.receive(forward).await? {
-            // More has queued up. Bounded work for each turn: first the other tasks have theirs, and those of ended
-            // flows let their sockets go.
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
-    /// Ends as many flows, the oldest idle ones first, as other workers need places.
-    fn make_room(&self) {
-        for _ in 0..self.holder.take_asked() {
-            let oldest = self.table.borrow_mut().evict_oldest();
-            let Some(oldest) = oldest else { break };
-            flows::close(oldest);
-        }
-        self.tell_oldest();
-    }
-
-    /// Lets the other workers know since when the oldest idle flow here is idle.
-    fn tell_oldest(&self) {
-        self.holder.tell_oldest(self.table.borrow().oldest().map(|now| Ticks(now.as_millis())));
-    }
-
-    fn count_drop(&self, why: UdpDrop, datagrams: u64) {
-        self.listener.borrow().metrics.blocks.local().udp_drops[why as usize].add(datagrams);
     }
 }

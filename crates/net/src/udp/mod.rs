@@ -2,8 +2,11 @@
 //!
 //! A receive takes whatever has queued up ([`Batch`]: recvmmsg with GRO), a send joins datagrams of one length for one
 //! receiver ([`Train`]: GSO). Both leave each datagram whole and in its order. A machine or device that can't do GSO
-//! is found out by the first failure and not asked again.
+//! is found out by the first failure and not asked again. What modes have in common that make [flows] of datagrams is
+//! here, too.
 
+mod cargo;
+pub mod flows;
 mod open;
 mod train;
 
@@ -23,6 +26,7 @@ use crate::sockopt::PeerSocket;
 use crate::sys;
 use crate::sys::datagram::Inbox;
 
+pub use cargo::Cargo;
 pub use open::{Senders, has_way};
 pub use train::{Sent, Train};
 

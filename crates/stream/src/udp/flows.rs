@@ -1,26 +1,24 @@
 //! One flow: how it begins and how it ends.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use wmproxy_net::addr::Address;
-use wmproxy_net::eviction::Victim;
 use wmproxy_net::limit::Permit;
 use wmproxy_net::record::{Outcome, Record, UdpDrop};
 use wmproxy_net::udp::UdpSocket;
+use wmproxy_net::udp::flows as net_flows;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Leash;
 use wmproxy_upstream::{Blame, Group, Lease, Peer};
 use wmproxy_wire::flow::{EndReason, Ended, FlowId, FlowKey};
 
+use super::Inner;
 use super::cids::{Learner, Target};
 use super::greeting::Greeting;
 use super::opening::Opening;
 use super::police::Police;
-use super::{Inner, now};
 
 /// What a flow holds. All of it is given back when the flow leaves the table.
 pub(super) struct Flow {
@@ -73,19 +71,9 @@ impl Shunned {
     }
 }
 
-/// Closes the record of a flow that the table ended, and frees what it held. A panic in that is logged and goes no
-/// further: it must not cost the listener, in whose task most flows end.
-pub(super) fn close(ended: Ended<Flow>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| settle(ended)));
-}
-
-fn settle(mut ended: Ended<Flow>) {
-    let outcome = match ended.reason {
-        EndReason::Limit => Outcome::Done,
-        EndReason::Idle => ended.value.record.silence(),
-        EndReason::Evicted => Outcome::Evicted,
-        EndReason::Closed => Outcome::Drained,
-    };
+/// Closes the record of a flow that the table ended, and frees what it held.
+pub(super) fn settle(mut ended: Ended<Flow>) {
+    let outcome = net_flows::outcome(ended.reason, &ended.value.record);
     if !ended.value.answered && ended.reason == EndReason::Idle {
         // Nothing said against it for a whole idle timeout: silence is no failure of a peer that need not answer.
         ended.value.lease.succeeded(None, clock::now().0);
@@ -104,19 +92,12 @@ impl Inner {
         if !service.spec.acl.permits(client) {
             return Err(UdpDrop::Denied);
         }
-        if !self.listener.borrow().gate.has_room_for(client) {
-            // Looked at first: who is refused must not cost another its flow.
-            return Err(UdpDrop::ClientLimit);
-        }
-        if !self.listener.borrow().gate.admit(client) {
-            return Err(UdpDrop::RateLimited);
-        }
+        self.flows.welcome(client)?;
         // Before the permit, which may cost another its flow: without a peer that would be in vain.
         let group = opening.group(&service)?;
         let (socket, lease) = self.lease(&group, key, &opening)?;
-        let permit = self.admit(client)?;
-        let mut record =
-            Record::open(self.listener.borrow().metrics.clone(), service.log.clone(), Some(key.client()));
+        let permit = net_flows::admit(&**self, client)?;
+        let mut record = Record::open(self.flows.metrics().clone(), service.log.clone(), Some(key.client()));
         let local = Some(key.local()).filter(|local| !local.is_unspecified());
         record.group = Some(group.name().clone());
         record.peer = Some(lease.address().clone());
@@ -139,38 +120,12 @@ impl Inner {
             task: None,
             _permit: permit,
         };
-        let id = self.table.borrow_mut().insert(now(), key, flow);
+        let id = self.flows.insert(key, flow);
         let task = self.scope.spawn_leashed(self.clone().answer(id, key.client(), local, socket));
-        if let Some(flow) = self.table.borrow_mut().get_mut(id) {
+        if let Some(flow) = self.flows.table().get_mut(id) {
             flow.task = Some(task);
         }
-        self.is_sooner.set(true);
         Ok(id)
-    }
-
-    /// A place behind the listener's limits. If none is free, the flow that has been idle for longest on any worker makes
-    /// room; one by one, so that a limit lowered by a reload ends no more flows than there are newcomers.
-    fn admit(&self, client: IpAddr) -> Result<Permit, UdpDrop> {
-        let gate = self.listener.borrow().gate.clone();
-        let mut permit = match gate.try_enter() {
-            Some(permit) => permit,
-            None => {
-                self.tell_oldest();
-                let victim = gate.evictions().make_room(&self.holder);
-                if victim == Victim::Nobody {
-                    return Err(UdpDrop::NoFlow);
-                }
-                // Entered first: another worker could be quicker to take the place that is made.
-                let permit = gate.enter_anyway();
-                if victim == Victim::Own
-                    && let Some(oldest) = { self.table.borrow_mut().evict_oldest() }
-                {
-                    close(oldest);
-                }
-                permit
-            }
-        };
-        if permit.claim(client) { Ok(permit) } else { Err(UdpDrop::ClientLimit) }
     }
 
     /// A peer and a socket to it.
@@ -226,7 +181,7 @@ impl Inner {
 
     /// Ends a flow in whose service this program panicked.
     pub(super) fn abandon(&self, id: FlowId) {
-        let ended = self.table.borrow_mut().end(id);
+        let ended = self.flows.table().end(id);
         if let Some(mut ended) = ended {
             ended.value.record.close(Outcome::Panicked);
         }
@@ -234,7 +189,7 @@ impl Inner {
 
     /// Ends a flow whose peer the network calls unreachable, and remembers that for its client's next datagram.
     pub(super) fn fail(&self, id: FlowId, error: &std::io::Error) {
-        let ended = self.table.borrow_mut().end(id);
+        let ended = self.flows.table().end(id);
         let Some(mut ended) = ended else { return };
         let flow = &mut ended.value;
         match Blame::of(error) {

@@ -2,10 +2,8 @@
 
 use wmproxy_net::preface::{Introduction, ProxyVersion};
 use wmproxy_net::record::Record;
-use wmproxy_net::udp::{Sent, Train};
+use wmproxy_net::udp::{Cargo, Sent, Train};
 use wmproxy_upstream::Group;
-
-use super::cargo::Cargo;
 
 /// What stands before the datagrams of a flow that are still to come.
 #[derive(Debug)]

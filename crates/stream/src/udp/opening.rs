@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use wmproxy_net::preface::{self, Proxied};
 use wmproxy_net::record::{Record, UdpDrop};
+use wmproxy_net::udp::Cargo;
 use wmproxy_upstream::{Group, LeaseKey};
 use wmproxy_wire::client_hello::ClientHello;
 use wmproxy_wire::flow::{Cid, FlowKey, Now};
 use wmproxy_wire::quic_initial::NoHello;
 
-use super::cargo::Cargo;
 use super::cids::Known;
 use super::held::{Beginner, Datagrams};
 use super::lanes::Taken;
@@ -109,7 +109,7 @@ impl Inner {
                 Ok(None) => (None, 0),
                 Err(error) => {
                     tracing::debug!(listener = %service.spec.name, proxy = %key.client(), %error, "a datagram was dropped");
-                    self.count_drop(UdpDrop::BadProxyHeader, 1);
+                    self.flows.count_drop(UdpDrop::BadProxyHeader, 1);
                     continue;
                 }
             };
@@ -146,7 +146,7 @@ impl Inner {
 
     /// The next datagram from `key` begins a flow, if the one there is belongs to somebody else behind the same proxy.
     fn make_way(&self, key: FlowKey, proxied: &Proxied) {
-        let mut table = self.table.borrow_mut();
+        let mut table = self.flows.table();
         let Some(id) = table.lookup(&key) else { return };
         let client = proxied.addresses.map_or(key.client(), |(source, _)| source);
         if table.get(id).is_some_and(|flow| flow.record.client != Some(client)) {
@@ -173,7 +173,7 @@ impl Inner {
         }
         while start < count {
             let lane = lane_of(start);
-            let Some(lane) = lane.filter(|lane| self.table.borrow().lookup(lane).is_some()) else {
+            let Some(lane) = lane.filter(|lane| self.flows.table().lookup(lane).is_some()) else {
                 self.forward_first(service, key, cargo.datagram(start), proxied);
                 start += 1;
                 continue;
@@ -203,10 +203,10 @@ impl Inner {
                 let all: Vec<&[u8]> = held.iter().map(|held| &held[..]).chain([datagram]).collect();
                 let sent = self.forward_known(lane, Cargo::Loose(&all), 0, all.len());
                 if sent < all.len() {
-                    self.count_drop(UdpDrop::NoFlow, (all.len() - sent) as u64);
+                    self.flows.count_drop(UdpDrop::NoFlow, (all.len() - sent) as u64);
                 }
             }
-            Err(Dropped(why, held)) => self.count_drop(why, held as u64 + 1),
+            Err(Dropped(why, held)) => self.flows.count_drop(why, held as u64 + 1),
         }
     }
 
@@ -245,7 +245,7 @@ impl Inner {
         }
         let mut judged = Judged { opening, held: Vec::new() };
         let mut no_hello = None;
-        if !service.routes.is_plain() && self.mode.get() == Mode::Open {
+        if !service.routes.is_plain() && self.flows.mode() == Mode::Open {
             let deadline = now().as_millis() + service.spec.preface_timeout.as_millis() as u64;
             let opening = std::mem::take(&mut judged.opening);
             let settled =
@@ -283,9 +283,9 @@ impl Inner {
         loop {
             let datagrams = self.held.borrow_mut().shed();
             if datagrams == 0 {
-                return self.changed.notify_one();
+                return self.flows.wake();
             }
-            self.count_drop(UdpDrop::PrefaceLimit, datagrams as u64);
+            self.flows.count_drop(UdpDrop::PrefaceLimit, datagrams as u64);
         }
     }
 
@@ -296,7 +296,7 @@ impl Inner {
             if datagrams == 0 {
                 return;
             }
-            self.count_drop(UdpDrop::PrefaceTimeout, datagrams as u64);
+            self.flows.count_drop(UdpDrop::PrefaceTimeout, datagrams as u64);
         }
     }
 
@@ -304,13 +304,13 @@ impl Inner {
     pub(super) fn drop_held(&self) {
         let datagrams = self.held.borrow_mut().clear();
         if datagrams > 0 {
-            self.count_drop(UdpDrop::Draining, datagrams as u64);
+            self.flows.count_drop(UdpDrop::Draining, datagrams as u64);
         }
     }
 
     /// Whether a flow may begin now.
     pub(super) fn is_open_for(&self, opening: &Opening) -> bool {
-        match self.mode.get() {
+        match self.flows.mode() {
             Mode::Open => true,
             // Its connection was there before.
             Mode::Finishing => opening.known.is_some(),

@@ -1,65 +1,19 @@
 //! From clients to peers.
 
-use std::rc::Rc;
-
 use wmproxy_net::limit::Direction;
 use wmproxy_net::record::UdpDrop;
-use wmproxy_net::udp::{BATCH, Batch, Message, Sent, Train};
+use wmproxy_net::udp::flows::now;
+use wmproxy_net::udp::{BATCH, Cargo, Sent, Train};
 use wmproxy_wire::flow::{FlowId, FlowKey};
 
-use super::cargo::Cargo;
 use super::flows::Flow;
-use super::opening::Opening;
-use super::{Inner, now, police};
+use super::{Inner, police};
 
 /// How many flows one receive's datagrams of one client may use up before the rest are dropped: each failing peer and
 /// each `max_requests` begins another.
 const FLOWS_A_BATCH: usize = BATCH * 64;
 
 impl Inner {
-    /// Sends a batch on, the datagrams of each client together and in their order.
-    pub(super) fn forward(self: &Rc<Self>, mut batch: Batch<'_>) {
-        let mut messages: [Option<(FlowKey, Message)>; BATCH] = [None; BATCH];
-        let mut datagrams = 0;
-        let count = batch.len();
-        for (index, slot) in messages.iter_mut().enumerate().take(count) {
-            let message = batch.take(index);
-            datagrams += message.count();
-            *slot = match message.from {
-                // Nobody can be answered at port 0.
-                Some(client) if client.port() != 0 && !message.truncated => {
-                    let key = match message.local {
-                        Some(local) => FlowKey::new(client, local),
-                        None => FlowKey::from_client(client),
-                    };
-                    Some((key, message))
-                }
-                _ => {
-                    self.count_drop(UdpDrop::Malformed, message.count() as u64);
-                    None
-                }
-            };
-        }
-        self.listener.borrow().metrics.blocks.local().udp_batch_in.record(datagrams as u64);
-        let mut together = Vec::with_capacity(count);
-        for first in 0..count {
-            let Some((key, message)) = messages[first].take() else { continue };
-            together.clear();
-            together.push(message);
-            for later in &mut messages[first + 1..count] {
-                if later.as_ref().is_some_and(|(other, _)| *other == key) {
-                    together.extend(later.take().map(|(_, message)| message));
-                }
-            }
-            let cargo = Cargo::Received(&batch, &together);
-            if self.is_special.get() {
-                self.forward_special(key, cargo);
-            } else {
-                self.forward_client(key, cargo, |_| self.begin(key, Opening::default()));
-            }
-        }
-    }
-
     /// Sends on what one client sent, in its flow and, where that takes no more, in the next, which `begin` begins with
     /// the datagram at hand.
     pub(super) fn forward_client(
@@ -75,10 +29,10 @@ impl Inner {
             if done == total {
                 return;
             }
-            let id = self.table.borrow().lookup(&key);
+            let id = self.flows.table().lookup(&key);
             let id = match id.map_or_else(|| begin(cargo.datagram(done)), Ok) {
                 Ok(id) => id,
-                Err(why) => return self.count_drop(why, (total - done) as u64),
+                Err(why) => return self.flows.count_drop(why, (total - done) as u64),
             };
             match self.forward_flow(id, cargo, done, total) {
                 Ok(sent) => done += sent,
@@ -88,18 +42,18 @@ impl Inner {
                     failures += 1;
                     self.fail(id, &error);
                     if failures > 2 {
-                        return self.count_drop(UdpDrop::Unreachable, (total - done) as u64);
+                        return self.flows.count_drop(UdpDrop::Unreachable, (total - done) as u64);
                     }
                 }
             }
         }
-        self.count_drop(UdpDrop::NoFlow, (total - done) as u64);
+        self.flows.count_drop(UdpDrop::NoFlow, (total - done) as u64);
     }
 
     /// Sends datagrams `start .. end` on in the flow of `key`, as many as it takes. Answers how many are dealt with; the
     /// flow may have ended with them.
     pub(super) fn forward_known(&self, key: FlowKey, cargo: Cargo<'_>, start: usize, end: usize) -> usize {
-        let Some(id) = self.table.borrow().lookup(&key) else { return 0 };
+        let Some(id) = self.flows.table().lookup(&key) else { return 0 };
         match self.forward_flow(id, cargo, start, end) {
             Ok(sent) => sent,
             Err((sent, error)) => {
@@ -118,22 +72,18 @@ impl Inner {
         done: usize,
         total: usize,
     ) -> Result<usize, (usize, std::io::Error)> {
-        let mut table = self.table.borrow_mut();
+        let mut table = self.flows.table();
         let pass = table.on_request(now(), id, (total - done) as u64) as usize;
         let Some(flow) = table.get_mut(id) else { return Ok(0) };
-        let gate = &self.listener.borrow().gate;
+        let gate = &self.flows.gate();
         let sizes = cargo.sizes().skip(done);
         let may = police::admit(flow.police.as_deref_mut(), gate, Direction::Up, sizes, pass);
         let sent = send(flow, cargo, done, may);
-        if sent.dropped > 0 {
-            self.count_drop(UdpDrop::PeerFull, sent.dropped as u64);
-        }
-        if sent.unfit > 0 {
-            self.count_drop(UdpDrop::Unfit, sent.unfit as u64);
-        }
+        self.flows.count_drop(UdpDrop::PeerFull, sent.dropped as u64);
+        self.flows.count_drop(UdpDrop::Unfit, sent.unfit as u64);
         let settled = sent.settled();
         if sent.error.is_none() && may < pass {
-            self.count_drop(UdpDrop::OverRate, (pass - may) as u64);
+            self.flows.count_drop(UdpDrop::OverRate, (pass - may) as u64);
             return Ok(settled + pass - may);
         }
         match sent.error {
