@@ -7,6 +7,7 @@ mod file;
 mod gone;
 mod parts;
 mod stall;
+mod throttle;
 mod transport;
 
 use std::any::Any;
@@ -27,6 +28,7 @@ pub(crate) use connect::address_of;
 pub use connect::{connect, is_exhaustion};
 pub use parts::Parts;
 pub use stall::Stall;
+pub use throttle::throttle;
 pub use transport::Transport;
 
 /// A connected stream that belongs to the worker it was made on.
