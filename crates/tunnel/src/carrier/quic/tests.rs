@@ -1,0 +1,1 @@
+//! Both ends of connections in one process.
