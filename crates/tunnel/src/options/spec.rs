@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wmproxy_net::addr::AddressSpec;
 use wmproxy_wire::tunnel::message::Service;
-use wmproxy_wire::units::{ByteRate, Secret};
+use wmproxy_wire::units::{ByteRate, CountRate, Secret};
 
 /// A tunnel server.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ pub struct GrantSpec {
     pub key: Secret,
     /// The ports that it may open; none, and it may open none.
     pub ports: Vec<PortRange>,
-    /// The hosts that it may answer for: names, and `*.` in front of one for any below it.
+    /// The hosts that it may answer for: names, `*.` in front of one for any below it, `*` alone for any; in lower case.
     pub hosts: Vec<String>,
     /// Whether it may offer private services, and visit those of others.
     pub private: bool,
@@ -49,6 +49,23 @@ pub struct GrantSpec {
     pub max_connections: u32,
     /// How fast the bytes of all its services together pass, each way.
     pub rate_limit: Option<ByteRate>,
+}
+
+/// What visitors are kept to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VisitorsSpec {
+    /// How long a connection may be without traffic.
+    pub idle_timeout: Duration,
+    /// How long a flow of datagrams may.
+    pub udp_idle_timeout: Duration,
+    /// The most connections at a time on each port; 0 is no limit.
+    pub max_connections: u32,
+    /// The most flows at a time on each port; 0 is no limit.
+    pub max_flows: u32,
+    /// The most connections or flows at a time of one address on a port; 0 is no limit.
+    pub per_client_connections: u32,
+    /// How often one address may come to a port.
+    pub per_client_rate: Option<CountRate>,
 }
 
 /// Ports from the first to the last, both included.

@@ -34,6 +34,7 @@ mod tests;
 mod tls;
 mod toml;
 mod tree;
+pub(crate) mod tunnel;
 mod yaml;
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,9 @@ use wmproxy_http::options::HttpOptions;
 use wmproxy_net::addr::AddressSpec;
 use wmproxy_net::options::{AccessLogOptions, OneOrMany, Toggle};
 use wmproxy_stream::options::StreamOptions;
+use wmproxy_tunnel::options::{ClientOptions, ServerOptions, ServiceOptions};
 use wmproxy_upstream::GroupOptions;
+use wmproxy_upstream::health::HealthOptions;
 use wmproxy_wire::units::{HumanDuration, Secret};
 
 use super::plan::LogFormat;
@@ -64,7 +66,19 @@ pub(crate) struct Options {
     pub(crate) egress: BTreeMap<String, EgressOptions>,
     /// Proxies one behind the other, as a way out, by name.
     pub(crate) chain: BTreeMap<String, ChainOptions>,
+    /// The public end of tunnels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel_server: Option<ServerOptions>,
+    /// The end of tunnels behind NAT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel_client: Option<TunnelClientOptions>,
 }
+
+/// A tunnel client whose services are checked as upstreams are.
+pub(crate) type TunnelClientOptions = ClientOptions<HealthOptions>;
+
+/// One of its services.
+pub(crate) type TunnelServiceOptions = ServiceOptions<HealthOptions>;
 
 /// A number of worker threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -140,6 +154,8 @@ impl Default for Options {
             forward: Vec::new(),
             egress: BTreeMap::new(),
             chain: BTreeMap::new(),
+            tunnel_server: None,
+            tunnel_client: None,
         }
     }
 }

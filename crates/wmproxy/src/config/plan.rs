@@ -13,8 +13,11 @@ use wmproxy_net::addr::{AddressSpec, Host, Protocol};
 use wmproxy_net::limit::Limits;
 use wmproxy_net::sockopt::{ListenSocket, Source};
 use wmproxy_stream::options::StreamSpec;
+use wmproxy_tunnel::options::VisitSpec;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
+
+use super::tunnel::plan::{TunnelClientPlan, TunnelServerPlan};
 
 /// The whole of a config.
 #[derive(Debug, Clone)]
@@ -40,6 +43,19 @@ pub(crate) struct Plan {
     pub(crate) chains: BTreeMap<Arc<str>, ChainSpec>,
     /// One for each socket to listen on, in the order of the config.
     pub(crate) listeners: Vec<ListenerPlan>,
+    /// The public end of tunnels, with listeners of its own.
+    pub(crate) tunnel_server: Option<TunnelServerPlan>,
+    /// The end of tunnels behind NAT.
+    pub(crate) tunnel_client: Option<TunnelClientPlan>,
+    /// The groups among `groups` that are private services of other clients, which the tunnel client leads to.
+    pub(crate) visits: BTreeMap<Arc<str>, VisitSpec>,
+}
+
+impl Plan {
+    /// Whether nobody is served anywhere.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.listeners.is_empty() && self.tunnel_server.is_none() && self.tunnel_client.is_none()
+    }
 }
 
 /// The program's own log.

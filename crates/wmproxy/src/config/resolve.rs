@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use wmproxy_forward::options::{ChainSpec, EgressSpec};
 use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_tunnel::options::VisitSpec;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
 
@@ -47,6 +48,8 @@ pub(super) struct Planner<'a> {
     pub(super) used_chains: BTreeSet<String>,
     pub(super) listens: Listens,
     pub(super) listeners: Vec<ListenerPlan>,
+    /// The groups that lead to private services of other tunnel clients.
+    pub(super) visits: BTreeMap<Arc<str>, VisitSpec>,
     /// Templates of access logs that were reported, by where they are written and what is logged.
     pub(super) bad_templates: BTreeSet<(String, LogOf)>,
 }
@@ -73,6 +76,7 @@ impl<'a> Planner<'a> {
             used_chains: BTreeSet::new(),
             listens: Listens::default(),
             listeners: Vec::new(),
+            visits: BTreeMap::new(),
             bad_templates: BTreeSet::new(),
         }
     }
@@ -88,6 +92,8 @@ impl<'a> Planner<'a> {
         self.streams(options, &names.stream);
         self.https(options, &names.http);
         self.forwards(options, &names.forward);
+        let tunnel_server = self.tunnel_server(options);
+        let tunnel_client = self.tunnel_client(options);
         self.leftovers(options);
         Plan {
             workers: match options.workers {
@@ -104,6 +110,9 @@ impl<'a> Planner<'a> {
             egresses: std::mem::take(&mut self.egresses),
             chains: std::mem::take(&mut self.chains),
             listeners: std::mem::take(&mut self.listeners),
+            tunnel_server,
+            tunnel_client,
+            visits: std::mem::take(&mut self.visits),
         }
     }
 
@@ -251,7 +260,8 @@ impl<'a> Planner<'a> {
                 self.found.push(found.warning());
             }
         }
-        if self.listeners.is_empty() {
+        let has_tunnel = options.tunnel_server.is_some() || options.tunnel_client.is_some();
+        if self.listeners.is_empty() && !has_tunnel {
             let message = "there is no listener: nothing will be served";
             self.found.push(
                 Found::nowhere(message)

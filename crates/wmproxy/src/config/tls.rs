@@ -131,7 +131,8 @@ impl Planner<'_> {
         let alpn = self.alpn(&options.alpn, path);
         self.check_verifying(options, group, path);
         let PeerTlsOptions { server_name, insecure_skip_verify, .. } = options.as_ref().clone();
-        let spec = ConnectorSpec { server_name, ca, cert, alpn, insecure_skip_verify, ..ConnectorSpec::default() };
+        let spec =
+            ConnectorSpec { server_name, ca, cert, alpn, insecure_skip_verify, ..ConnectorSpec::default() };
         if self.errors() == before && !self.is_damaged(path) {
             let faults = match Connector::load(spec.clone()) {
                 Ok((_, odd)) => odd,

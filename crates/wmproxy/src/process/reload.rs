@@ -108,7 +108,7 @@ impl Process {
         let loaded = tokio::task::spawn_blocking(move || source.load(&global)).await;
         let loaded =
             loaded.map_err(ReloadFailure::other)?.map_err(|problems| ReloadFailure::config(&problems))?;
-        if loaded.plan.listeners.is_empty() && self.generation.in_service().next().is_some() {
+        if loaded.plan.is_idle() && self.generation.in_service().next().is_some() {
             // Most likely a file that is just being written; who means it can stop the process.
             return Err(ReloadFailure::other(
                 "the config has no listener, and one that listens nowhere is not run",

@@ -57,7 +57,7 @@ impl Planner<'_> {
     }
 
     /// An element of a list that may be written without brackets.
-    pub(super) fn element(&self, path: &Path, index: usize) -> Path {
+    pub(in super::super) fn element(&self, path: &Path, index: usize) -> Path {
         let one = path.index(index);
         if self.node(&one).is_some() { one } else { path.clone() }
     }
@@ -92,14 +92,14 @@ impl Planner<'_> {
     }
 
     /// Looks whether there is a chain of that name.
-    pub(super) fn check_chain_name(&mut self, name: &str, path: &Path) {
+    pub(in super::super) fn check_chain_name(&mut self, name: &str, path: &Path) {
         self.used_chains.insert(name.to_owned());
         let known: Vec<String> = self.chain_names.iter().cloned().collect();
         self.check_known("chain", name, &known, path);
     }
 
     /// Reports a name that nothing has, with what was probably meant.
-    pub(super) fn check_known(&mut self, what: &str, name: &str, known: &[String], path: &Path) {
+    pub(in super::super) fn check_known(&mut self, what: &str, name: &str, known: &[String], path: &Path) {
         if known.iter().any(|other| other == name) {
             return;
         }

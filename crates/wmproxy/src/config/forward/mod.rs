@@ -2,7 +2,7 @@
 
 mod chain;
 mod egress;
-mod users;
+pub(super) mod users;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -220,12 +220,12 @@ impl Planner<'_> {
         }
     }
 
-    fn is_in_doubt(&self, path: &Path) -> bool {
+    pub(super) fn is_in_doubt(&self, path: &Path) -> bool {
         self.is_damaged(path) || self.was_dropped(path)
     }
 
     /// Looks whether there is an egress of that name.
-    fn check_egress_name(&mut self, name: Option<&str>, path: &Path) {
+    pub(super) fn check_egress_name(&mut self, name: Option<&str>, path: &Path) {
         let Some(name) = name.filter(|name| *name != DEFAULT_EGRESS) else { return };
         let known: Vec<String> = self.egress_names.iter().cloned().collect();
         self.used_egresses.insert(name.to_owned());

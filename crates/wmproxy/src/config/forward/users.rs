@@ -104,7 +104,7 @@ fn user(name: &str, options: &UserOptions, password: Option<Secret>) -> UserSpec
     }
 }
 
-fn check_user_name(name: &str) -> Result<(), &'static str> {
+pub(in super::super) fn check_user_name(name: &str) -> Result<(), &'static str> {
     if !(1..=MAX_NAME).contains(&name.len()) {
         Err("the name of a user has 1 to 255 bytes")
     } else if name.contains(':') {
@@ -118,6 +118,6 @@ fn check_user_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// Whether that is the hash of a password, and one that is not too dear to compare.
-fn check_hash(hash: &Secret) -> Result<(), String> {
+pub(in super::super) fn check_hash(hash: &Secret) -> Result<(), String> {
     hash.expose().parse::<wmproxy_http::auth::Hash>().map(drop)
 }
