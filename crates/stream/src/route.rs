@@ -82,6 +82,14 @@ impl<T> Routes<T> {
         }
     }
 
+    /// Where this very name leads, or this very wildcard.
+    pub fn named(&self, pattern: &NamePattern) -> Option<&T> {
+        match pattern {
+            NamePattern::Exact(name) => self.names.get(name),
+            NamePattern::Below(suffix) => self.wildcards.get(suffix),
+        }
+    }
+
     /// Adds an application protocol, such as `h2`. False if it is there already.
     pub fn add_protocol(&mut self, protocol: &[u8], to: T) -> bool {
         add(&mut self.protocols, protocol.into(), to)

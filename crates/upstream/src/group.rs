@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wmproxy_net::addr::{Address, TargetSpec};
 use wmproxy_net::connect::{Connect, ConnectError, Fault};
 use wmproxy_net::stream::Stream;
@@ -42,6 +42,8 @@ pub struct Group {
     rebuilding: Mutex<()>,
     /// Told whenever the set was replaced. One listens: who checks the health of the peers.
     changed: Arc<Notify>,
+    /// Whether any of them may serve, as far as health checks tell.
+    health: watch::Sender<bool>,
     /// Connections that wait for a peer that has room.
     line: Line,
     /// What workers share of its idle connections.
@@ -145,6 +147,7 @@ impl Group {
         let places = places(&spec, &names);
         let set =
             PeerSet::new(&spec, places, None, clock::now().0, |address| registry.peer(&spec.name, address));
+        let health = watch::Sender::new(set.may_serve());
         let policy = Arc::new(spec.eject_policy());
         let slow_start_ms = u64::try_from(spec.slow_start.as_millis()).unwrap_or(u64::MAX);
         let line = Line::new(registry.lobby(&spec.name));
@@ -161,6 +164,7 @@ impl Group {
             set: ArcSwap::from_pointee(set),
             rebuilding: Mutex::new(()),
             changed: Arc::default(),
+            health,
             line,
             pool,
             way,
@@ -276,6 +280,17 @@ impl Group {
         }
     }
 
+    /// Whether any of its peers may serve, as far as its health checks tell, and whenever that changes.
+    pub fn health(&self) -> watch::Receiver<bool> {
+        self.health.subscribe()
+    }
+
+    /// Tells if what its health checks say has changed anything.
+    pub(crate) fn tell_health(&self) {
+        let now = self.set.load().may_serve();
+        self.health.send_if_modified(|known| std::mem::replace(known, now) != now);
+    }
+
     /// What health checks do TLS with.
     pub(crate) fn check_connector(&self) -> Option<Arc<Connector>> {
         self.check_connector.clone()
@@ -301,6 +316,7 @@ impl Group {
             old.live().filter(|slot| !new.has(&slot.peer)).for_each(|slot| slot.peer.gauge().close_idle());
             self.set.store(Arc::new(new));
             self.changed.notify_one();
+            self.tell_health();
         }
     }
 }

@@ -118,6 +118,11 @@ impl PeerSet {
         self.primary.slots.iter().chain(&self.backup.slots)
     }
 
+    /// Whether not every peer is held for down by its checks. Without any peer nobody says that.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.slots().next().is_none() || !self.slots().all(Slot::is_unhealthy)
+    }
+
     /// Whether a peer may be used.
     pub(crate) fn has(&self, peer: &Arc<Peer>) -> bool {
         self.live().any(|slot| Arc::ptr_eq(&slot.peer, peer))

@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod reverse_proxy;
 mod source;
+mod tunnel;
 mod watch;
 mod ws_proxy;
 

@@ -195,6 +195,9 @@ impl Rounds {
         let peer = member.peer.clone();
         let was_first = peer.checks().last().is_none();
         learn(&peer, &self.means.spec, done.begun_ms, done.took, done.result);
+        if let Some(group) = self.group.upgrade() {
+            group.tell_health();
+        }
         // The first checks lie close together; the second ones are what spreads them over the interval for good.
         let wait = if was_first { random_part(self.means.spec.interval) } else { self.jittered() };
         let next = (done.begun + wait).max(Instant::now());
