@@ -3,8 +3,8 @@
 //! What lives here: addresses ([`addr`], [`acl`]), listening sockets and the one accept loop of the program
 //! ([`listen`], [`socket_file`], [`accept`]), ports on which one connection is expected ([`rendezvous`]), what may come in
 //! ([`limit`], [`eviction`]), connected streams ([`stream`]), what they say before their data ([`preface`]), TLS inside them
-//! ([`tls`]), the TCP relay ([`relay`]), batched datagrams ([`udp`]), and the record that every connection leaves behind
-//! ([`record`]). `sys` is the only home of `unsafe`.
+//! ([`tls`]), the TCP relay ([`relay`]), batched datagrams ([`udp`]), changes of the machine's network ([`changes`]), and
+//! the record that every connection leaves behind ([`record`]). `sys` is the only home of `unsafe`.
 //! What must not: protocols above TLS and UDP, upstream groups, the config's files.
 //!
 //! A connection passes through so: [`listen`] binds a socket for each worker; [`accept`] takes a permit, accepts and
@@ -14,6 +14,7 @@
 pub mod accept;
 pub mod acl;
 pub mod addr;
+pub mod changes;
 pub mod conn;
 pub mod connect;
 pub mod eviction;
