@@ -1,0 +1,113 @@
+//! How a client comes back: when it tries again to have a session with a server.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+
+use super::TunnelClient;
+use super::backoff::Backoff;
+use super::control::{Control, Ending};
+use super::link::Link;
+use super::login::log_in;
+use super::session::SessionError;
+
+/// After a session of that length the pauses begin anew. Two clients with one name, which end each other's sessions, do so ever
+/// more rarely instead of as fast as they can.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// The longest pause where the machine answers and nobody listens: what such an attempt costs is one packet each way, and a
+/// server that comes back is found at once.
+const NOBODY: Duration = Duration::from_secs(1);
+
+/// Something that runs beside the others.
+type Beside = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Keeps a session with each server until the client leaves, and those that are left go.
+pub(super) async fn keep_all(client: &Arc<TunnelClient>) {
+    let (beside, mut more) = mpsc::unbounded_channel();
+    let mut running: FuturesUnordered<Beside> = FuturesUnordered::new();
+    for link in &client.links {
+        running.push(Box::pin(keep(client.clone(), link.clone(), beside.clone())));
+    }
+    loop {
+        tokio::select! {
+            biased;
+            Some(another) = more.recv() => running.push(another),
+            ended = running.next() => if ended.is_none() { return },
+        }
+    }
+}
+
+/// Keeps a session with a server until the client leaves. What is left of a session that was replaced goes `beside`.
+async fn keep(client: Arc<TunnelClient>, link: Arc<Link>, beside: mpsc::UnboundedSender<Beside>) {
+    let mut backoff = Backoff::new(client.spec.max_backoff);
+    let mut leaving = client.leaving.subscribe();
+    loop {
+        link.connecting();
+        let logged_in = tokio::select! {
+            logged_in = Box::pin(log_in(&client, &link)) => logged_in,
+            _ = leaving.wait_for(|leaving| *leaving) => break,
+        };
+        let error = match logged_in {
+            Ok(logged_in) => {
+                let control = Control::new(&client, &link, logged_in);
+                let began = Instant::now();
+                let error = have(control, &link, &beside).await;
+                if began.elapsed() >= STABLE {
+                    backoff.reset();
+                }
+                error
+            }
+            Err(error) => Some(error),
+        };
+        if *leaving.borrow() {
+            break;
+        }
+        let Some(error) = error else { continue };
+        rest(&client, &link, error, &mut backoff).await;
+    }
+    link.ended();
+}
+
+/// Has a session. Nothing is wrong if another is to follow at once.
+async fn have(
+    mut control: Control,
+    link: &Link,
+    beside: &mpsc::UnboundedSender<Beside>,
+) -> Option<SessionError> {
+    link.opened(control.session().clone());
+    control.open();
+    let ending = control.run().await;
+    link.closed();
+    match ending {
+        Ending::Lost(error) => Some(error),
+        Ending::Left => None,
+        Ending::ServerLeaves => {
+            // Another one may listen there already; those who are here stay with this one.
+            let _ = beside.send(control.linger());
+            None
+        }
+    }
+}
+
+/// Waits before the next attempt. A change of the network, or the end, is not waited for.
+async fn rest(client: &TunnelClient, link: &Link, error: SessionError, backoff: &mut Backoff) {
+    let mut network = client.network.subscribe();
+    let mut leaving = client.leaving.subscribe();
+    let pause = if error.is_lasting() {
+        // Only the options of either end can change that, so it is looked for rarely.
+        client.spec.max_backoff
+    } else {
+        backoff.pause(if error.is_nobody() { NOBODY } else { Duration::MAX })
+    };
+    link.waiting(error.to_string(), pause);
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        _ = network.changed() => backoff.reset(),
+        _ = leaving.wait_for(|leaving| *leaving) => {}
+    }
+}
