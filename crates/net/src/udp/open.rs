@@ -85,6 +85,15 @@ impl UdpSocket {
         let address = SockRef::from(&self.as_fd()).local_addr()?;
         address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
+
+    /// The address that it is connected to.
+    ///
+    /// # Errors
+    /// It is connected to none.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        let address = SockRef::from(&self.as_fd()).peer_addr()?;
+        address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
 }
 
 /// Whether this machine knows a way to `peer`. Nothing is sent to find out.

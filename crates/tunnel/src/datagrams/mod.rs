@@ -4,6 +4,9 @@
 //! them. The [inner] end gives each flow a socket of its own towards the service. Neither waits for the other: what there is
 //! no room for is dropped and counted, as a router does.
 
+mod arrived;
+mod carrier;
+mod framed;
 pub mod inner;
 pub mod outer;
 mod quic;
