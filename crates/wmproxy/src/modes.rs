@@ -17,6 +17,7 @@ use wmproxy_stream::options::StreamSpec;
 use wmproxy_stream::route::Routes;
 use wmproxy_stream::tcp::TcpService;
 use wmproxy_stream::udp::{UdpListener, UdpService};
+use wmproxy_tunnel::datagrams::outer::{DatagramListener, OuterService};
 use wmproxy_upstream::Group;
 
 use crate::observe::visits::VisitFile;
@@ -28,6 +29,8 @@ pub(crate) enum Mode {
     Tcp(Service),
     /// Datagrams.
     Udp(Box<UdpService>),
+    /// Datagrams that go through a tunnel.
+    Tunnelled(Box<OuterService>),
 }
 
 impl Mode {
@@ -77,6 +80,28 @@ pub(crate) struct Scopes {
 enum Running {
     Tcp(Accepting),
     Udp(UdpListener),
+    Tunnelled(DatagramListener),
+}
+
+impl Running {
+    /// Whether it was told to end, and has.
+    fn has_ended(&self) -> bool {
+        match self {
+            // It goes at once when it is told to.
+            Running::Tcp(_) => false,
+            Running::Udp(udp) => udp.has_ended(),
+            Running::Tunnelled(udp) => udp.has_ended(),
+        }
+    }
+
+    /// Takes it out of service, and flows at their first silence.
+    fn drain(self) {
+        match self {
+            Running::Tcp(accepting) => accepting.finish(),
+            Running::Udp(udp) => udp.drain(),
+            Running::Tunnelled(udp) => udp.drain(),
+        }
+    }
 }
 
 thread_local! {
@@ -95,6 +120,10 @@ pub(crate) fn start(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> 
         Mode::Udp(service) => {
             Running::Udp(UdpListener::start(listener, worker, *service, scopes.connections.clone())?)
         }
+        Mode::Tunnelled(service) => {
+            let connections = scopes.connections.clone();
+            Running::Tunnelled(DatagramListener::start(listener, worker, *service, connections)?)
+        }
     };
     RUNNING.with_borrow_mut(|all| all.insert(id, running));
     Ok(())
@@ -111,6 +140,9 @@ pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()
         (Some(Running::Udp(udp)), Mode::Udp(service)) => {
             udp.replace(&job.listener, service).then_some(Ok(()))
         }
+        (Some(Running::Tunnelled(udp)), Mode::Tunnelled(service)) => {
+            udp.replace(&job.listener, service).then_some(Ok(()))
+        }
         _ => None,
     });
     replaced.unwrap_or_else(|| start(worker, job, scopes))
@@ -119,37 +151,30 @@ pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()
 /// Takes a listener of the calling worker out of service. Its connections and flows go on.
 pub(crate) fn retire(id: u64) {
     RUNNING.with_borrow_mut(|all| {
-        all.retain(|_, running| !matches!(running, Running::Udp(udp) if udp.has_ended()));
-        match all.remove(&id) {
-            Some(Running::Tcp(accepting)) => accepting.finish(),
-            Some(Running::Udp(udp)) => {
-                udp.finish();
-                // It answers its clients until the last flow has ended, and may be wanted again before that.
-                all.insert(id, Running::Udp(udp));
-            }
-            None => {}
+        all.retain(|_, running| !running.has_ended());
+        let Some(running) = all.remove(&id) else { return };
+        match &running {
+            Running::Tcp(_) => return running.drain(),
+            Running::Udp(udp) => udp.finish(),
+            Running::Tunnelled(udp) => udp.finish(),
         }
+        // It answers its clients until the last flow has ended, and may be wanted again before that.
+        all.insert(id, running);
     });
 }
 
 /// Takes back a listener that was just started: nobody has come to it yet.
 pub(crate) fn cancel(id: u64) {
-    RUNNING.with_borrow_mut(|all| {
-        if let Some(Running::Udp(udp)) = all.remove(&id) {
-            udp.drain();
-        }
+    RUNNING.with_borrow_mut(|all| match all.remove(&id) {
+        Some(running @ (Running::Udp(_) | Running::Tunnelled(_))) => running.drain(),
+        Some(Running::Tcp(_)) | None => {}
     });
 }
 
 /// Takes all listeners of the calling worker out of service, for good.
 pub(crate) fn drain() {
     RUNNING.with_borrow_mut(|all| {
-        for (_, running) in all.drain() {
-            match running {
-                Running::Tcp(accepting) => accepting.finish(),
-                Running::Udp(udp) => udp.drain(),
-            }
-        }
+        all.drain().for_each(|(_, running)| running.drain());
     });
     wmproxy_upstream::idle::close_all();
     wmproxy_http::close_shared();

@@ -20,6 +20,7 @@ use wmproxy_net::tls::Acceptor;
 use wmproxy_runtime::worker::Handle;
 use wmproxy_stream::route::Routes;
 use wmproxy_stream::tcp::TcpService;
+use wmproxy_tunnel::datagrams::outer::OuterService;
 use wmproxy_tunnel::server::{Exposure, Place, Ports, Publishing, TunnelServer};
 use wmproxy_upstream::{Group, Registry};
 use wmproxy_wire::tunnel::message::{Kind, Refusal};
@@ -344,8 +345,20 @@ impl TunnelPorts {
     /// What is served on a port; the port's gate lets in what that allows.
     fn mode(&self, port: &mut Port, spec: &PortsSpec) -> Mode {
         let stream = spot::stream(&port.exposure, spec);
-        let limits = stream.limits();
+        let mut limits = stream.limits();
+        if port.protocol() == Protocol::Udp {
+            limits.max = spot::least(port.exposure.max_connections, spec.visitors.max_flows);
+        }
         port.parts.iter().for_each(|part| part.listener.gate.set(&limits));
+        if port.protocol() == Protocol::Udp {
+            return Mode::Tunnelled(Box::new(OuterService {
+                way: self.server.datagram_way(port.exposure.members.clone()),
+                acl: stream.acl,
+                idle_timeout: spec.visitors.udp_idle_timeout,
+                name: port.exposure.name.clone(),
+                log: spec.log.clone(),
+            }));
+        }
         let group = self.groups.of(&port.exposure, spec.patience);
         port.group = Some(group.clone());
         let service = TcpService::new(stream, Arc::new(Routes::to(group)), None);
