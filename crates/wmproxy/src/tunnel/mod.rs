@@ -18,3 +18,5 @@ mod rules;
 mod sni;
 mod sockets;
 mod spot;
+#[cfg(test)]
+mod tests;
