@@ -1,7 +1,18 @@
 //! The server's end: who logs in, what is offered, and the ways to it.
 
+mod client;
+mod directory;
+mod entrance;
+mod login;
+mod open;
+mod pace;
+mod publish;
+mod quic;
+mod registry;
+mod session;
 mod status;
 mod tunnel_server;
+mod visits;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,8 +23,9 @@ use wmproxy_wire::tunnel::message::{HttpRules, Kind, Refusal};
 
 use crate::options::PortRange;
 
+pub use entrance::Entrance;
 pub use status::{ClientEntry, Counts, ServerStatus, ServiceEntry, SessionEntry};
-pub use tunnel_server::{Entrance, TunnelServer};
+pub use tunnel_server::TunnelServer;
 
 /// Opens to visitors what clients offer; the program's other modes are behind it.
 pub trait Ports: Send + Sync {

@@ -1,9 +1,14 @@
 //! What a server tells of itself.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
+use wmproxy_runtime::clock;
+
+use super::registry::{Report, kind_name};
+use super::tunnel_server::TunnelServer;
 
 /// A server as it is now.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -129,4 +134,49 @@ counts! {
 /// Counts one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl TunnelServer {
+    /// As it is now.
+    pub fn status(&self) -> ServerStatus {
+        let directory = self.directory.load();
+        let clients = self.clients.load();
+        let now = clock::now();
+        let registry = self.registry();
+        let entry = |(name, reports): (&Arc<str>, Vec<Report<'_>>)| {
+            let client = clients.get(name)?;
+            let (pool, waiting, is_shared) = client.counts();
+            let session = client.session().map(|session| SessionEntry {
+                from: session.from,
+                transport: if session.datagrams.is_some() { "quic" } else { "tcp" },
+                is_shared,
+                agent: session.agent.clone(),
+                seconds: now.since(session.since).as_secs(),
+                pool,
+            });
+            let service = |report: Report<'_>| ServiceEntry {
+                name: report.service.name.clone(),
+                kind: kind_name(report.service.kind),
+                is_private: report.service.is_private,
+                is_up: report.service.is_up,
+                exposure: report.exposure.map(|name| name.to_string()),
+                visitors: directory.visitors_of(name, &report.service.name),
+                refusal: report.result.as_ref().err().map(|refusal| refusal.text.clone()),
+                places: report.result.unwrap_or_default(),
+            };
+            Some(ClientEntry {
+                name: name.to_string(),
+                session,
+                visitors: client.gate.active(),
+                waiting,
+                services: reports.into_iter().map(service).collect(),
+            })
+        };
+        ServerStatus {
+            clients: registry.reports().filter_map(entry).collect(),
+            counts: self.counters.read(),
+            pending: self.pending.active(),
+            is_draining: self.is_draining(),
+        }
+    }
 }
