@@ -12,7 +12,7 @@ use wmproxy_net::limit::Gate;
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
 use wmproxy_net::udp::UdpSocket;
 use wmproxy_runtime::clock;
-use wmproxy_stream::options::StreamSpec;
+use wmproxy_stream::options::{StreamOptions, StreamSpec};
 use wmproxy_stream::route::Routes;
 use wmproxy_stream::tcp::TcpService;
 use wmproxy_tunnel::client::{DatagramEnd, End, Offer};
@@ -64,7 +64,15 @@ impl Counters {
 }
 
 /// Passes visitors on to the service, which is the peer of `group`.
-pub(crate) fn stream(spec: StreamSpec, group: Arc<Group>, log: Option<Arc<dyn AccessLog>>) -> End {
+pub(crate) fn stream(
+    name: &Arc<str>,
+    group: Arc<Group>,
+    idle_timeout: Duration,
+    log: Option<Arc<dyn AccessLog>>,
+) -> End {
+    let routes = Arc::new(Routes::to(name.clone()));
+    let spec = StreamOptions::default().spec(name.clone(), routes, Protocol::Tcp);
+    let spec = StreamSpec { idle_timeout, ..spec };
     End::Bytes { serve: TcpService::new(spec, Arc::new(Routes::to(group)), None), log }
 }
 
@@ -74,21 +82,18 @@ pub(crate) fn proxy(service: Arc<ForwardService>, log: Option<Arc<VisitFile>>) -
 }
 
 /// Passes the datagrams of visitors on to the service, which is the peer of `group`, in at most `max_flows` flows at a time.
-/// With `introduces` a PROXY header, version 2, goes before the first one of each.
 pub(crate) fn datagrams(
     group: Arc<Group>,
-    introduces: bool,
     idle_timeout: Duration,
     max_flows: u32,
     log: Option<Arc<dyn AccessLog>>,
 ) -> End {
-    End::Datagrams { end: Arc::new(LocalDatagrams { group, introduces, idle_timeout, max_flows }), log }
+    End::Datagrams { end: Arc::new(LocalDatagrams { group, idle_timeout, max_flows }), log }
 }
 
 /// Flows to a local service.
 struct LocalDatagrams {
     group: Arc<Group>,
-    introduces: bool,
     idle_timeout: Duration,
     max_flows: u32,
 }
@@ -105,9 +110,8 @@ impl DatagramEnd for LocalDatagrams {
     }
 
     fn header(&self, visitor: Option<SocketAddr>, local: Option<SocketAddr>) -> Option<Vec<u8>> {
-        if !self.introduces {
-            return None;
-        }
+        // The config allows no other version for datagrams.
+        self.group.spec().send_proxy_protocol?;
         let endpoints = match (visitor, local) {
             (Some(source), Some(destination)) => Endpoints::inet(Transport::Datagram, source, destination),
             _ => Endpoints::Unknown,
