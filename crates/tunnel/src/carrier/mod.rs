@@ -95,3 +95,6 @@ impl Unplaced {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;
