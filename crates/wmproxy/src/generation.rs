@@ -5,7 +5,9 @@
 //! from one generation to the next.
 
 mod build;
+mod ends;
 pub(crate) mod sockets;
+pub(crate) mod tunnels;
 mod ways;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,8 +32,10 @@ use wmproxy_upstream::{Group, Registry, Resolver, keep_checked, keep_resolved, r
 use crate::config::plan::Plan;
 use crate::modes::{self, Job, Mode, Scopes};
 use crate::observe::sinks::Sinks;
+use crate::tunnel::ports::Means;
 use build::Modes;
 use sockets::Tried;
+use tunnels::{PreparedTunnels, Tunnels};
 use ways::{Outside, Ways};
 
 /// How long names may take before the generation starts without them. A peer without an address is left out until its
@@ -52,9 +56,11 @@ pub(crate) struct House {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) tls: Arc<Store>,
     /// What the filters of HTTP know of clients.
-    filters: Tables,
+    filters: Arc<Tables>,
     /// What forward proxies know of their users, and of the world.
     pub(crate) outside: Outside,
+    /// The ends of tunnels.
+    pub(crate) tunnels: Tunnels,
     /// Tasks of the control runtime.
     control: Scope,
     next_id: std::cell::Cell<u64>,
@@ -133,6 +139,7 @@ pub(crate) struct Prepared {
     resolver: Arc<Resolver>,
     /// Certificates that changed since those in use were loaded.
     certificates: Renewal,
+    tunnels: PreparedTunnels,
 }
 
 impl House {
@@ -140,15 +147,26 @@ impl House {
     pub(crate) fn new(workers: Workers, sinks: Arc<Sinks>) -> House {
         let traffic = Arc::new(Traffic::new(workers.count()));
         let control = Scope::new();
+        let (scopes, peers, filters) = (Scopes::default(), Registry::new(), Arc::new(Tables::new()));
+        let outside = Outside::new(&control);
+        let means = Means {
+            workers: workers.handle(),
+            scopes: scopes.clone(),
+            peers: peers.clone(),
+            filters: filters.clone(),
+            traffic: traffic.clone(),
+        };
+        let tunnels = Tunnels::new(means, control.clone(), outside.finder.clone());
         House {
             workers,
-            scopes: Scopes::default(),
+            scopes,
             sinks,
-            peers: Registry::new(),
+            peers,
             traffic,
             tls: Arc::new(Store::new()),
-            filters: Tables::new(),
-            outside: Outside::new(&control),
+            filters,
+            outside,
+            tunnels,
             control,
             next_id: std::cell::Cell::new(1),
         }
@@ -185,8 +203,9 @@ impl House {
     /// What could not be had: a port, a file. Nothing has changed then.
     pub(crate) async fn prepare(&self, plan: &Plan, old: &Generation) -> anyhow::Result<Prepared> {
         let mut certificates = Renewal::new();
-        let Ways { groups, egresses } = self.ways(plan, &mut certificates)?;
-        let mut modes = Modes::new(self, &groups, &egresses, &mut certificates);
+        let ends = self.tunnel_ends(plan, &mut certificates)?;
+        let Ways { groups, egresses, chains } = self.ways(plan, &ends, &mut certificates)?;
+        let mut modes = Modes::new(self, &groups, &egresses, &ends, &mut certificates);
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
         let mut sockets = Vec::new();
@@ -199,7 +218,7 @@ impl House {
                 Some(parts) => (self.inherit(wanted, &parts), true),
                 None => {
                     sockets::way_is_clear(wanted, &old.leaving).await;
-                    (self.bind(wanted, &going)?, false)
+                    (self.bind(wanted, &going, &sockets::beside(wanted, plan, &listeners))?, false)
                 }
             };
             tried.listen_socket(wanted.mode.socket(), wanted, &active)?;
@@ -207,11 +226,12 @@ impl House {
             sockets.push(wanted.mode.socket().clone());
             limits.push(wanted.mode.limits());
         }
+        let tunnels = modes.tunnels(plan, &chains)?;
         let resolver = Arc::new(Resolver::new(&plan.resolver));
         resolve(&groups, &resolver).await;
         let warnings = tried.warnings;
         let users = ways::users(plan);
-        Ok(Prepared { groups, listeners, limits, sockets, users, resolver, certificates, warnings })
+        Ok(Prepared { groups, listeners, limits, sockets, users, resolver, certificates, tunnels, warnings })
     }
 
     /// Lets a prepared generation take over from `old`.
@@ -223,7 +243,8 @@ impl House {
         prepared: Prepared,
         old: Generation,
     ) -> Result<Generation, (anyhow::Error, Generation)> {
-        let Prepared { groups, listeners, limits, sockets, users, resolver, certificates, .. } = prepared;
+        let Prepared { groups, listeners, limits, sockets, users, resolver, certificates, tunnels, .. } =
+            prepared;
         let set_limits = |running: bool| {
             for ((active, _, is_running), limits) in listeners.iter().zip(&limits) {
                 let parts = active.parts.iter().filter(|_| *is_running == running);
@@ -278,6 +299,7 @@ impl House {
         }
         self.outside.take_over(&users, &resolver);
         let active: Vec<Active> = listeners.into_iter().map(|(active, ..)| active).collect();
+        self.tunnels.take_over(tunnels, &active).await;
         let next = self.succeed(old, active, groups, &resolver).await;
         Ok(next)
     }
@@ -381,6 +403,7 @@ impl House {
     /// the listening sockets would keep the kernel letting clients in whom nobody serves.
     pub(crate) async fn drain(&self, generation: Generation) {
         drop(generation);
+        self.tunnels.drain().await;
         self.workers.on_each(|_| modes::drain).await;
     }
 }

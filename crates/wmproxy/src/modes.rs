@@ -21,6 +21,7 @@ use wmproxy_tunnel::datagrams::outer::{DatagramListener, OuterService};
 use wmproxy_upstream::Group;
 
 use crate::observe::visits::VisitFile;
+use crate::tunnel::quic::{self, QuicDoor, QuicService};
 
 /// What is served on a listener: a mode with everything that it needs, the same on every worker.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub(crate) enum Mode {
     Udp(Box<UdpService>),
     /// Datagrams that go through a tunnel.
     Tunnelled(Box<OuterService>),
+    /// Clients of a tunnel server, over QUIC. Its listener has one socket.
+    Quic(QuicService),
 }
 
 impl Mode {
@@ -81,14 +84,15 @@ enum Running {
     Tcp(Accepting),
     Udp(UdpListener),
     Tunnelled(DatagramListener),
+    Quic(QuicDoor),
 }
 
 impl Running {
     /// Whether it was told to end, and has.
     fn has_ended(&self) -> bool {
         match self {
-            // It goes at once when it is told to.
-            Running::Tcp(_) => false,
+            // They go at once when they are told to.
+            Running::Tcp(_) | Running::Quic(_) => false,
             Running::Udp(udp) => udp.has_ended(),
             Running::Tunnelled(udp) => udp.has_ended(),
         }
@@ -100,6 +104,7 @@ impl Running {
             Running::Tcp(accepting) => accepting.finish(),
             Running::Udp(udp) => udp.drain(),
             Running::Tunnelled(udp) => udp.drain(),
+            Running::Quic(door) => drop(door),
         }
     }
 }
@@ -124,6 +129,8 @@ pub(crate) fn start(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()> 
             let connections = scopes.connections.clone();
             Running::Tunnelled(DatagramListener::start(listener, worker, *service, connections)?)
         }
+        Mode::Quic(_) if worker != quic::WORKER => return Ok(()),
+        Mode::Quic(service) => Running::Quic(QuicDoor::start(&listener, service, scopes)?),
     };
     RUNNING.with_borrow_mut(|all| all.insert(id, running));
     Ok(())
@@ -143,6 +150,10 @@ pub(crate) fn replace(worker: usize, job: Job, scopes: &Scopes) -> io::Result<()
         (Some(Running::Tunnelled(udp)), Mode::Tunnelled(service)) => {
             udp.replace(&job.listener, service).then_some(Ok(()))
         }
+        (Some(Running::Quic(door)), Mode::Quic(service)) => match door.replace(service) {
+            Ok(is_replaced) => is_replaced.then_some(Ok(())),
+            Err(error) => Some(Err(error)),
+        },
         _ => None,
     });
     replaced.unwrap_or_else(|| start(worker, job, scopes))
@@ -154,7 +165,7 @@ pub(crate) fn retire(id: u64) {
         all.retain(|_, running| !running.has_ended());
         let Some(running) = all.remove(&id) else { return };
         match &running {
-            Running::Tcp(_) => return running.drain(),
+            Running::Tcp(_) | Running::Quic(_) => return running.drain(),
             Running::Udp(udp) => udp.finish(),
             Running::Tunnelled(udp) => udp.finish(),
         }
@@ -167,7 +178,7 @@ pub(crate) fn retire(id: u64) {
 pub(crate) fn cancel(id: u64) {
     RUNNING.with_borrow_mut(|all| match all.remove(&id) {
         Some(running @ (Running::Udp(_) | Running::Tunnelled(_))) => running.drain(),
-        Some(Running::Tcp(_)) | None => {}
+        Some(Running::Tcp(_) | Running::Quic(_)) | None => {}
     });
 }
 

@@ -17,7 +17,7 @@ use wmproxy_tunnel::options::VisitSpec;
 use wmproxy_upstream::GroupSpec;
 use wmproxy_wire::units::Secret;
 
-use super::tunnel::plan::{TunnelClientPlan, TunnelServerPlan};
+use super::tunnel::plan::{DatagramVisitorPlan, TunnelClientPlan, TunnelServerPlan};
 
 /// The whole of a config.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub(crate) struct Plan {
     /// One for each socket to listen on, in the order of the config.
     pub(crate) listeners: Vec<ListenerPlan>,
     /// The public end of tunnels, with listeners of its own.
-    pub(crate) tunnel_server: Option<TunnelServerPlan>,
+    pub(crate) tunnel_server: Option<Arc<TunnelServerPlan>>,
     /// The end of tunnels behind NAT.
     pub(crate) tunnel_client: Option<TunnelClientPlan>,
     /// The groups among `groups` that are private services of other clients, which the tunnel client leads to.
@@ -147,6 +147,16 @@ pub(crate) enum ModePlan {
     Http(Box<HttpSpec>),
     /// The listeners of one table share it.
     Forward(Arc<ForwardSpec>),
+    /// Where the clients of a tunnel server log in.
+    TunnelDoor(Arc<TunnelServerPlan>),
+    /// The same over QUIC. Its listener has one socket.
+    TunnelQuic(Arc<TunnelServerPlan>),
+    /// Where visitors come to the services of type http of tunnel clients.
+    TunnelHttp(Arc<TunnelServerPlan>),
+    /// The same for https.
+    TunnelHttps(Arc<TunnelServerPlan>),
+    /// Where a private service of datagrams of another tunnel client is reached.
+    Visit(Box<DatagramVisitorPlan>),
 }
 
 impl ModePlan {
@@ -156,6 +166,9 @@ impl ModePlan {
             ModePlan::Stream(spec) => &spec.socket,
             ModePlan::Http(spec) => &spec.socket,
             ModePlan::Forward(spec) => &spec.listener.socket,
+            ModePlan::TunnelDoor(plan) | ModePlan::TunnelQuic(plan) => &plan.socket,
+            ModePlan::TunnelHttp(plan) | ModePlan::TunnelHttps(plan) => &plan.front.socket,
+            ModePlan::Visit(plan) => &plan.listener.socket,
         }
     }
 
@@ -165,6 +178,10 @@ impl ModePlan {
             ModePlan::Stream(spec) => spec.limits(),
             ModePlan::Http(spec) => spec.limits(),
             ModePlan::Forward(spec) => spec.listener.limits(),
+            // Who has not logged in is counted by the server, over all transports; who has is one that it knows.
+            ModePlan::TunnelDoor(_) | ModePlan::TunnelQuic(_) => Limits::default(),
+            ModePlan::TunnelHttp(plan) | ModePlan::TunnelHttps(plan) => plan.front.limits(),
+            ModePlan::Visit(plan) => plan.listener.limits(),
         }
     }
 
@@ -175,6 +192,11 @@ impl ModePlan {
             ModePlan::Http(spec) => spec.source,
             // That of an egress.
             ModePlan::Forward(_) => None,
+            ModePlan::TunnelDoor(_)
+            | ModePlan::TunnelQuic(_)
+            | ModePlan::TunnelHttp(_)
+            | ModePlan::TunnelHttps(_)
+            | ModePlan::Visit(_) => None,
         }
     }
 }

@@ -17,6 +17,7 @@ use wmproxy_stream::route::Routes;
 use wmproxy_upstream::Group;
 
 use super::House;
+use super::ends::TunnelEnds;
 use super::sockets::Tried;
 use crate::config::plan::{AccessLogPlan, ListenerPlan, ModePlan};
 use crate::modes::Mode;
@@ -29,10 +30,11 @@ type Led = Result<Arc<Routes<Arc<Group>>>, Arc<str>>;
 
 /// The modes of a generation, and what several of them share.
 pub(super) struct Modes<'a> {
-    house: &'a House,
-    groups: &'a BTreeMap<Arc<str>, Arc<Group>>,
-    egresses: &'a Egresses,
-    certificates: &'a mut Renewal,
+    pub(super) house: &'a House,
+    pub(super) groups: &'a BTreeMap<Arc<str>, Arc<Group>>,
+    pub(super) egresses: &'a Egresses,
+    pub(super) tunnels: &'a TunnelEnds,
+    pub(super) certificates: &'a mut Renewal,
     /// A range of ports has one table, which may be large.
     routed: HashMap<*const Routes<Arc<str>>, Led>,
     /// And one HTTP service, for what it holds is the same for all of them.
@@ -49,12 +51,14 @@ impl<'a> Modes<'a> {
         house: &'a House,
         groups: &'a BTreeMap<Arc<str>, Arc<Group>>,
         egresses: &'a Egresses,
+        tunnels: &'a TunnelEnds,
         certificates: &'a mut Renewal,
     ) -> Self {
         Modes {
             house,
             groups,
             egresses,
+            tunnels,
             certificates,
             routed: HashMap::new(),
             served: HashMap::new(),
@@ -74,6 +78,11 @@ impl<'a> Modes<'a> {
             ModePlan::Stream(spec) => self.stream(spec, wanted, tried),
             ModePlan::Http(spec) => self.http(spec, wanted, tried),
             ModePlan::Forward(spec) => self.forward(spec, wanted, tried),
+            ModePlan::TunnelDoor(plan) => self.tunnel_door(plan),
+            ModePlan::TunnelQuic(plan) => self.tunnel_quic(plan),
+            ModePlan::TunnelHttp(plan) => self.tunnel_http(plan, wanted),
+            ModePlan::TunnelHttps(plan) => self.tunnel_https(plan, wanted),
+            ModePlan::Visit(plan) => self.visit(plan, wanted),
         }
     }
 
@@ -145,7 +154,7 @@ impl<'a> Modes<'a> {
     }
 
     /// The access log of a plan; equal plans have one.
-    fn log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<dyn AccessLog>> {
+    pub(super) fn log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<dyn AccessLog>> {
         let key = format!("{plan:?}");
         if let Some(log) = self.logs.get(&key) {
             return Ok(log.clone());
@@ -156,7 +165,7 @@ impl<'a> Modes<'a> {
     }
 
     /// The same for visits through a forward proxy.
-    fn visit_log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<VisitFile>> {
+    pub(super) fn visit_log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<VisitFile>> {
         let key = format!("{plan:?}");
         if let Some(log) = self.visit_logs.get(&key) {
             return Ok(log.clone());
@@ -167,7 +176,7 @@ impl<'a> Modes<'a> {
     }
 
     /// The same for requests.
-    fn request_log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<dyn RequestLog>> {
+    pub(super) fn request_log(&mut self, plan: &AccessLogPlan) -> anyhow::Result<Arc<dyn RequestLog>> {
         let key = format!("{plan:?}");
         if let Some(log) = self.request_logs.get(&key) {
             return Ok(log.clone());

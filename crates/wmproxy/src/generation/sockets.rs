@@ -15,7 +15,8 @@ use wmproxy_net::privileges::Rights;
 use wmproxy_net::sockopt::{ListenSocket, PeerSocket, Source};
 
 use super::{Active, Generation, House, Inherited, Key, Lingering, Origin, Part};
-use crate::config::plan::{ListenerPlan, Plan};
+use crate::config::plan::{ListenerPlan, ModePlan, Plan};
+use crate::modes::Mode;
 
 /// How often a reload looks whether sockets have closed that it waits for. A look costs next to nothing.
 const LOOK_FOR_LEAVING: Duration = Duration::from_millis(2);
@@ -40,17 +41,27 @@ impl House {
     }
 
     /// A listener with sockets of its own. Those in `going` are in nobody's way.
-    pub(super) fn bind(&self, wanted: &ListenerPlan, going: &[Arc<Listener>]) -> anyhow::Result<Active> {
+    ///
+    /// # Errors
+    /// `address`, which is its own or what that has come to, can't be had.
+    pub(super) fn bind(
+        &self,
+        wanted: &ListenerPlan,
+        going: &[Arc<Listener>],
+        address: &AddressSpec,
+    ) -> anyhow::Result<Active> {
         let socket = wanted.mode.socket();
         let workers = self.workers.count();
-        let (protocol, address) = (wanted.protocol, &wanted.address);
-        let bound = listen::bind(protocol, address, workers, socket).or_else(|error| {
+        // Those of QUIC have to come together at one, whatever worker the kernel would choose.
+        let sockets = if matches!(wanted.mode, ModePlan::TunnelQuic(_)) { 1 } else { workers };
+        let protocol = wanted.protocol;
+        let bound = listen::bind(protocol, address, sockets, socket).or_else(|error| {
             let old = going.iter().map(|listener| &listener.bound);
             let old: Vec<_> = old.filter(|bound| overlaps(bound, wanted)).cloned().collect();
             if !is_taken(&error) || protocol == Protocol::Udp || old.is_empty() {
                 return Err(error);
             }
-            listen::bind_beside(&old, protocol, address, workers, socket)
+            listen::bind_beside(&old, protocol, address, sockets, socket)
         });
         let bound = bound.map_err(|error| name_own(error, wanted, going))?;
         // All addresses that one text stands for have one limit.
@@ -62,6 +73,29 @@ impl House {
         };
         Ok(Active { key: key(wanted), parts: bound.into_iter().map(part).collect() })
     }
+}
+
+/// The address to bind for a listener: its own, but where the system picks the port and clients look for another listener at
+/// the same one, that of the other. `bound` are those of the plan before it.
+pub(super) fn beside(wanted: &ListenerPlan, plan: &Plan, bound: &[(Active, Mode, bool)]) -> AddressSpec {
+    let AddressSpec::Inet { host, first_port: 0, .. } = &wanted.address else {
+        return wanted.address.clone();
+    };
+    if !matches!(wanted.mode, ModePlan::TunnelQuic(_)) {
+        return wanted.address.clone();
+    }
+    let is_other = |other: &ListenerPlan| {
+        matches!(other.mode, ModePlan::TunnelDoor(_)) && other.address == wanted.address
+    };
+    let others = plan.listeners.iter().zip(bound).filter(|(other, _)| is_other(other));
+    let port = others.flat_map(|(_, (active, ..))| &active.parts).find_map(|part| {
+        match part.listener.bound.address {
+            Address::Inet(address) => Some(address.port()),
+            Address::Unix(_) | Address::Name(..) => None,
+        }
+    });
+    let port = port.unwrap_or_default();
+    AddressSpec::Inet { host: host.clone(), first_port: port, last_port: port }
 }
 
 fn key(wanted: &ListenerPlan) -> Key {

@@ -19,6 +19,7 @@ use wmproxy_net::tls::{Connector, ConnectorSpec, Renewal, state_directory};
 use wmproxy_runtime::scope::{Leash, Scope};
 use wmproxy_upstream::{Finder, Group, GroupSpec, Resolver};
 
+use super::ends::TunnelEnds;
 use super::{House, Part};
 use crate::config::plan::{ModePlan, Plan};
 
@@ -38,6 +39,7 @@ pub(crate) struct Outside {
 pub(super) struct Ways {
     pub(super) groups: BTreeMap<Arc<str>, Arc<Group>>,
     pub(super) egresses: Egresses,
+    pub(super) chains: Chains,
 }
 
 impl Outside {
@@ -100,7 +102,12 @@ impl House {
     ///
     /// # Errors
     /// A file that can't be read, or a name that nothing has, which a checked plan has not.
-    pub(super) fn ways(&self, plan: &Plan, certificates: &mut Renewal) -> anyhow::Result<Ways> {
+    pub(super) fn ways(
+        &self,
+        plan: &Plan,
+        tunnels: &TunnelEnds,
+        certificates: &mut Renewal,
+    ) -> anyhow::Result<Ways> {
         let mut builder = Builder { house: self, plan, certificates, groups: BTreeMap::new() };
         let mut chains = Chains::new();
         for (name, spec) in &plan.chains {
@@ -111,12 +118,17 @@ impl House {
             if builder.groups.contains_key(name) {
                 continue;
             }
-            let via = match &spec.via {
-                Some(chain) => {
+            let via = match (plan.visits.get(name), &spec.via) {
+                (Some(visit), _) => {
+                    let client =
+                        tunnels.client.as_ref().ok_or_else(|| anyhow!("there is no tunnel client"))?;
+                    Some(client.tunnel().visit(visit.clone()))
+                }
+                (None, Some(chain)) => {
                     let chain = chains.get(chain).ok_or_else(|| anyhow!("no chain named `{chain}`"))?;
                     Some(chain.clone() as Arc<dyn Connect>)
                 }
-                None => None,
+                (None, None) => None,
             };
             builder.build(spec.clone(), via)?;
         }
@@ -127,7 +139,7 @@ impl House {
             Ok((Arc::clone(name), egress.with_context(|| format!("egress `{name}`"))?))
         };
         let egresses = plan.egresses.iter().map(egress).collect::<anyhow::Result<_>>()?;
-        Ok(Ways { groups, egresses })
+        Ok(Ways { groups, egresses, chains })
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod ends;
 pub(crate) mod fronts;
 mod group;
 pub(crate) mod ports;
+pub(crate) mod quic;
 pub(crate) mod reach;
 mod rules;
 mod sni;

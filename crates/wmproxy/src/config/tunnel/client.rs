@@ -38,7 +38,7 @@ impl Planner<'_> {
         let has_proxy = client.service.iter().any(|service| service.kind.as_str() == "proxy");
         let visit_log = has_proxy.then(|| log(LogOf::Visits)).flatten();
         let services = self.tunnel_services(client, &path);
-        let visitors = self.tunnel_visitors(client, access_log.as_ref(), &path);
+        self.tunnel_visitors(client, access_log.as_ref(), &path);
         if client.service.is_empty() && client.visitor.is_empty() && !self.is_damaged(&path) {
             let found = self.error(&path, "this client offers nothing and visits nobody");
             self.push(found.warning().hint("add a [[tunnel_client.service]] or a [[tunnel_client.visitor]]"));
@@ -60,7 +60,7 @@ impl Planner<'_> {
             heartbeat: client.heartbeat.get(),
             max_backoff: client.max_backoff.get(),
         };
-        Some(TunnelClientPlan { spec, tls: tls?, services, visitors, access_log, visit_log })
+        Some(TunnelClientPlan { spec, tls: tls?, services, access_log, visit_log })
     }
 
     fn check_servers(&mut self, client: &TunnelClientOptions, path: &Path) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wmproxy_forward::options::ForwardSpec;
+use wmproxy_http::options::HttpSpec;
 use wmproxy_net::addr::AddressSpec;
-use wmproxy_net::preface::ProxyVersion;
+use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_net::tls::{AcceptorSpec, ConnectorSpec};
 use wmproxy_stream::options::StreamSpec;
 use wmproxy_tunnel::options::{ClientSpec, ServerSpec, ServiceSpec, TransportKind, VisitSpec, VisitorsSpec};
@@ -32,6 +33,10 @@ pub(crate) struct TunnelServerPlan {
     /// The name or address that others are told for this machine.
     pub(crate) advertise: Option<Arc<str>>,
     pub(crate) visitors: VisitorsSpec,
+    /// What is set on the sockets of clients.
+    pub(crate) socket: ListenSocket,
+    /// How visitors of http and https are served, whatever they ask for: it has no routes.
+    pub(crate) front: HttpSpec,
     /// For connections and flows of visitors.
     pub(crate) access_log: Option<AccessLogPlan>,
     /// The same for requests of http.
@@ -45,8 +50,6 @@ pub(crate) struct TunnelClientPlan {
     /// How the servers' certificates are judged: TLS 1.3 only, with the protocol's name.
     pub(crate) tls: ConnectorSpec,
     pub(crate) services: Vec<TunnelServicePlan>,
-    /// Visitors of datagrams; those of connections are listeners of the plan, whose groups are in its `visits`.
-    pub(crate) visitors: Vec<DatagramVisitorPlan>,
     /// For visitors of the services.
     pub(crate) access_log: Option<AccessLogPlan>,
     /// The same for what goes through services of type proxy.
@@ -65,18 +68,12 @@ pub(crate) struct TunnelServicePlan {
 pub(crate) enum TunnelEndPlan {
     /// A layer-4 proxy towards a group of one peer.
     Stream {
-        spec: Box<StreamSpec>,
         /// The group, one of the plan's: its health is that of the service.
         group: Arc<str>,
-    },
-    /// A socket for each flow.
-    Datagrams {
-        /// The group, as above.
-        group: Arc<str>,
-        /// Whether a PROXY header (always v2) goes in front of a flow's first datagram.
-        send_proxy_protocol: Option<ProxyVersion>,
         idle_timeout: Duration,
     },
+    /// A socket for each flow towards such a group.
+    Datagrams { group: Arc<str>, idle_timeout: Duration },
     /// A forward proxy.
     Forward(Arc<ForwardSpec>),
 }
@@ -85,11 +82,8 @@ pub(crate) enum TunnelEndPlan {
 #[derive(Debug, Clone)]
 pub(crate) struct DatagramVisitorPlan {
     pub(crate) visit: VisitSpec,
-    /// One port.
-    pub(crate) listen: AddressSpec,
     /// The listener's name, who may come, limits and times. Its route leads nowhere.
     pub(crate) listener: StreamSpec,
-    pub(crate) access_log: Option<AccessLogPlan>,
 }
 
 impl TunnelServerPlan {

@@ -1,7 +1,9 @@
 //! The plan of `[tunnel_server]`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use wmproxy_http::options::{HttpOptions, HttpSpec};
 use wmproxy_net::addr::{AddressSpec, Host, Protocol};
 use wmproxy_net::tls::{AcceptorSpec, CertOptions, CertSpec, ListenerTls, state_directory};
 use wmproxy_tunnel::options::{GrantOptions, GrantSpec, ServerOptions, TransportKind};
@@ -10,10 +12,14 @@ use wmproxy_wire::units::Secret;
 
 use super::super::access_log::LogOf;
 use super::super::options::Options;
+use super::super::plan::{ListenerPlan, ModePlan};
 use super::super::resolve::Planner;
 use super::super::tree::Path;
 use super::plan::TunnelServerPlan;
 use super::{KEY_HINT, MIN_KEY};
+
+/// The listener of clients in logs and metrics.
+const DOOR: &str = "tunnel";
 
 /// The file of the identity that a server makes for itself, in the state directory.
 const IDENTITY: &str = "tunnel-identity.pem";
@@ -23,7 +29,7 @@ const LISTEN: &str = "write listen = \":7000\"";
 
 impl Planner<'_> {
     /// Plans the tunnel server, if there is one.
-    pub(in super::super) fn tunnel_server(&mut self, options: &Options) -> Option<TunnelServerPlan> {
+    pub(in super::super) fn tunnel_server(&mut self, options: &Options) -> Option<Arc<TunnelServerPlan>> {
         let server = options.tunnel_server.as_ref()?;
         let path = Path::default().key("tunnel_server");
         let before = self.errors();
@@ -47,7 +53,7 @@ impl Planner<'_> {
         if self.errors() > before || self.is_damaged(&path) {
             return None;
         }
-        Some(TunnelServerPlan {
+        let plan = Arc::new(TunnelServerPlan {
             spec: server.spec(grants),
             listen,
             transports: server.transports.0.clone(),
@@ -57,9 +63,36 @@ impl Planner<'_> {
             terminate,
             advertise: server.advertise.as_deref().map(Into::into),
             visitors: server.visitors.spec(),
+            socket: HttpOptions::default().spec(DOOR.into(), Arc::new([])).socket,
+            front: front(server),
             access_log,
             request_log,
-        })
+        });
+        self.tunnel_listeners(&plan);
+        Some(plan)
+    }
+
+    /// The listeners of a server.
+    fn tunnel_listeners(&mut self, plan: &Arc<TunnelServerPlan>) {
+        let doors = |transport| if plan.takes(transport) { &plan.listen[..] } else { &[] };
+        // Those of TCP before those of QUIC, which take the same port where the system picks one.
+        let modes: [(&str, Protocol, &[AddressSpec], fn(Arc<TunnelServerPlan>) -> ModePlan); 4] = [
+            (DOOR, Protocol::Tcp, doors(TransportKind::Tcp), ModePlan::TunnelDoor),
+            (DOOR, Protocol::Udp, doors(TransportKind::Quic), ModePlan::TunnelQuic),
+            ("tunnel:http", Protocol::Tcp, &plan.http, ModePlan::TunnelHttp),
+            ("tunnel:https", Protocol::Tcp, &plan.https, ModePlan::TunnelHttps),
+        ];
+        for (name, protocol, addresses, mode) in modes {
+            for address in addresses {
+                self.listeners.push(ListenerPlan {
+                    name: name.into(),
+                    protocol,
+                    address: address.clone(),
+                    mode: mode(plan.clone()),
+                    access_log: plan.access_log.clone(),
+                });
+            }
+        }
     }
 
     fn check_transports(&mut self, server: &ServerOptions, path: &Path) {
@@ -210,4 +243,17 @@ impl Planner<'_> {
             None => drop(keys.insert(key.expose().to_owned(), place)),
         }
     }
+}
+
+/// How visitors of http and https are served.
+fn front(server: &ServerOptions) -> HttpSpec {
+    let visitors = &server.visitors;
+    let mut options = HttpOptions {
+        max_connections: visitors.max_connections,
+        per_client_connections: visitors.per_client_connections,
+        per_client_rate: visitors.per_client_rate,
+        ..HttpOptions::default()
+    };
+    options.timeouts.upgrade = visitors.idle_timeout;
+    options.spec("tunnel:front".into(), Arc::new([]))
 }

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use wmproxy_forward::options::{DEFAULT_EGRESS, ForwardOptions, UserSpec};
 use wmproxy_http::filter::headers::{FieldName, FieldPattern, FieldValue};
-use wmproxy_net::addr::{AddressSpec, Protocol};
+use wmproxy_net::addr::AddressSpec;
 use wmproxy_net::options::OneOrMany;
 use wmproxy_net::preface::ProxyVersion;
-use wmproxy_stream::options::StreamOptions;
-use wmproxy_stream::route::Routes;
 use wmproxy_tunnel::options::{HeaderChanges, ServiceKind, ServiceSpec};
 use wmproxy_upstream::options::{GroupOptions, ServerOptions};
 use wmproxy_wire::head::is_value;
@@ -21,6 +19,9 @@ use super::super::options::{TunnelClientOptions, TunnelServiceOptions};
 use super::super::resolve::Planner;
 use super::super::tree::Path;
 use super::plan::{TunnelEndPlan, TunnelServicePlan};
+
+/// How long a connection is kept that nothing passes in, as for `[[stream]]`.
+const TCP_IDLE_TIMEOUT: HumanDuration = HumanDuration::from_secs(600);
 
 /// How long a flow of datagrams is kept that nothing passes in, as for `[[stream]]`.
 const UDP_IDLE_TIMEOUT: HumanDuration = HumanDuration::from_secs(60);
@@ -292,15 +293,12 @@ impl Planner<'_> {
             return None;
         }
         let group = self.local_group(service, local, path)?;
-        if is_udp {
-            let idle_timeout = service.idle_timeout.unwrap_or(UDP_IDLE_TIMEOUT).get();
-            let send_proxy_protocol = service.send_proxy_protocol;
-            return Some(TunnelEndPlan::Datagrams { group, send_proxy_protocol, idle_timeout });
-        }
-        let options = StreamOptions { idle_timeout: service.idle_timeout, ..StreamOptions::default() };
-        let routes = Arc::new(Routes::new(Some(group.clone())));
-        let spec = options.spec(service.name.as_str().into(), routes, Protocol::Tcp);
-        Some(TunnelEndPlan::Stream { spec: Box::new(spec), group })
+        let usual = if is_udp { UDP_IDLE_TIMEOUT } else { TCP_IDLE_TIMEOUT };
+        let idle_timeout = service.idle_timeout.unwrap_or(usual).get();
+        Some(match is_udp {
+            true => TunnelEndPlan::Datagrams { group, idle_timeout },
+            false => TunnelEndPlan::Stream { group, idle_timeout },
+        })
     }
 
     /// The group of one peer that a service is, with its health checks.
@@ -320,8 +318,8 @@ impl Planner<'_> {
             health: service.health_check.clone(),
             ..GroupOptions::default()
         };
-        // No upstream and no chain has a name with two of these.
-        let name = format!("tunnel/service/{}", service.name);
+        // No upstream has a name with a colon in it, and no address such a port.
+        let name = format!("tunnel:service/{}", service.name);
         match options.spec(&name) {
             Ok(spec) => {
                 let name = spec.name.clone();

@@ -50,6 +50,8 @@ fn a_server_has_its_grants_and_defaults() {
         "#,
     );
     assert!(!plan.is_idle());
+    let names: Vec<&str> = plan.listeners.iter().map(|listener| &*listener.name).collect();
+    assert_eq!(names, ["tunnel", "tunnel", "tunnel:http", "tunnel:https"]);
     let server = plan.tunnel_server.unwrap();
     assert!(server.takes(TransportKind::Tcp) && server.takes(TransportKind::Quic));
     assert_eq!(server.spec.login_timeout, Duration::from_secs(10));
@@ -131,9 +133,10 @@ fn every_kind_of_service_has_its_end() {
     assert_eq!(client.services[2].spec.service.hosts, ["app.example.com"]);
     assert!(client.services[3].spec.secret.is_some() && client.services[3].spec.service.is_private);
     assert!(matches!(&client.services[4].end, TunnelEndPlan::Forward(spec) if &*spec.egress == "lan"));
-    assert_eq!(&*plan.visits["tunnel/visit/office/files"].service, "office/files");
+    assert_eq!(&*plan.visits["tunnel:visit/office/files"].service, "office/files");
     assert!(matches!(plan.listeners[0].mode, ModePlan::Stream(_)));
-    assert_eq!(&*client.visitors[0].listener.name, "tunnel/visit/office/dns");
+    assert!(matches!(plan.listeners[1].mode, ModePlan::Visit(_)));
+    assert_eq!(&*plan.listeners[1].name, "tunnel:visit/office/dns");
 }
 
 #[test]

@@ -14,17 +14,19 @@ use super::super::resolve::Planner;
 use super::super::tree::Path;
 use super::plan::DatagramVisitorPlan;
 
+/// What the groups of private services call the way to them.
+const VIA: &str = "tunnel";
+
 impl Planner<'_> {
-    /// Plans the ways to private services: connections by listeners of the plan, whose groups are noted in `visits`; the
-    /// answer is those of datagrams.
+    /// Plans the ways to private services: each is a listener of the plan. The groups of those of connections are noted in
+    /// `visits`.
     pub(super) fn tunnel_visitors(
         &mut self,
         client: &TunnelClientOptions,
         access_log: Option<&AccessLogPlan>,
         path: &Path,
-    ) -> Vec<DatagramVisitorPlan> {
+    ) {
         let table = path.key("visitor");
-        let mut datagrams = Vec::new();
         for (index, visitor) in client.visitor.iter().enumerate() {
             let path = table.index(index);
             let before = self.errors();
@@ -42,34 +44,36 @@ impl Planner<'_> {
                 continue;
             }
             let visit = VisitSpec { service: visitor.service.as_str().into(), secret };
-            let mut group = format!("tunnel/visit/{}", visitor.service);
+            let mut group = format!("tunnel:visit/{}", visitor.service);
             // The same service may be visited at several places, perhaps with other secrets.
             if client.visitor[..index].iter().any(|other| other.service == visitor.service) {
                 group = format!("{group}/{}", index + 1);
             }
             let group: Arc<str> = group.into();
             let listener = visitor_spec(visitor, &group, protocol);
-            if protocol == Protocol::Udp {
-                let access_log = access_log.cloned();
-                datagrams.push(DatagramVisitorPlan { visit, listen, listener, access_log });
-                continue;
-            }
-            let target = TargetSpec::Address(Address::Name(visitor.service.as_str().into(), 0));
-            let mut spec = GroupSpec::inline(group.clone(), vec![target]);
-            // There is one way there. A failure is the owner's, and may be over with the next visitor.
-            (spec.retries, spec.max_fails) = (0, 0);
-            spec.connect_timeout = client.connect_timeout.get();
-            self.groups.insert(group.clone(), spec);
-            self.visits.insert(group, visit);
-            self.listeners.push(ListenerPlan {
-                name: listener.name.clone(),
-                protocol,
-                address: listen,
-                mode: ModePlan::Stream(Box::new(listener)),
-                access_log: access_log.cloned(),
-            });
+            let name = listener.name.clone();
+            let mode = match protocol {
+                Protocol::Tcp => {
+                    self.visited_group(group, visit, client);
+                    ModePlan::Stream(Box::new(listener))
+                }
+                Protocol::Udp => ModePlan::Visit(Box::new(DatagramVisitorPlan { visit, listener })),
+            };
+            let access_log = access_log.cloned();
+            self.listeners.push(ListenerPlan { name, protocol, address: listen, mode, access_log });
         }
-        datagrams
+    }
+
+    /// The group of connections to a private service.
+    fn visited_group(&mut self, group: Arc<str>, visit: VisitSpec, client: &TunnelClientOptions) {
+        let target = TargetSpec::Address(Address::Name((&*visit.service).into(), 0));
+        let mut spec = GroupSpec::inline(group.clone(), vec![target]);
+        // There is one way there. A failure is the owner's, and may be over with the next visitor.
+        (spec.retries, spec.max_fails) = (0, 0);
+        spec.via = Some(VIA.into());
+        spec.connect_timeout = client.connect_timeout.get();
+        self.groups.insert(group.clone(), spec);
+        self.visits.insert(group, visit);
     }
 
     fn check_visited(&mut self, visitor: &VisitorOptions, client: &TunnelClientOptions, path: &Path) {
