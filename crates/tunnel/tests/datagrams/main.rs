@@ -183,7 +183,7 @@ fn a_way_that_breaks_off_ends_its_flows_and_the_next_datagram_asks_for_another()
 fn a_drain_ends_flows_at_their_first_silence_and_begins_none() {
     for kind in BOTH {
         let echo = UdpBackend::echo();
-        let mut rig = Rig::start(echo.addr(), Setup::new(kind));
+        let rig = Rig::start(echo.addr(), Setup::new(kind));
         let (visitor, late) = (visitor(&rig), visitor(&rig));
         visitor.echo(b"before");
         rig.drain();
@@ -245,4 +245,36 @@ fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = status.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+/// What a datagram costs both ends together. For a release build, and to be read: `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_datagram() {
+    for kind in BOTH {
+        let echo = UdpBackend::echo();
+        let rig = Rig::start(echo.addr(), Setup::new(kind));
+        let visitors: Vec<_> = (0..8).map(|_| visitor(&rig)).collect();
+        let ask = |rounds: u32| {
+            for _ in 0..rounds {
+                for visitor in &visitors {
+                    (0..20).for_each(|_| visitor.send(&[3; 1200]));
+                }
+                for visitor in &visitors {
+                    visitor.socket().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+                    (0..20).for_each(|_| drop(visitor.try_recv()));
+                }
+            }
+        };
+        ask(50);
+        let before = (rig.cpu(), Instant::now(), rig.outer.blocks.sum(|block| &block.datagrams_out));
+        ask(1000);
+        let passed = rig.outer.blocks.sum(|block| &block.datagrams_out) - before.2;
+        let cpu = rig.cpu() - before.0;
+        println!(
+            "{kind:?}: {passed} echoes, {:.2} us each way, {:.0} a second",
+            cpu.as_micros() as f64 / passed as f64 / 2.0,
+            passed as f64 / before.1.elapsed().as_secs_f64()
+        );
+    }
 }

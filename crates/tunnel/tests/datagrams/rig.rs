@@ -1,14 +1,12 @@
-//! Both ends of the tunnel's datagrams in one thread, with visitors and a local service in others.
+//! Both ends of the tunnel's datagrams, each on a worker of its own.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::LocalRuntime;
-use tokio::sync::oneshot;
 use wmproxy_net::acl::Acl;
 use wmproxy_net::addr::{Address, Protocol};
 use wmproxy_net::connect::{ConnectError, Fault};
@@ -17,8 +15,11 @@ use wmproxy_net::listen::{self, Listener};
 use wmproxy_net::record::{ListenerMetrics, Outcome, UdpDrop};
 use wmproxy_net::sockopt::{ListenSocket, PeerSocket};
 use wmproxy_net::stream::Stream;
+use wmproxy_net::tls::{self, Acceptor, AcceptorSpec, CertSpec, Connector, ConnectorSpec};
 use wmproxy_net::udp::UdpSocket;
 use wmproxy_runtime::scope::{Leash, Scope};
+use wmproxy_runtime::worker::{Handle, Workers};
+use wmproxy_testkit::tls::Authority;
 use wmproxy_tunnel::client::DatagramEnd;
 use wmproxy_tunnel::datagrams::inner::{self, InnerService};
 use wmproxy_tunnel::datagrams::outer::{DatagramListener, OuterService};
@@ -26,8 +27,8 @@ use wmproxy_tunnel::datagrams::{Carried, Carry, Carrying, DatagramWay, QuicDatag
 
 /// What carries the datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A connection of TCP without TLS.
+pub(crate) enum Kind {
+    /// A connection of TCP with TLS.
     Stream,
     /// Datagrams of QUIC.
     Quic,
@@ -37,20 +38,20 @@ pub enum Kind {
 
 /// How a rig is to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Setup {
-    pub kind: Kind,
+pub(crate) struct Setup {
+    pub(crate) kind: Kind,
     /// Of visitors.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Of the way, besides.
-    pub way_limits: Option<Limits>,
-    pub outer_idle: Duration,
-    pub inner_idle: Duration,
-    pub inner_max: u32,
-    pub with_header: bool,
+    pub(crate) way_limits: Option<Limits>,
+    pub(crate) outer_idle: Duration,
+    pub(crate) inner_idle: Duration,
+    pub(crate) inner_max: u32,
+    pub(crate) with_header: bool,
 }
 
 impl Setup {
-    pub fn new(kind: Kind) -> Setup {
+    pub(crate) fn new(kind: Kind) -> Setup {
         let idle = Duration::from_secs(30);
         let limits = Limits::default();
         Setup {
@@ -66,31 +67,38 @@ impl Setup {
 }
 
 /// Both ends at work. Ends with its drop, and fails then if anything is left.
-pub struct Rig {
-    pub addr: SocketAddr,
-    pub outer: Arc<ListenerMetrics>,
-    pub inner: Arc<ListenerMetrics>,
-    pub way: Arc<TestWay>,
+pub(crate) struct Rig {
+    pub(crate) addr: SocketAddr,
+    pub(crate) outer: Arc<ListenerMetrics>,
+    pub(crate) inner: Arc<ListenerMetrics>,
+    pub(crate) way: Arc<TestWay>,
     scope: Scope,
-    tell: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// The outer end, and the inner one.
+    workers: Option<[Workers; 2]>,
+}
+
+thread_local! {
+    static LISTENER: RefCell<Option<DatagramListener>> = const { RefCell::new(None) };
 }
 
 /// A way that can be cut, and refused.
-pub struct TestWay {
+pub(crate) struct TestWay {
     kind: Kind,
     scope: Scope,
+    /// The inner end's worker.
+    inner_worker: Handle,
+    tls: (Arc<Acceptor>, Arc<Connector>),
     service: InnerService,
     gates: Vec<Arc<Gate>>,
-    pub is_refused: AtomicBool,
-    pub asked: AtomicUsize,
-    inner: Mutex<Vec<Leash>>,
-    connections: Mutex<Vec<quinn::Connection>>,
+    pub(crate) is_refused: AtomicBool,
+    pub(crate) asked: AtomicUsize,
+    inner: Arc<Mutex<Vec<Leash>>>,
+    connections: Arc<Mutex<Vec<quinn::Connection>>>,
     deaf: Mutex<Vec<std::net::TcpStream>>,
 }
 
 /// Sends to one address.
-pub struct TestEnd {
+pub(crate) struct TestEnd {
     to: Mutex<SocketAddr>,
     setup: Setup,
 }
@@ -122,36 +130,60 @@ impl DatagramWay for TestWay {
             if self.is_refused.load(Ordering::SeqCst) {
                 return Err(ConnectError::new(Fault::HostUnreachable, "as the test wants it"));
             }
-            let (here, there) = match self.kind {
+            let (service, scope) = (self.service.clone(), self.scope.clone());
+            let here = match self.kind {
                 Kind::Stream => {
                     let (near, far) = tcp_pair();
-                    (Carry::Stream(stream(near)), Some(Carry::Stream(stream(far))))
+                    let connector = self.tls.1.clone();
+                    self.serve(move || async move {
+                        let far = stream(far);
+                        connector.secure(&far, "outer", "localhost").await.unwrap();
+                        inner::serve(Carry::Stream(far), service, scope).await;
+                    });
+                    let near = stream(near);
+                    tls::accept(&near, &self.tls.0).await.unwrap();
+                    Carry::Stream(near)
                 }
                 Kind::Deaf => {
                     let (near, far) = tcp_pair();
                     self.deaf.lock().unwrap().push(far);
-                    (Carry::Stream(stream(near)), None)
+                    Carry::Stream(stream(near))
                 }
                 Kind::Quic => {
-                    let (near, far) = quic_pair().await;
-                    self.connections.lock().unwrap().push(far.clone());
-                    let hubs = [near, far].map(QuicDatagrams::new);
-                    hubs.iter().for_each(|hub| self.scope.spawn(hub.clone().run()));
-                    (Carry::Quic(hubs[0].service(7)), Some(Carry::Quic(hubs[1].service(7))))
+                    let (server, client) = quic_configs();
+                    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                    let server = quinn::Endpoint::server(server, any).unwrap();
+                    let addr = server.local_addr().unwrap();
+                    let connections = self.connections.clone();
+                    self.serve(move || async move {
+                        let endpoint = quinn::Endpoint::client(any).unwrap();
+                        let far = endpoint.connect_with(client, addr, "localhost").unwrap().await.unwrap();
+                        connections.lock().unwrap().push(far.clone());
+                        let hub = QuicDatagrams::new(far);
+                        let part = hub.service(7);
+                        let serve = inner::serve(Carry::Quic(part), service, scope);
+                        tokio::join!(hub.run(), serve);
+                    });
+                    let near = server.accept().await.unwrap().await.unwrap();
+                    let hub = QuicDatagrams::new(near);
+                    self.scope.spawn(hub.clone().run());
+                    Carry::Quic(hub.service(7))
                 }
             };
-            if let Some(there) = there {
-                let serve = inner::serve(there, self.service.clone(), self.scope.clone());
-                self.inner.lock().unwrap().push(self.scope.spawn_leashed(serve));
-            }
             Ok(Carried { carry: here, gates: self.gates.clone() })
         })
     }
 }
 
 impl TestWay {
+    /// Runs the inner end on its worker.
+    fn serve<F: Future<Output = ()> + 'static>(&self, inner: impl FnOnce() -> F + Send + 'static) {
+        let (scope, leashes) = (self.scope.clone(), self.inner.clone());
+        self.inner_worker.run(0, move || leashes.lock().unwrap().push(scope.spawn_leashed(inner())));
+    }
+
     /// Breaks off what carries the datagrams.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.connections.lock().unwrap().drain(..).for_each(|connection| connection.close(0u8.into(), b""));
         self.inner.lock().unwrap().clear();
     }
@@ -159,7 +191,7 @@ impl TestWay {
 
 impl Rig {
     /// Leads visitors to `service`.
-    pub fn start(service: SocketAddr, setup: Setup) -> Rig {
+    pub(crate) fn start(service: SocketAddr, setup: Setup) -> Rig {
         let spec = "127.0.0.1:0".parse().unwrap();
         let options = ListenSocket::default();
         let bound = listen::bind(Protocol::Udp, &spec, 1, &options).unwrap().pop().unwrap();
@@ -170,6 +202,7 @@ impl Rig {
         let inner = ListenerMetrics::new("inner".into(), Protocol::Udp, Address::Inet(service), 1);
         let inner = Arc::new(inner);
         let scope = Scope::new();
+        let workers = [(); 2].map(|()| Workers::start(1).unwrap());
         let end = Arc::new(TestEnd { to: Mutex::new(service), setup });
         let service = InnerService { end, metrics: inner.clone(), gate: Gate::new(0, 0), log: None };
         let gates = setup.way_limits.map(|limits| {
@@ -180,55 +213,57 @@ impl Rig {
         let way = Arc::new(TestWay {
             kind: setup.kind,
             scope: scope.clone(),
+            inner_worker: workers[1].handle(),
+            tls: tls_ends(),
             service,
             gates: gates.into_iter().collect(),
             is_refused: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
-            inner: Mutex::default(),
-            connections: Mutex::default(),
+            inner: Arc::default(),
+            connections: Arc::default(),
             deaf: Mutex::default(),
         });
-        let (tell, told) = oneshot::channel();
         let outer = listener.metrics.clone();
-        let rig_way = way.clone();
-        let run = {
-            let (way, scope) = (way.clone(), scope.clone());
-            move || {
-                let outer = OuterService {
-                    way,
-                    acl: Acl::default(),
-                    idle_timeout: setup.outer_idle,
-                    name: "home/test".into(),
-                    log: None,
-                };
-                LocalRuntime::new().unwrap().block_on(async {
-                    let running = DatagramListener::start(listener, 0, outer, scope).unwrap();
-                    // Without a word the flows end where they stand.
-                    if told.await.is_ok() {
-                        running.drain();
-                        while !running.has_ended() {
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                        }
-                    }
-                });
-            }
+        let service = OuterService {
+            way: way.clone(),
+            acl: Acl::default(),
+            idle_timeout: setup.outer_idle,
+            name: "home/test".into(),
+            log: None,
         };
-        let thread = std::thread::spawn(run);
-        Rig { addr, outer, inner, way: rig_way, scope, tell: Some(tell), thread: Some(thread) }
+        let begun = scope.clone();
+        workers[0].handle().run(0, move || {
+            LISTENER.set(Some(DatagramListener::start(listener, 0, service, begun).unwrap()));
+        });
+        Rig { addr, outer, inner, way, scope, workers: Some(workers) }
+    }
+
+    /// What both workers have taken of the processors.
+    pub(crate) fn cpu(&self) -> Duration {
+        let taken = self.workers.iter().flatten().map(|workers| {
+            let (tell, told) = std::sync::mpsc::channel();
+            workers.handle().run(0, move || {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+                tell.send(Duration::new(now.tv_sec as u64, now.tv_nsec as u32)).unwrap();
+            });
+            told.recv().unwrap()
+        });
+        taken.sum()
     }
 
     /// Lets the listener drain.
-    pub fn drain(&mut self) {
-        let _ = self.tell.take().map(|tell| tell.send(()));
+    pub(crate) fn drain(&self) {
+        let outer = &self.workers.as_ref().unwrap()[0];
+        outer.handle().run(0, || LISTENER.with_borrow(|listener| listener.as_ref().unwrap().drain()));
     }
 
     /// How many datagrams of visitors were dropped for this reason.
-    pub fn dropped(&self, why: UdpDrop) -> u64 {
+    pub(crate) fn dropped(&self, why: UdpDrop) -> u64 {
         self.outer.blocks.sum(|block| &block.udp_drops[why as usize])
     }
 
     /// How many flows ended so, at the outer end and at the inner one.
-    pub fn ended(&self, outcome: Outcome) -> (u64, u64) {
+    pub(crate) fn ended(&self, outcome: Outcome) -> (u64, u64) {
         let ends = |metrics: &ListenerMetrics| metrics.blocks.sum(|block| &block.outcomes[outcome as usize]);
         (ends(&self.outer), ends(&self.inner))
     }
@@ -236,10 +271,8 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        drop(self.tell.take());
-        let ended = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+        drop(self.workers.take());
         if !std::thread::panicking() {
-            assert!(ended, "the rig panicked");
             assert_eq!((self.outer.active(), self.inner.active()), (0, 0), "flows are left");
             assert_eq!(self.scope.live(), 0, "tasks are left");
         }
@@ -257,19 +290,30 @@ fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-async fn quic_pair() -> (quinn::Connection, quinn::Connection) {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+fn tls_ends() -> (Arc<Acceptor>, Arc<Connector>) {
+    let authority = Authority::new();
+    let pair = authority.issue("outer", &["localhost"]);
+    let certs = vec![CertSpec::Files { cert: pair.cert, key: pair.key }];
+    let accepts = AcceptorSpec {
+        certs,
+        client_ca: None,
+        client_optional: false,
+        alpn: vec![],
+        strict_sni: false,
+        tls13_only: true,
+    };
+    let connects = ConnectorSpec { ca: Some(authority.ca()), tls13_only: true, ..ConnectorSpec::default() };
+    let (acceptor, _) = Acceptor::load(accepts).unwrap();
+    let (connector, _) = Connector::load(connects).unwrap();
+    (Arc::new(acceptor), Arc::new(connector))
+}
+
+fn quic_configs() -> (quinn::ServerConfig, quinn::ClientConfig) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let cert = made.cert.der().clone();
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let server = quinn::ServerConfig::with_single_cert(vec![cert.der().clone()], key.into()).unwrap();
-    let client = quinn::ClientConfig::with_root_certificates(Arc::new(roots)).unwrap();
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let server = quinn::Endpoint::server(server, any).unwrap();
-    let near = quinn::Endpoint::client(any).unwrap();
-    let connecting = near.connect_with(client, server.local_addr().unwrap(), "localhost").unwrap();
-    let accepting = async { server.accept().await.unwrap().await.unwrap() };
-    let (connected, accepted) = tokio::join!(connecting, accepting);
-    (accepted, connected.unwrap())
+    roots.add(cert.clone()).unwrap();
+    let server = quinn::ServerConfig::with_single_cert(vec![cert], key.into()).unwrap();
+    (server, quinn::ClientConfig::with_root_certificates(Arc::new(roots)).unwrap())
 }
