@@ -265,3 +265,6 @@ impl fmt::Debug for TunnelClient {
         f.debug_struct("TunnelClient").field("name", &self.spec.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
