@@ -20,6 +20,7 @@ mod transport;
 use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use wmproxy_net::stream::Stream;
@@ -62,8 +63,13 @@ struct Shared {
 /// Has a stream carry many. Its driver is a task of `scope` on the calling worker. It ends when it is told to, when the
 /// connection fails, or when nobody is left who could open, take or use a stream.
 pub fn start(stream: Stream, side: Side, scope: &Scope) -> (Many, Incoming) {
+    start_beating(stream, side, scope, driver::BEAT)
+}
+
+/// The same, and how often the other side is asked whether it is there.
+fn start_beating(stream: Stream, side: Side, scope: &Scope, beat: Duration) -> (Many, Incoming) {
     let shared = Arc::new(Shared { core: Mutex::new(Core::new(side)), over: Notify::new() });
-    scope.spawn(Driver::new(shared.clone(), stream));
+    scope.spawn(Driver::new(shared.clone(), stream, beat));
     let opener = Opener(Arc::new(Opening(shared.clone())));
     (Many(Kind::Mux(opener)), Incoming(Source::Mux(Accepted(shared))))
 }

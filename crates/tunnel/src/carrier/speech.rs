@@ -109,3 +109,115 @@ pub async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wmproxy_wire::tunnel::message::{Register, Service};
+
+    use super::super::tests::{finish, read, run, sockets};
+    use super::*;
+
+    const LIMIT: usize = 100_000;
+
+    fn bytes_of(message: &Message) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        codec::encode(message, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_follows_a_message_stays_in_the_stream() {
+        run(async {
+            let (near, far) = sockets();
+            let mut bytes = bytes_of(&Message::Ping(7));
+            bytes.extend(bytes_of(&Message::Leaving));
+            bytes.extend(b"and data");
+            write_all(&near, &bytes).await.unwrap();
+            assert_eq!(read_message(&far, LIMIT).await.unwrap(), Message::Ping(7));
+            assert_eq!(read_message(&far, LIMIT).await.unwrap(), Message::Leaving);
+            assert_eq!(read(&far, 100).await.unwrap(), b"and data");
+            finish(&near).await.unwrap();
+            assert!(matches!(read_message(&far, LIMIT).await, Err(SpeechError::Ended)));
+        });
+    }
+
+    #[test]
+    fn long_messages_and_those_that_come_in_pieces_are_whole() {
+        let services = vec![service(); 200];
+        let long = Message::Register(Register { epoch: 1, services });
+        run(async {
+            let (near, far) = sockets();
+            let bytes = bytes_of(&long);
+            assert!(bytes.len() > 10 * FIRST && bytes.len() < LIMIT);
+            let send = async {
+                for piece in bytes.chunks(501) {
+                    write_all(&near, piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                for byte in bytes_of(&Message::Pong(8)) {
+                    write_all(&near, &[byte]).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let receive = async {
+                assert_eq!(read_message(&far, LIMIT).await.unwrap(), long);
+                assert_eq!(read_message(&far, LIMIT).await.unwrap(), Message::Pong(8));
+            };
+            tokio::join!(send, receive);
+        });
+    }
+
+    fn service() -> Service {
+        Service {
+            id: 1,
+            name: "a name of some length".into(),
+            kind: wmproxy_wire::tunnel::message::Kind::Tcp,
+            is_private: false,
+            port: 22,
+            hosts: vec!["host.example".into()],
+            paths: Vec::new(),
+            visitors: Vec::new(),
+            clients: Vec::new(),
+            group: None,
+            is_up: true,
+            terminate: false,
+            max_connections: 0,
+            rate_up: 0,
+            rate_down: 0,
+            http: Default::default(),
+        }
+    }
+
+    #[test]
+    fn who_gives_up_in_the_middle_of_a_message_loses_nothing_of_it() {
+        run(async {
+            let (near, far) = sockets();
+            let bytes = bytes_of(&Message::Ping(9));
+            let (front, back) = bytes.split_at(8);
+            write_all(&near, front).await.unwrap();
+            let wait = Duration::from_millis(20);
+            assert!(tokio::time::timeout(wait, read_message(&far, LIMIT)).await.is_err());
+            write_all(&near, back).await.unwrap();
+            assert_eq!(read_message(&far, LIMIT).await.unwrap(), Message::Ping(9));
+        });
+    }
+
+    #[test]
+    fn what_is_no_message_is_told_apart() {
+        run(async {
+            let (near, far) = sockets();
+            write_all(&near, &[0, 1, 0xff, 0xff, 0xff, 0xff]).await.unwrap();
+            assert!(matches!(read_message(&far, LIMIT).await, Err(SpeechError::Codec(_))));
+
+            let (near, far) = sockets();
+            write_all(&near, &bytes_of(&Message::Ping(9))[..7]).await.unwrap();
+            finish(&near).await.unwrap();
+            match read_message(&far, LIMIT).await {
+                Err(SpeechError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof),
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}

@@ -17,7 +17,7 @@ use super::core::Stop;
 use super::parser::Parser;
 
 /// How often the other side is asked whether it is there. It also keeps what NAT knows of the connection.
-const BEAT: Duration = Duration::from_secs(20);
+pub(super) const BEAT: Duration = Duration::from_secs(20);
 
 /// After so many of them without a sign of the other side, or without a byte that it took of many, it counts as gone.
 const BEATS: u32 = 3;
@@ -58,8 +58,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, stream: Stream) -> Driver {
-        let mut beat = interval_at(Instant::now() + BEAT, BEAT);
+    pub(super) fn new(shared: Arc<Shared>, stream: Stream, beat: Duration) -> Driver {
+        let mut beat = interval_at(Instant::now() + beat, beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // How long a round trip takes is to be known before windows fill.
         shared.lock().ping();
