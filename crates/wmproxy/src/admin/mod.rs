@@ -9,9 +9,10 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod guard;
 pub(crate) mod remote;
-mod report;
+pub(crate) mod report;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod tunnels;
 
 #[cfg(test)]
 mod tests;

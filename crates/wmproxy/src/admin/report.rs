@@ -3,20 +3,21 @@
 use std::fmt::Write as _;
 
 use super::status::{ListenerStatus, PeerStatus, QuotaStatus, Status};
+use super::tunnels;
 
 /// A table whose columns are as wide as they need to be. The first column is flush left, numbers flush right.
-struct Table {
-    rows: Vec<Vec<String>>,
+pub(super) struct Table {
+    pub(super) rows: Vec<Vec<String>>,
     /// From this column on there are numbers.
     numbers: usize,
 }
 
 impl Table {
-    fn new(head: &[&str], numbers: usize) -> Table {
+    pub(super) fn new(head: &[&str], numbers: usize) -> Table {
         Table { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()], numbers }
     }
 
-    fn push_to(&self, out: &mut String) {
+    pub(super) fn push_to(&self, out: &mut String) {
         let width =
             |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
@@ -63,6 +64,12 @@ pub(super) fn render(status: &Status) -> String {
         table.push_to(&mut out);
     }
     push_users(&mut out, status);
+    if let Some(server) = &status.tunnel_server {
+        tunnels::push_server(&mut out, server);
+    }
+    if let Some(client) = &status.tunnel_client {
+        tunnels::push_client(&mut out, client);
+    }
     push_queues(&mut out, status);
     push_failing(&mut out, status);
     let unresolved: Vec<_> = status.upstreams.iter().filter(|group| !group.unresolved.is_empty()).collect();
@@ -173,7 +180,7 @@ fn peer_state(peer: &PeerStatus) -> String {
 }
 
 /// The two largest units: `3d 4h`, `12m 5s`.
-fn uptime(seconds: u64) -> String {
+pub(crate) fn uptime(seconds: u64) -> String {
     let parts =
         [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let first = parts.iter().position(|(n, _)| *n > 0).unwrap_or(parts.len() - 1);
@@ -182,7 +189,7 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// In powers of 1024, as the config writes sizes.
-fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["k", "m", "g", "t", "p", "e"];
     if n < 1024 {
         return n.to_string();
@@ -266,6 +273,8 @@ mod tests {
             draining: false,
             listeners: vec![listener("web", "127.0.0.1:80", 12_345), listener("redis", "[::1]:6379", 1)],
             users: vec![],
+            tunnel_server: None,
+            tunnel_client: None,
             upstreams: vec![UpstreamStatus {
                 name: "web".into(),
                 balance: "round_robin".into(),

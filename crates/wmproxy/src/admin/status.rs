@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use wmproxy_forward::users;
 use wmproxy_net::record::ListenerMetrics;
+use wmproxy_tunnel::client::ClientStatus;
 use wmproxy_upstream::GroupStatus;
 
+use super::tunnels::TunnelServerStatus;
 use crate::observe::clock::rfc3339;
 use crate::observe::metrics::{answer_errors, connect_errors, state_word};
 use crate::observe::snapshot::Snapshot;
@@ -30,6 +32,10 @@ pub(crate) struct Status {
     /// Of forward proxies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) users: Vec<UserStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel_server: Option<TunnelServerStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel_client: Option<ClientStatus>,
 }
 
 /// A user of forward proxies.
@@ -171,6 +177,7 @@ fn all() -> u32 {
 impl Status {
     /// What a snapshot shows at `now`.
     pub(crate) fn of(snapshot: &Snapshot, now: SystemTime) -> Status {
+        let server = snapshot.tunnels.server.as_ref();
         let uptime = now.duration_since(snapshot.started).unwrap_or(Duration::ZERO);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -184,6 +191,8 @@ impl Status {
             listeners: listeners(snapshot),
             upstreams: snapshot.groups.iter().map(upstream).collect(),
             users: snapshot.users.iter().map(user).collect(),
+            tunnel_server: server.map(|server| TunnelServerStatus::of(server, snapshot)),
+            tunnel_client: snapshot.tunnels.client.clone(),
         }
     }
 }

@@ -58,6 +58,7 @@ impl Control for Fake {
             users: Vec::new(),
             logins: Default::default(),
             denials: Vec::new(),
+            tunnels: Default::default(),
             certificates: BTreeMap::new(),
         }
     }

@@ -5,6 +5,7 @@
 
 mod peers;
 mod requests;
+mod tunnels;
 mod users;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ use super::snapshot::Snapshot;
 pub(crate) use peers::{answer_errors, connect_errors, state_word};
 use peers::{encode_connections, encode_health, encode_peers};
 use requests::encode_requests;
+use tunnels::encode_tunnels;
+pub(crate) use tunnels::events;
 use users::encode_users;
 
 /// What `GET /metrics` answers as its content type.
@@ -104,6 +107,7 @@ impl Collector for Scrape {
         encode_connections(out, &self.snapshot)?;
         encode_health(out, &self.snapshot)?;
         encode_users(out, &self.snapshot)?;
+        encode_tunnels(out, &self.snapshot)?;
         encode_certificates(out, &self.snapshot)?;
         self.process.as_ref().map_or(Ok(()), |process| encode_process(out, process, self.snapshot.started))
     }

@@ -116,6 +116,7 @@ fn snapshot(listeners: Vec<Arc<ListenerMetrics>>) -> Snapshot {
         users: Vec::new(),
         logins: Default::default(),
         denials: Vec::new(),
+        tunnels: Default::default(),
         certificates: [("/etc/a.pem".into(), UNIX_EPOCH + Duration::from_secs(1_800_000_000))].into(),
     }
 }

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use wmproxy_forward::users::{LoginCounts, UserStatus};
 use wmproxy_http::traffic::ListenerTraffic;
 use wmproxy_net::record::ListenerMetrics;
+use wmproxy_tunnel::client::ClientStatus;
+use wmproxy_tunnel::server::ServerStatus;
 use wmproxy_upstream::GroupStatus;
 
 /// Everything that is shown. The counters behind `listeners` are read when they are printed.
@@ -48,6 +50,15 @@ pub(crate) struct Snapshot {
     pub(crate) logins: LoginCounts,
     /// How often clients of forward proxies were told that they may not go somewhere, by reason.
     pub(crate) denials: Vec<(&'static str, u64)>,
+    /// The ends of tunnels.
+    pub(crate) tunnels: TunnelSnapshot,
     /// The certificates of listeners by their files, and when each ends.
     pub(crate) certificates: BTreeMap<PathBuf, SystemTime>,
+}
+
+/// The ends of tunnels, as far as there are any.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TunnelSnapshot {
+    pub(crate) server: Option<ServerStatus>,
+    pub(crate) client: Option<ClientStatus>,
 }

@@ -15,10 +15,11 @@ use wmproxy_upstream::Group;
 use wmproxy_wire::units::Secret;
 
 use crate::admin::{Control, ReloadFailure, Reloaded};
+use crate::generation::tunnels::AtWork;
 use crate::generation::{Generation, House};
 use crate::modes::Scopes;
 use crate::observe::sinks::Sinks;
-use crate::observe::snapshot::Snapshot;
+use crate::observe::snapshot::{Snapshot, TunnelSnapshot};
 
 /// Somebody wants a reload, and waits here for what comes of it.
 pub(super) type ReloadAsked = oneshot::Sender<Result<Reloaded, ReloadFailure>>;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     tls: Arc<Store>,
     traffic: Arc<Traffic>,
     accounts: Arc<Accounts>,
+    tunnels: Arc<AtWork>,
     reloads: mpsc::UnboundedSender<ReloadAsked>,
     stop: watch::Sender<Stop>,
     draining: AtomicBool,
@@ -73,6 +75,7 @@ impl Shared {
             tls: house.tls.clone(),
             traffic: house.traffic.clone(),
             accounts: house.outside.accounts.clone(),
+            tunnels: house.tunnels.at_work(),
             reloads,
             stop: watch::Sender::new(Stop::No),
             draining: AtomicBool::new(false),
@@ -96,7 +99,8 @@ impl Shared {
     /// Connections and flows that are open.
     pub(super) fn active(&self) -> u64 {
         let face = self.face.lock().unwrap_or_else(PoisonError::into_inner);
-        face.listeners.iter().map(|listener| listener.active()).sum()
+        let own: u64 = face.listeners.iter().map(|listener| listener.active()).sum();
+        own + self.tunnels.listeners().iter().map(|listener| listener.active()).sum::<u64>()
     }
 
     /// Hears when the process is to stop.
@@ -116,7 +120,9 @@ impl Shared {
 
 impl Control for Shared {
     fn snapshot(&self) -> Snapshot {
-        let face = self.face.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut face = self.face.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        face.listeners.extend(self.tunnels.listeners());
+        face.groups.extend(self.tunnels.groups());
         let now = clock::now().0;
         Snapshot {
             started: self.started,
@@ -136,6 +142,10 @@ impl Control for Shared {
             users: self.accounts.status(),
             logins: self.accounts.login_counts(),
             denials: wmproxy_forward::egress::denials().collect(),
+            tunnels: TunnelSnapshot {
+                server: self.tunnels.server_status(),
+                client: self.tunnels.client_status(),
+            },
             certificates: self.tls.certificates(),
         }
     }
