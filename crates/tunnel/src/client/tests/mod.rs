@@ -2,6 +2,8 @@
 
 mod far;
 mod login;
+mod real;
+mod site;
 mod visitors;
 
 use std::future::poll_fn;
