@@ -6,6 +6,7 @@
 mod config;
 mod listener;
 mod transport;
+mod windows;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -19,16 +20,17 @@ use wmproxy_runtime::scope::Scope;
 pub use config::raise_buffers;
 pub use listener::{Arriving, Listener};
 
-use super::{Incoming, Kind, Many, Source, Unplaced};
+use super::{Incoming, Kind, MAX_STREAMS, Many, Source, Unplaced};
 use transport::Bidirectional;
+use windows::{Lookout, Windows};
 
 /// Opens streams; see [`Many`].
 #[derive(Debug, Clone)]
-pub(super) struct Opener(quinn::Connection);
+pub(super) struct Opener(Arc<Windows>);
 
 /// The other side's streams; see [`Incoming`].
 #[derive(Debug)]
-pub(super) struct Accepted(quinn::Connection);
+pub(super) struct Accepted(Lookout);
 
 /// Connects to a server from a socket of its own, and makes the handshake; without a deadline of its own. The connection and
 /// its endpoint are tasks of `scope` on the calling worker.
@@ -63,13 +65,15 @@ pub async fn first_stream(connection: &quinn::Connection) -> io::Result<Stream> 
         quinn::Side::Client => connection.open_bi().await,
         quinn::Side::Server => connection.accept_bi().await,
     };
-    ways.map(|(send, receive)| Bidirectional::stream(send, receive)).map_err(failed)
+    ways.map(|(send, receive)| Bidirectional::stream(send, receive, None)).map_err(failed)
 }
 
-/// Has a connection carry streams from now on, both ways.
+/// Has a connection carry streams from now on, both ways. Somebody has to wait for the [next](Incoming::next) stream for as long
+/// as it lasts, for the same task looks after the streams' windows.
 pub fn many(connection: quinn::Connection) -> (Many, Incoming) {
-    config::widen(&connection);
-    let (opener, accepted) = (Opener(connection.clone()), Accepted(connection));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+    let windows = Windows::new(connection);
+    let (opener, accepted) = (Opener(windows.clone()), Accepted(Lookout::new(windows)));
     (Many(Kind::Quic(opener)), Incoming(Source::Quic(accepted)))
 }
 
@@ -86,27 +90,32 @@ pub fn export_keying_material(
 
 impl Opener {
     pub(super) async fn open(&self) -> io::Result<Stream> {
-        let (send, receive) = self.0.open_bi().await.map_err(failed)?;
-        Ok(Bidirectional::stream(send, receive))
+        let (send, receive) = self.connection().open_bi().await.map_err(failed)?;
+        Ok(Bidirectional::stream(send, receive, Some(&self.0)))
     }
 
     pub(super) fn connection(&self) -> &quinn::Connection {
-        &self.0
+        self.0.connection()
     }
 
     pub(super) fn close(&self) {
-        self.0.close(VarInt::from_u32(0), b"");
+        self.connection().close(VarInt::from_u32(0), b"");
     }
 
     pub(super) async fn closed(&self) -> io::Error {
-        failed(self.0.closed().await)
+        failed(self.connection().closed().await)
     }
 }
 
 impl Accepted {
     pub(super) async fn next(&mut self) -> Option<Unplaced> {
-        let (send, receive) = self.0.accept_bi().await.ok()?;
-        Some(Unplaced(Bidirectional::stream(send, receive)))
+        let connection = self.0.connection().clone();
+        let (send, receive) = tokio::select! {
+            ways = connection.accept_bi() => ways.ok()?,
+            // It has no end.
+            () = self.0.look() => return None,
+        };
+        Some(Unplaced(Bidirectional::stream(send, receive, Some(self.0.windows()))))
     }
 }
 

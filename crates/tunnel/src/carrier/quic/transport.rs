@@ -4,21 +4,24 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use wmproxy_net::stream::{Stream, Transport};
 
+use super::windows::{Reading, Windows};
+
 /// The code of STOP_SENDING where this side is done, and would not read what may still come.
 const DONE: VarInt = VarInt::from_u32(0);
 
 /// The code of RESET_STREAM and STOP_SENDING where it is broken off.
-const CUT: VarInt = VarInt::from_u32(1);
+pub(super) const CUT: VarInt = VarInt::from_u32(1);
 
 /// FIN is the end, and RESET_STREAM the reset; a STOP_SENDING tells by its code which of both it goes with.
 pub(super) struct Bidirectional {
     send: SendStream,
-    receive: RecvStream,
+    receive: Arc<Reading>,
     /// Whether a reset was found when nobody read, which quinn says only once.
     is_broken: bool,
     watch: Watch,
@@ -39,17 +42,21 @@ enum Watch {
 }
 
 impl Bidirectional {
-    pub(super) fn stream(send: SendStream, receive: RecvStream) -> Stream {
-        let watch = Watch::Unasked;
+    /// A stream of a connection, whose windows have to know of it.
+    pub(super) fn stream(send: SendStream, receive: RecvStream, windows: Option<&Windows>) -> Stream {
+        let (receive, watch) = (Reading::new(receive), Watch::Unasked);
+        if let Some(windows) = windows {
+            windows.add(&receive);
+        }
         Stream::over(Box::new(Bidirectional { send, receive, is_broken: false, watch, resets: false }))
     }
 
     /// Whether the other side has broken off what it sends, or the connection is lost.
     fn is_broken_off(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.is_broken {
+        if self.is_broken || self.receive.is_cut() {
             return true;
         }
-        match pin!(self.receive.received_reset()).poll(cx) {
+        match pin!(self.receive.stream().received_reset()).poll(cx) {
             Poll::Ready(Ok(Some(_))) => {
                 self.is_broken = true;
                 true
@@ -76,10 +83,12 @@ impl Bidirectional {
 
 impl Transport for Bidirectional {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.is_broken {
+        if self.is_broken || self.receive.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        self.receive.poll_read(cx, buffer).map_err(|error| match error {
+        let read = self.receive.stream().poll_read(cx, buffer);
+        self.receive.note(matches!(read, Poll::Ready(Ok(n)) if n > 0));
+        read.map_err(|error| match error {
             ReadError::Reset(_) => {
                 self.is_broken = true;
                 io::ErrorKind::ConnectionReset.into()
@@ -117,7 +126,7 @@ impl Drop for Bidirectional {
         if self.resets {
             // What is over already needs no reset.
             let _ = self.send.reset(CUT);
-            let _ = self.receive.stop(CUT);
+            let _ = self.receive.stream().stop(CUT);
         }
         // Without that both halves end in good order, each by its own drop.
     }
