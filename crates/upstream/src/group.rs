@@ -291,6 +291,12 @@ impl Group {
         self.health.send_if_modified(|known| std::mem::replace(known, now) != now);
     }
 
+    /// Has connections closed that are kept for requests to come, each worker's when that next looks at them: for a group that
+    /// there will be none to.
+    pub fn close_idle(&self) {
+        self.set.load().live().for_each(|slot| slot.peer.gauge().close_idle());
+    }
+
     /// What health checks do TLS with.
     pub(crate) fn check_connector(&self) -> Option<Arc<Connector>> {
         self.check_connector.clone()

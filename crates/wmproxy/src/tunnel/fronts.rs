@@ -51,7 +51,7 @@ struct Offered {
 #[derive(Clone)]
 enum Lead {
     /// By http, or behind our own TLS.
-    Route(RouteSpec),
+    Routes(Vec<RouteSpec>),
     /// The bytes of its TLS go on as they are.
     Relay(Arc<TcpService>),
 }
@@ -162,6 +162,12 @@ impl Fronts {
             });
             results.push(result);
         }
+        for routes in [&mut leads.http, &mut leads.https] {
+            routes.sort_by_key(|route| std::cmp::Reverse(rules::depth(route)));
+        }
+        let is_gone = |name: &Arc<str>| !leads.groups.contains_key(name);
+        let gone = state.leads.groups.iter().filter(|(name, _)| is_gone(name));
+        gone.for_each(|(_, group)| group.close_idle());
         state.leads = leads;
         if let Err(error) = self.show(state) {
             tracing::error!(%error, "the routes of the tunnel stay as they were");
@@ -185,7 +191,7 @@ impl Fronts {
                 None,
             ))
         } else {
-            Lead::Route(rules::route(exposure)?)
+            Lead::Routes(rules::routes(exposure)?)
         };
         Ok(Offered { exposure: exposure.clone(), group, lead })
     }
@@ -232,14 +238,14 @@ impl Leads {
         let Offered { exposure, group, lead } = offered;
         if exposure.kind == Kind::Https {
             let onward = match lead {
-                Lead::Route(_) => Onward::Here,
+                Lead::Routes(_) => Onward::Here,
                 Lead::Relay(relay) => Onward::Relay(relay.clone()),
             };
             self.add_names(exposure, &onward)?;
         }
         match lead {
-            Lead::Route(route) if exposure.kind == Kind::Https => self.https.push(route.clone()),
-            Lead::Route(route) => self.http.push(route.clone()),
+            Lead::Routes(routes) if exposure.kind == Kind::Https => self.https.extend_from_slice(routes),
+            Lead::Routes(routes) => self.http.extend_from_slice(routes),
             Lead::Relay(_) => {}
         }
         self.groups.insert(exposure.name.clone(), group.clone());

@@ -36,28 +36,40 @@ pub(super) fn acl(exposure: &Exposure) -> Acl {
     Acl::new(&exposure.visitors, &[])
 }
 
-/// The route to an exposure. Its group has the exposure's name.
+/// The routes to an exposure, one for each beginning of paths. Its group has the exposure's name.
 ///
 /// # Errors
 /// What of it makes no sense.
-pub(super) fn route(exposure: &Exposure) -> Result<RouteSpec, Refusal> {
+pub(super) fn routes(exposure: &Exposure) -> Result<Vec<RouteSpec>, Refusal> {
     let path = |text: &String| match text.strip_prefix(['~', '=']) {
         // Whoever offers a service is given a part of the tree of paths, and no way to look into all requests.
         Some(_) => Err(invalid(format!("`{text}`: a path begins with a slash"))),
         None => text.parse::<PathPattern>().map_err(|why| invalid(format!("`{text}`: {why}"))),
     };
-    Ok(RouteSpec {
+    let all = RouteSpec {
         name: exposure.name.clone(),
-        matches: MatchSpec {
-            hosts: hosts(exposure)?,
-            paths: exposure.paths.iter().map(path).collect::<Result<_, _>>()?,
-            ..MatchSpec::default()
-        },
+        matches: MatchSpec { hosts: hosts(exposure)?, ..MatchSpec::default() },
         rewrite: RewriteSpec::default(),
         try_paths: Vec::new(),
         filters: filters(exposure)?,
         endpoint: EndpointSpec::Reverse(reverse(exposure)?),
-    })
+    };
+    if exposure.paths.is_empty() {
+        return Ok(vec![all]);
+    }
+    let below = |path| {
+        let matches = MatchSpec { paths: vec![path], ..all.matches.clone() };
+        RouteSpec { matches, ..all.clone() }
+    };
+    exposure.paths.iter().map(|text| path(text).map(below)).collect()
+}
+
+/// How far down in the tree of paths a route begins. Whoever is for a part of what another is for has to stand before it.
+pub(super) fn depth(route: &RouteSpec) -> usize {
+    match route.matches.paths.first() {
+        Some(PathPattern::Prefix(path) | PathPattern::Exact(path) | PathPattern::Regex(path)) => path.len(),
+        None => 0,
+    }
 }
 
 fn filters(exposure: &Exposure) -> Result<FilterSpec, Refusal> {

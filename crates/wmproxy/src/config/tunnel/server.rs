@@ -40,6 +40,9 @@ impl Planner<'_> {
         let https = self.places(&server.https.0, &[Protocol::Tcp], &path.key("https"));
         let tls = self.identity(server, &path);
         let terminate = server.tls.as_ref().and_then(|tls| self.listener_tls(tls, &path.key("tls")));
+        // What fronts speak.
+        let alpn = ["h2", "http/1.1"].map(str::to_owned).to_vec();
+        let terminate = terminate.map(|tls| AcceptorSpec { alpn, ..tls });
         if server.tls.is_some() && https.is_empty() && !self.is_in_doubt(&path.key("https")) {
             let found = self.error(&path.key("tls"), "without `https` nobody comes who would see these");
             self.push(found.warning().hint("add https = \":443\""));
