@@ -20,6 +20,7 @@ mod netns;
 mod parents;
 mod preface;
 mod tls;
+mod tunnel;
 mod visitors;
 mod web;
 

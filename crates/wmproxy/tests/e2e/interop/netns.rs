@@ -5,6 +5,7 @@
 //! ```
 
 mod network;
+mod tunnel;
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};

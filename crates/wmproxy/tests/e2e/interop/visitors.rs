@@ -16,7 +16,7 @@ use crate::forward::{forward, listener};
 use crate::{ACCESS_LOG, start};
 
 /// What one of these programs may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Alice, whose password is `open sesame`.
 const USERS: &str =
@@ -128,14 +128,14 @@ fn python_comes_by_two_libraries() {
 }
 
 /// A server of OpenSSH, and who may come to it.
-struct Ssh {
-    port: u16,
+pub(super) struct Ssh {
+    pub(super) port: u16,
     dir: TempDir,
     _service: Service,
 }
 
 impl Ssh {
-    fn start() -> Ssh {
+    pub(super) fn start() -> Ssh {
         let (dir, port) = (TempDir::new(), free_port());
         for name in ["host", "client"] {
             let file = dir.join(name).display().to_string();
@@ -161,9 +161,15 @@ impl Ssh {
     fn by(&self, proxy: &Proxy, kind: &str) -> Vec<String> {
         let way =
             format!("ProxyCommand={} -X {kind} -x 127.0.0.1:{} %h %p", program("nc").display(), port(proxy));
-        let key = self.dir.join("client").display().to_string();
-        let port = self.port.to_string();
-        let words = ["ssh", "-F", "none", "-q", "-i", &key, "-p", &port, "-o", &way, "-o", "BatchMode=yes"];
+        let words = self.words(self.port);
+        let way = ["-o".to_owned(), way];
+        ["ssh".to_owned()].into_iter().chain(words).chain(way).collect()
+    }
+
+    /// What the client has to be told to come to a port of this machine that leads here.
+    pub(super) fn words(&self, port: u16) -> Vec<String> {
+        let (key, port) = (self.dir.join("client").display().to_string(), port.to_string());
+        let words = ["-F", "none", "-q", "-i", &key, "-p", &port, "-o", "BatchMode=yes"];
         let trust = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
         words.into_iter().chain(trust).map(str::to_owned).collect()
     }
