@@ -74,3 +74,6 @@ pub enum Place {
     /// At a URL.
     Url(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,10 +87,8 @@ impl Registry {
             let takes_any = matches!(&entry.claim, Ok(Claim { spot: Spot::Port(0), .. }));
             let has_it = matches!(&entry.standing, Standing::Held { exposure: Some(name), port }
                 if *name == exposure.name && *port == exposure.port);
-            if takes_any && has_it && entry.avoid.len() < MAX_PICKS {
-                entry.avoid.insert(exposure.port);
-                entry.picked = None;
-                entry.standing = Standing::New;
+            if takes_any && has_it && entry.avoid.len() < MAX_PICKS && entry.avoid.insert(exposure.port) {
+                (entry.picked, entry.standing) = (None, Standing::New);
                 any = true;
             }
         }

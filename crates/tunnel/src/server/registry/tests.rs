@@ -242,7 +242,7 @@ fn what_another_has_is_refused_until_it_leaves() {
     // Who is lost keeps its place for a while.
     assert!(bench.registry.lost("a", a, bench.now));
     assert_eq!(bench.registry.deadline(), Some(bench.now + GRACE));
-    bench.now = bench.now + GRACE - Duration::from_millis(1);
+    bench.now = bench.now + (GRACE - Duration::from_millis(1));
     assert_eq!(bench.settle(), []);
     assert_eq!(bench.open(), [("tcp:a/x".into(), vec!["a/x".into()])]);
     bench.now = bench.now + Duration::from_millis(1);
