@@ -13,12 +13,13 @@ use crate::observe::filter;
 use crate::passwords::HashPasswordArgs;
 use crate::proxy::ProxyArgs;
 use crate::reverse_proxy::ReverseProxyArgs;
+use crate::tunnel_command::TunnelCommand;
 use crate::ws_proxy::WsProxyArgs;
 
 /// Where the help of a command lists what goes with every command.
 const GLOBAL: &str = "Options of every command";
 
-/// A fast proxy for TCP, UDP and HTTP, a forward proxy, and a server of files.
+/// A fast proxy for TCP, UDP and HTTP, a forward proxy, a server of files, and a tunnel out of private networks.
 #[derive(Debug, Parser)]
 #[command(
     name = "wmproxy",
@@ -35,6 +36,8 @@ Examples:
   wmproxy reverse-proxy -f :8080 -t 127.0.0.1:3000
   wmproxy file-server -r public --browse
   wmproxy proxy -b :8090 --user alice
+  wmproxy tunnel server -l :7000
+  wmproxy tunnel client -S host:7000 --key K --tcp 22:20022
   wmproxy check -c wmproxy.toml && wmproxy reload
   wmproxy status
 
@@ -141,6 +144,9 @@ Examples:
   wmproxy proxy -S socks5://127.0.0.1:9050              everything through another proxy
   wmproxy proxy -S https://a.example -S socks5://10.0.0.9      through two, one after the other")]
     Proxy(Box<ProxyArgs>),
+    /// Lead visitors of a public machine to services behind NAT without a config
+    #[command(subcommand)]
+    Tunnel(TunnelCommand),
     /// Bridge TCP and WebSocket without a config
     #[command(after_help = "\
 Examples:

@@ -19,6 +19,7 @@ mod proxy;
 mod reverse_proxy;
 mod source;
 mod tunnel;
+mod tunnel_command;
 mod watch;
 mod ws_proxy;
 
@@ -32,9 +33,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use admin::command::Action;
 use cli::{Cli, Command, Global, print};
 use file_server::FileServerArgs;
+use observe::screen;
 use process::{Banner, Run};
 use proxy::ProxyArgs;
 use source::Source;
+use tunnel_command::TunnelCommand;
 
 /// Small and steady where many threads allocate and free small things; see docs/benchmarks.md for the memory.
 #[global_allocator]
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
         }
         None => match demo::start() {
             Ok(demo) => {
-                let banner: Banner = Box::new(|_| demo.banner);
+                let banner: Banner = Box::new(|_, _| demo.banner);
                 run(Source::Demo(demo.config), global, false, Some(banner))
             }
             Err(error) => {
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         },
         Some(Command::FileServer(args)) => serve_files(args, global),
         Some(Command::Proxy(args)) => proxy(args, global),
+        Some(Command::Tunnel(command)) => tunnel(command, global),
         Some(Command::Check { config, print, json }) => check(config, &global, print, json),
         Some(Command::Reload(remote)) => admin::remote::run(Action::Reload, &remote, &global),
         Some(Command::Stop { remote, now, wait }) => {
@@ -89,7 +93,7 @@ fn main() -> ExitCode {
 
 fn run(source: Source, global: Global, watch: bool, banner: Option<Banner>) -> ExitCode {
     raise_descriptor_limit();
-    process::run(Run { source, global, watch, banner })
+    process::run(Run { source, global, watch, banner, display: false })
 }
 
 fn serve_files(args: Box<FileServerArgs>, global: Global) -> ExitCode {
@@ -102,7 +106,7 @@ fn serve_files(args: Box<FileServerArgs>, global: Global) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let told = args.clone();
-    run(Source::FileServer(args), global, false, Some(Box::new(move |listeners| told.banner(listeners))))
+    run(Source::FileServer(args), global, false, Some(Box::new(move |listeners, _| told.banner(listeners))))
 }
 
 fn proxy(mut args: Box<ProxyArgs>, global: Global) -> ExitCode {
@@ -113,7 +117,33 @@ fn proxy(mut args: Box<ProxyArgs>, global: Global) -> ExitCode {
         return fail(&error);
     }
     let told = args.clone();
-    run(Source::Proxy(args), global, false, Some(Box::new(move |listeners| told.banner(listeners))))
+    run(Source::Proxy(args), global, false, Some(Box::new(move |listeners, _| told.banner(listeners))))
+}
+
+fn tunnel(command: TunnelCommand, global: Global) -> ExitCode {
+    let (source, banner): (Source, Option<Banner>) = match command {
+        TunnelCommand::Server(mut args) => {
+            if let Err(error) = args.prepare() {
+                return fail(&error);
+            }
+            let told = args.clone();
+            let banner: Banner = Box::new(move |listeners, tunnels| {
+                told.banner(listeners.iter().map(|listener| &**listener), tunnels.fingerprint())
+            });
+            (Source::TunnelServer(args), Some(banner))
+        }
+        TunnelCommand::Client(mut args) => {
+            if let Err(error) = args.check() {
+                error.exit();
+            }
+            if let Err(error) = args.prepare() {
+                return fail(&error);
+            }
+            (Source::TunnelClient(args), None)
+        }
+    };
+    raise_descriptor_limit();
+    process::run(Run { source, global, watch: false, banner, display: screen::is_there() })
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -24,18 +24,21 @@ use crate::admin::bind::Bound;
 use crate::cli::Global;
 use crate::config::Loaded;
 use crate::config::plan::{AdminPlan, Plan};
+use crate::generation::tunnels::AtWork;
 use crate::generation::{Generation, House, sockets};
 use crate::observe::log::Log;
+use crate::observe::screen;
 use crate::observe::sinks::Sinks;
 use crate::source::Source;
+use crate::tunnel_command::display;
 use crate::watch::Watch;
 use control::{ReloadAsked, Shared, Stop};
 
 /// How long the last lines of the logs may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Makes what is printed, of the listeners in service.
-pub(crate) type Banner = Box<dyn FnOnce(&[Arc<ListenerMetrics>]) -> String>;
+/// Makes what is printed, of the listeners in service and the ends of tunnels.
+pub(crate) type Banner = Box<dyn FnOnce(&[Arc<ListenerMetrics>], &AtWork) -> String>;
 
 /// How to run.
 pub(crate) struct Run {
@@ -45,6 +48,8 @@ pub(crate) struct Run {
     pub(crate) watch: bool,
     /// Printed once everything listens.
     pub(crate) banner: Option<Banner>,
+    /// Show on the terminal what tunnels do.
+    pub(crate) display: bool,
 }
 
 /// The state that the deciding task owns.
@@ -61,6 +66,8 @@ struct Process {
     retired: Vec<Leash>,
     control: Scope,
     files: Vec<PathBuf>,
+    /// What the terminal shows.
+    display: Option<Leash>,
 }
 
 /// The admin endpoint at work.
@@ -154,12 +161,18 @@ impl Process {
             retired: Vec::new(),
             control: Scope::new(),
             files,
+            display: None,
         };
         process.admin = admin.map(|(plan, bound)| process.serve_admin(plan, bound));
         process.report_listeners();
         if let Some(banner) = process.run.banner.take() {
             // The banner is for people; one who has closed stdout is not interested.
-            let _ = crate::cli::print(banner(&process.generation.listeners()));
+            let _ =
+                crate::cli::print(banner(&process.generation.listeners(), &process.house.tunnels.at_work()));
+        }
+        if process.run.display {
+            process.display =
+                Some(process.control.spawn_control(display::run(process.house.tunnels.at_work())));
         }
         Ok(process)
     }
@@ -231,7 +244,7 @@ impl Process {
         mut stops: watch::Receiver<Stop>,
         mut inbox: mpsc::UnboundedReceiver<ReloadAsked>,
     ) {
-        let Process { house, admin, generation, shared, plan, .. } = self;
+        let Process { house, admin, generation, shared, plan, display: shown, .. } = self;
         shared.begin_drain();
         house.drain(generation).await;
         let open = house.scopes.connections.clone();
@@ -259,6 +272,10 @@ impl Process {
             tracing::info!(open = shared.active(), "closing what is still open");
         }
         house.workers.end();
+        if shown.is_some() {
+            drop(shown);
+            screen::close();
+        }
         // A quota is used up by what passed in the last seconds, too.
         let accounts = house.outside.accounts.clone();
         let _ = tokio::task::spawn_blocking(move || accounts.save(SystemTime::now())).await;

@@ -12,6 +12,7 @@ use crate::config::{self, Format, Loaded, Problems};
 use crate::file_server::FileServerArgs;
 use crate::proxy::ProxyArgs;
 use crate::reverse_proxy::ReverseProxyArgs;
+use crate::tunnel_command::{TunnelClientArgs, TunnelServerArgs};
 use crate::ws_proxy::WsProxyArgs;
 
 /// A configuration that can be read again and again.
@@ -29,6 +30,10 @@ pub(crate) enum Source {
     Proxy(Box<ProxyArgs>),
     /// What `wmproxy file-server` was told.
     FileServer(Box<FileServerArgs>),
+    /// What `wmproxy tunnel server` was told.
+    TunnelServer(Box<TunnelServerArgs>),
+    /// What `wmproxy tunnel client` was told.
+    TunnelClient(Box<TunnelClientArgs>),
     /// The built-in demonstration.
     Demo(String),
 }
@@ -49,6 +54,8 @@ impl Source {
             Source::ReverseProxy(args) => config::from_options(args.options())?,
             Source::Proxy(args) => config::from_options(args.options())?,
             Source::FileServer(args) => config::from_options(args.options())?,
+            Source::TunnelServer(args) => config::from_options(args.options())?,
+            Source::TunnelClient(args) => config::from_options(args.options())?,
             Source::Demo(text) => config::load_text("the built-in demonstration", text, Format::Toml)?,
         };
         let plan = &mut loaded.plan;
@@ -76,6 +83,8 @@ impl Source {
             | Source::ReverseProxy(_)
             | Source::Proxy(_)
             | Source::FileServer(_)
+            | Source::TunnelServer(_)
+            | Source::TunnelClient(_)
             | Source::Demo(_) => None,
         }
     }

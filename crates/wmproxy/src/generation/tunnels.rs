@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wmproxy_net::record::ListenerMetrics;
 use wmproxy_runtime::scope::Scope;
-use wmproxy_tunnel::client::{ClientStatus, TunnelClient};
+use wmproxy_tunnel::client::ClientStatus;
 use wmproxy_tunnel::server::ServerStatus;
 use wmproxy_upstream::{Finder, Group};
 
@@ -116,11 +116,6 @@ impl AtWork {
     /// How the client is, if there is one.
     pub(crate) fn client_status(&self) -> Option<ClientStatus> {
         self.client().map(|client| client.client.status())
-    }
-
-    /// The client, if there is one.
-    pub(crate) fn tunnel_client(&self) -> Option<Arc<TunnelClient>> {
-        self.client().map(|client| client.client.clone())
     }
 
     /// What clients of the server know it by, if there is one.

@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod screen;
 pub(crate) mod sink;
 pub(crate) mod sinks;
 pub(crate) mod snapshot;

@@ -172,7 +172,7 @@ impl Sink {
 
     /// Whether the lines are read on a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
-        self.handle.shared.terminal.load(Ordering::Relaxed)
+        self.handle.shared.is_terminal()
     }
 
     pub(super) fn handle(&self) -> &Arc<Handle> {
@@ -202,6 +202,11 @@ impl Shared {
     pub(super) fn reopen(&self) {
         self.lock().reopen = true;
         self.wake.notify_one();
+    }
+
+    /// Whether the lines are read on a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal.load(Ordering::Relaxed)
     }
 
     /// Whether the writer has ended.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 
+use super::screen;
 use super::sink::{Shared, Target};
 
 /// How often drops are reported at most: a log that is too slow must not fill itself with complaints.
@@ -90,8 +91,11 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        let result = if self.torn { self.write_all(b"\n") } else { Ok(()) };
-        match result.and_then(|()| self.write_all(batch)) {
+        let written = match self.shared.is_terminal() {
+            true => screen::above(|| self.write_whole(batch)),
+            false => self.write_whole(batch),
+        };
+        match written {
             Ok(()) => {
                 self.torn = false;
                 // What fails from here on is another outage.
@@ -107,6 +111,13 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn write_whole(&mut self, batch: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.write_all(b"\n")?;
+        }
+        self.write_all(batch)
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
