@@ -14,7 +14,7 @@ use super::TunnelClient;
 use super::link::Link;
 use super::login::LoggedIn;
 use super::offers::Offers;
-use super::session::{Phase, Session, SessionError};
+use super::session::{Phase, Session, SessionError, plain};
 use super::shared;
 use crate::carrier::speech::{read_message, write_message};
 use crate::options::TransportKind;
@@ -194,7 +194,7 @@ impl Control {
             Message::Need(more) => self.session.need(more),
             Message::Failed(failed) => {
                 let (server, service) = (&self.session.link.server, failed.service);
-                tracing::debug!(server, service, "a visitor was not served: {}", failed.refusal.text);
+                tracing::debug!(server, service, "a visitor was not served: {}", plain(&failed.refusal.text));
             }
             Message::Leaving if !self.server_leaves => {
                 tracing::info!(server = self.session.link.server, "the tunnel server is about to go");

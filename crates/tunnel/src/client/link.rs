@@ -10,7 +10,7 @@ use wmproxy_wire::tunnel::message::Placed;
 
 use super::login::Identity;
 use super::offers::Offers;
-use super::session::Session;
+use super::session::{Session, plain};
 use super::status::{PlacedStatus, SessionState, SessionStatus};
 
 /// A server.
@@ -132,8 +132,8 @@ impl Link {
         let named = |placed: Placed| {
             let name = offers.list.iter().find(|offered| offered.id == placed.id)?.name().to_owned();
             let (places, refusal) = match placed.result {
-                Ok(places) => (places, None),
-                Err(refusal) => (Vec::new(), Some(refusal.text)),
+                Ok(places) => (places.iter().map(|place| plain(place)).collect(), None),
+                Err(refusal) => (Vec::new(), Some(plain(&refusal.text))),
             };
             Some(PlacedStatus { name, places, refusal })
         };

@@ -1,11 +1,11 @@
 //! The client's end: its sessions, what it offers in them, and how they come back.
 //!
-//! What lives here: the [login](login), the [conversation](control) with a server, [waiting connections](pool) or
-//! [one that is shared](shared), what becomes of a [visitor](serve), [visits](visits) of private services, and the
-//! [pauses](reconnect) after which all of that begins again. What must not: local services, which are behind
-//! [`Serve`] and [`DatagramEnd`], and the way to the servers, which is behind [`Reach`].
+//! What lives here: the login, the conversation with a server (`control`), connections that wait (`pool`) or one that is
+//! `shared`, what becomes of a visitor (`serve`, `flows`), visits of private services and their secrets, and the pauses after
+//! which all of that begins again (`reconnect`). What must not: local services, which are behind [`Serve`] and
+//! [`DatagramEnd`], and the way to the servers, which is behind [`Reach`].
 //!
-//! The conversation is a task of the control runtime; everything that visitors bytes pass through belongs to workers.
+//! The conversation is a task of the control runtime; what the bytes of visitors pass through belongs to workers.
 
 mod backoff;
 mod control;

@@ -16,7 +16,7 @@ use wmproxy_wire::tunnel::message::{Message, Purpose, Start};
 
 use super::backoff::Backoff;
 use super::serve;
-use super::session::{Count, Phase, Session};
+use super::session::{Count, Phase, Session, plain};
 use crate::carrier::speech::{self, SpeechError};
 
 /// Handshakes that a worker has in flight for one session. Enough for some hundred visitors a second over a way of 100 ms, and
@@ -156,14 +156,14 @@ impl Bench {
 
 async fn connect(session: &Session) -> Result<Stream, ConnectError> {
     let late = |_| ConnectError::new(Fault::TimedOut, "the server did not answer in time");
-    timeout(session.client.spec.connect_timeout, session.join(Purpose::Wait, None)).await.map_err(late)?
+    timeout(session.client.spec.connect_timeout, session.join(Purpose::Wait)).await.map_err(late)?
 }
 
 /// Waits for the visitor that a stream is for.
 pub(super) async fn next_start(stream: &Stream) -> Result<Start, ConnectError> {
     match speech::read_message(stream, LOGIN_LIMIT).await {
         Ok(Message::Start(start)) => Ok(start),
-        Ok(Message::Refused(refusal)) => Err(ConnectError::new(Fault::Denied, refusal.text)),
+        Ok(Message::Refused(refusal)) => Err(ConnectError::new(Fault::Denied, plain(&refusal.text))),
         Ok(_) => Err(ConnectError::new(Fault::Broken, "the server says something else than who comes")),
         Err(SpeechError::Ended) => Err(ConnectError::new(Fault::Reset, "the server has closed it")),
         Err(SpeechError::Io(error)) => Err(error.into()),

@@ -8,6 +8,7 @@ use wmproxy_net::stream::Stream;
 use wmproxy_wire::tunnel::codec::LOGIN_LIMIT;
 use wmproxy_wire::tunnel::message::{Answer, Message, Refusal, RefusalCode, Start};
 
+use super::session::plain;
 use crate::auth;
 use crate::carrier::speech::{self, SpeechError};
 use crate::options::{ServiceSpec, VisitSpec};
@@ -22,7 +23,7 @@ pub(super) async fn ask(
     spec: &ServiceSpec,
     start: &Start,
 ) -> Result<(), Refusal> {
-    let who = start.client.as_deref().unwrap_or("somebody without a name");
+    let who = start.client.as_deref().map_or("somebody without a name".to_owned(), plain);
     let refusal = |code, text: String| Refusal { code, text };
     let Some(secret) = &spec.secret else {
         return Err(refusal(RefusalCode::NoService, "the service has no secret".to_owned()));
@@ -105,5 +106,5 @@ fn unexpected(message: Message) -> ConnectError {
         RefusalCode::NoSession => Fault::HopDown,
         _ => Fault::HostUnreachable,
     };
-    ConnectError::new(fault, refusal.text)
+    ConnectError::new(fault, plain(&refusal.text))
 }

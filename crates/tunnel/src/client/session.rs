@@ -11,6 +11,7 @@ use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::stream::Stream;
 use wmproxy_net::tls::TlsInfo;
 use wmproxy_runtime::scope::Scope;
+use wmproxy_wire::destination::Destination;
 use wmproxy_wire::tunnel::codec;
 use wmproxy_wire::tunnel::message::{ALPN, Failed, Join, Message, Purpose, Refusal, RefusalCode, Welcome};
 
@@ -27,6 +28,12 @@ use crate::datagrams::QuicDatagrams;
 
 /// Messages that may wait to be written from workers. They are for the other end's log, so what is more is lost.
 const NOTES: usize = 64;
+
+/// No server has its clients talk more often than that.
+const SHORTEST_BEAT: Duration = Duration::from_secs(1);
+
+/// What is shown at most of what a server says.
+const SHOWN: usize = 300;
 
 /// A session that stands, or stood.
 pub(super) struct Session {
@@ -76,7 +83,7 @@ pub(super) enum SessionError {
     Late(Duration),
     #[error(transparent)]
     Speech(#[from] SpeechError),
-    #[error("{}", .0.text)]
+    #[error("{}", plain(&.0.text))]
     Refused(Refusal),
     #[error("it speaks version {0} of the protocol, which this client does not")]
     Version(u16),
@@ -106,7 +113,9 @@ impl SessionError {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             SessionError::Refused(refusal) => {
-                matches!(refusal.code, RefusalCode::Unauthenticated | RefusalCode::Version)
+                // Of a name that somebody else uses, too: both would only end each other's sessions by turns.
+                use RefusalCode::{InUse, Unauthenticated, Version};
+                matches!(refusal.code, Unauthenticated | Version | InUse)
             }
             SessionError::NoAddress | SessionError::Version(_) | SessionError::Unproven => true,
             _ => false,
@@ -143,7 +152,7 @@ impl Session {
     pub(super) fn heartbeat(&self) -> Duration {
         let wanted = Duration::from_millis(self.welcome.heartbeat_ms.into());
         let own = self.client.spec.heartbeat;
-        if wanted.is_zero() { own } else { own.min(wanted) }
+        if wanted.is_zero() { own } else { own.min(wanted.max(SHORTEST_BEAT)) }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -224,29 +233,21 @@ impl Session {
         self.benches.get().map_or(0, |benches| benches.iter().map(|bench| bench.waiting()).sum())
     }
 
-    /// Connects to the server on the calling worker, for a part in this session, and says `then` behind that. Sets no deadline.
-    pub(super) async fn join(
-        &self,
-        purpose: Purpose,
-        then: Option<&Message>,
-    ) -> Result<Stream, ConnectError> {
+    /// Connects to the server on the calling worker, for a part in this session. Sets no deadline.
+    pub(super) async fn join(&self, purpose: Purpose) -> Result<Stream, ConnectError> {
         let stream = self.client.reach.connect(self.to()?).await?;
-        self.introduce(&stream, purpose, then).await?;
+        self.introduce(&stream, purpose, None).await?;
         Ok(stream)
     }
 
-    /// The same on any thread.
-    pub(super) async fn join_alone(
-        &self,
-        purpose: Purpose,
-        then: Option<&Message>,
-    ) -> Result<Stream, ConnectError> {
+    /// The same on any thread, with something to say behind it.
+    pub(super) async fn join_alone(&self, purpose: Purpose, then: &Message) -> Result<Stream, ConnectError> {
         let stream = self.client.reach.connect_alone(self.to()?).await?;
-        self.introduce(&stream, purpose, then).await?;
+        self.introduce(&stream, purpose, Some(then)).await?;
         Ok(stream)
     }
 
-    fn to(&self) -> Result<&wmproxy_wire::destination::Destination, ConnectError> {
+    fn to(&self) -> Result<&Destination, ConnectError> {
         let none =
             || ConnectError::new(Fault::NoWay, "the server's address is none that can be connected to");
         self.link.to.as_ref().ok_or_else(none)
@@ -272,6 +273,11 @@ impl Session {
         }
         Ok(speech::write_all(stream, &bytes).await?)
     }
+}
+
+/// What a server says, fit for a line of a log and for a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().take(SHOWN).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// Whether the handshake was with a tunnel server, by the TLS that a proof can be bound to.

@@ -115,9 +115,7 @@ async fn keep_open(session: &Arc<Session>) {
 
 async fn connect(session: &Session) -> Result<Stream, ConnectError> {
     let late = |_| ConnectError::new(Fault::TimedOut, "the server did not answer in time");
-    timeout(session.client.spec.connect_timeout, Box::pin(session.join(Purpose::Many, None)))
-        .await
-        .map_err(late)?
+    timeout(session.client.spec.connect_timeout, Box::pin(session.join(Purpose::Many))).await.map_err(late)?
 }
 
 /// Ends a connection with whoever waits for its streams.

@@ -27,26 +27,25 @@ pub(super) struct Visits {
 }
 
 impl Visits {
-    /// The stream to the owner, through whichever server there is a session with. On the calling worker.
+    /// The stream to the owner, through whichever server leads there. On any thread, for health checks come by it, too; so it
+    /// shares nothing with a worker's other connections, which are for the many.
     async fn open(&self, form: Form, visitor: Option<SocketAddr>) -> Result<Stream, ConnectError> {
         let visit = self.visit(form, visitor);
-        let session = self.session().await?;
-        let stream = match self.open_shared(&session, &visit).await {
-            Some(opened) => opened?,
-            None => session.join(Purpose::Visit, Some(&visit)).await?,
-        };
-        self.settle(&session, stream).await
-    }
-
-    /// The same on any thread.
-    async fn open_alone(&self) -> Result<Stream, ConnectError> {
-        let visit = self.visit(Form::Bytes, None);
-        let session = self.session().await?;
-        let stream = match self.open_shared(&session, &visit).await {
-            Some(opened) => opened?,
-            None => session.join_alone(Purpose::Visit, Some(&visit)).await?,
-        };
-        self.settle(&session, stream).await
+        let mut error = None;
+        for session in self.sessions().await {
+            let opened = async {
+                let stream = match self.open_shared(&session, &visit).await {
+                    Some(opened) => opened?,
+                    None => session.join_alone(Purpose::Visit, &visit).await?,
+                };
+                self.settle(&session, stream).await
+            };
+            match opened.await {
+                Err(failed) if is_elsewhere(&failed) => error = Some(failed),
+                opened => return opened,
+            }
+        }
+        Err(error.unwrap_or_else(no_session))
     }
 
     fn visit(&self, form: Form, visitor: Option<SocketAddr>) -> Message {
@@ -73,23 +72,33 @@ impl Visits {
         Ok(stream)
     }
 
-    /// A session; the first that there is, in the order of the servers.
-    async fn session(&self) -> Result<Arc<Session>, ConnectError> {
-        let find = || self.client.links.iter().find_map(|link| link.session.borrow().clone());
+    /// The sessions that there are, in the order of the servers. If there is none, one is waited for.
+    async fn sessions(&self) -> Vec<Arc<Session>> {
+        let find = || {
+            let sessions = self.client.links.iter().filter_map(|link| link.session.borrow().clone());
+            sessions.collect::<Vec<_>>()
+        };
         let mut changes = self.client.changed.subscribe();
         let found = timeout(PATIENCE, async {
             loop {
-                if let Some(session) = find() {
-                    return Some(session);
-                }
-                if changes.changed().await.is_err() {
-                    return None;
+                let sessions = find();
+                // Its sender is the client's, which is here.
+                if !sessions.is_empty() || changes.changed().await.is_err() {
+                    return sessions;
                 }
             }
         });
-        let none = || ConnectError::new(Fault::HopDown, "there is no session with a tunnel server");
-        found.await.ok().flatten().ok_or_else(none)
+        found.await.unwrap_or_default()
     }
+}
+
+/// Whether the owner may be at another server.
+fn is_elsewhere(error: &ConnectError) -> bool {
+    !matches!(error.fault, Fault::Unauthorized | Fault::Resources | Fault::Limited)
+}
+
+fn no_session() -> ConnectError {
+    ConnectError::new(Fault::HopDown, "there is no session with a tunnel server")
 }
 
 impl Connect for Visits {
@@ -98,7 +107,7 @@ impl Connect for Visits {
     }
 
     fn connect_alone<'a>(&'a self, _: &'a Destination) -> ConnectingAlone<'a> {
-        Box::pin(self.open_alone())
+        Box::pin(self.open(Form::Bytes, None))
     }
 
     fn connect_for<'a>(&'a self, _: &'a Destination, visitor: &'a Visitor) -> Connecting<'a> {

@@ -203,6 +203,26 @@ async fn private_services_are_reached_with_their_secret_only() {
 }
 
 #[tokio::test]
+async fn a_visit_goes_through_the_server_where_the_owner_is() {
+    let echo = Backend::echo();
+    let sites = [Site::start(), Site::start()];
+    let owner = home(spec(&[sites[1].addr]), vec![private("db", echo.addr().inet(), "between us")]);
+    placed(&owner).await;
+    let both = spec(&sites.each_ref().map(|site| site.addr));
+    let visitor = Near::new(ClientSpec { name: "office".into(), ..both });
+    let visits = visitor.client.visit(VisitSpec { service: "home/db".into(), secret: secret("between us") });
+    for site in &sites {
+        site.until("the visitor", |status| status.clients.iter().any(|client| client.name == "office")).await;
+    }
+    let stream =
+        within("a visit", visits.connect_alone(&Destination::from(SocketAddr::from(([0, 0, 0, 0], 1)))))
+            .await;
+    let stream = stream.unwrap();
+    send(&stream, b"select").await;
+    assert_eq!(within("an answer", recv(&stream, 6)).await, b"select");
+}
+
+#[tokio::test]
 async fn a_second_client_of_a_name_takes_the_session_over() {
     let echo = Backend::echo();
     let site = Site::start();
@@ -212,10 +232,11 @@ async fn a_second_client_of_a_name_takes_the_session_over() {
     placed(&one).await;
     let two = home(calm, offers());
     placed(&two).await;
-    // The first comes back once or twice, ever later: they do not storm the server.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let logins = site.server.status().counts.logins;
-    assert!(logins <= 6, "{logins} logins");
+    one.until_state(SessionState::Waiting).await;
+    let session = &one.client.status().sessions[0];
+    assert!(session.error.as_ref().is_some_and(|error| error.contains("taken over")), "{session:?}");
+    // They do not end each other's sessions by turns.
+    assert!(session.retry_ms > Some(1_000_000), "{session:?}");
     assert_eq!(site.ask("home/ssh", b"hello").await.unwrap(), b"hello");
 }
 
