@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use wmproxy_net::connect::{Connect, Connecting, ConnectingAlone};
 use wmproxy_net::record::ListenerMetrics;
-use wmproxy_net::sockopt::TcpOptions;
+use wmproxy_net::sockopt::{Keepalive, TcpOptions};
 use wmproxy_net::tls::Connector;
 use wmproxy_runtime::scope::Leash;
 use wmproxy_tunnel::client::{Offer, Reach, Resolving, TunnelClient};
@@ -17,6 +18,10 @@ use super::Tunnels;
 use crate::config::tunnel::plan::TunnelClientPlan;
 use crate::tunnel::ends::Counters;
 use crate::tunnel::reach::reach;
+
+/// When a silent connection to a server is probed. Those that wait for visitors are silent for hours, and a NAT on the way
+/// forgets them after some minutes; few do so within half of one.
+const PROBE: Duration = Duration::from_secs(25);
 
 /// A tunnel client with all that belongs to it.
 pub(super) struct ClientEnd {
@@ -67,7 +72,7 @@ impl Tunnels {
     }
 
     fn reach(&self, via: Option<Arc<dyn Connect>>) -> Arc<dyn Reach> {
-        let tcp = TcpOptions { nodelay: true, ..TcpOptions::default() };
+        let tcp = TcpOptions { keepalive: Some(Keepalive::after(PROBE)), ..TcpOptions::default() };
         reach(self.finder.clone(), tcp, via)
     }
 
