@@ -93,8 +93,7 @@ impl Keeper for Inner {
             EndReason::Evicted => Ending::Evicted,
             EndReason::Limit | EndReason::Closed => Ending::Other,
         };
-        self.carrier.put_end(number, why);
-        self.carrier.wake();
+        self.say_end(number, why);
     }
 }
 
@@ -105,21 +104,23 @@ impl Receiver for Rc<Inner> {
             (Some(id), _) => Ok(id),
             (None, Some(origin)) => self.begin(flow, origin),
             // Its end got lost, or crossed with these.
-            (None, None) => return self.carrier.put_end(flow, Ending::Unknown),
+            (None, None) => return self.say_end(flow, Ending::Unknown),
         };
         match id {
             Ok(id) => {
                 if origin.is_some() {
                     self.carrier.put_opened(flow);
                 }
-                self.forward(id, datagrams);
+                let forward = AssertUnwindSafe(|| self.forward(id, datagrams));
+                if catch_unwind(forward).is_err() {
+                    self.abandon(id);
+                }
             }
             Err(why) => {
                 self.flows.count_drop(why, datagrams.len() as u64);
-                self.carrier.put_end(flow, Ending::Refused);
+                self.say_end(flow, Ending::Refused);
             }
         }
-        self.carrier.wake();
     }
 
     fn opened(&self, _: u32) {}
@@ -137,6 +138,12 @@ impl Receiver for Rc<Inner> {
 }
 
 impl Inner {
+    /// Tells the other end that a flow is over.
+    fn say_end(&self, number: u32, why: Ending) {
+        self.carrier.put_end(number, why);
+        self.carrier.wake();
+    }
+
     /// Begins a flow; or says why its datagrams are dropped.
     fn begin(self: &Rc<Self>, number: u32, origin: Origin) -> Result<FlowId, UdpDrop> {
         let InnerService { end, metrics, log, .. } = &self.service;
@@ -220,8 +227,7 @@ impl Inner {
         let Some(mut ended) = ended else { return };
         tracing::debug!(service = %self.service.metrics.name, %error, "a flow's service is unreachable");
         ended.value.record.close(Outcome::PeerReset);
-        self.carrier.put_end(ended.key, Ending::Unreachable);
-        self.carrier.wake();
+        self.say_end(ended.key, Ending::Unreachable);
     }
 
     /// Ends a flow in whose service this program panicked.
@@ -229,8 +235,7 @@ impl Inner {
         let ended = self.flows.table().end(id);
         if let Some(mut ended) = ended {
             ended.value.record.close(Outcome::Panicked);
-            self.carrier.put_end(ended.key, Ending::Other);
-            self.carrier.wake();
+            self.say_end(ended.key, Ending::Other);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Datagrams through both ends of the tunnel, over loopback.
 
 mod rig;
+mod scripts;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -137,11 +137,12 @@ impl DatagramWay for TestWay {
                     let connector = self.tls.1.clone();
                     self.serve(move || async move {
                         let far = stream(far);
-                        connector.secure(&far, "outer", "localhost").await.unwrap();
-                        inner::serve(Carry::Stream(far), service, scope).await;
+                        if connector.secure(&far, "outer", "localhost").await.is_ok() {
+                            inner::serve(Carry::Stream(far), service, scope).await;
+                        }
                     });
                     let near = stream(near);
-                    tls::accept(&near, &self.tls.0).await.unwrap();
+                    tls::accept(&near, &self.tls.0).await.map_err(lost)?;
                     Carry::Stream(near)
                 }
                 Kind::Deaf => {
@@ -157,14 +158,15 @@ impl DatagramWay for TestWay {
                     let connections = self.connections.clone();
                     self.serve(move || async move {
                         let endpoint = quinn::Endpoint::client(any).unwrap();
-                        let far = endpoint.connect_with(client, addr, "localhost").unwrap().await.unwrap();
+                        let connecting = endpoint.connect_with(client, addr, "localhost").unwrap();
+                        let Ok(far) = connecting.await else { return };
                         connections.lock().unwrap().push(far.clone());
                         let hub = QuicDatagrams::new(far);
                         let part = hub.service(7);
                         let serve = inner::serve(Carry::Quic(part), service, scope);
                         tokio::join!(hub.run(), serve);
                     });
-                    let near = server.accept().await.unwrap().await.unwrap();
+                    let near = server.accept().await.unwrap().await.map_err(lost)?;
                     let hub = QuicDatagrams::new(near);
                     self.scope.spawn(hub.clone().run());
                     Carry::Quic(hub.service(7))
@@ -288,6 +290,11 @@ fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (near, listener.accept().unwrap().0)
+}
+
+/// It was cut before it was there.
+fn lost(error: impl std::fmt::Display) -> ConnectError {
+    ConnectError::new(Fault::Reset, error.to_string())
 }
 
 fn tls_ends() -> (Arc<Acceptor>, Arc<Connector>) {

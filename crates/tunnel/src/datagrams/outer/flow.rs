@@ -42,8 +42,7 @@ pub(super) fn settle(mut ended: Ended<Flow>) {
         EndReason::Limit | EndReason::Closed => Ending::Other,
     };
     flow.record.close(net_flows::outcome(ended.reason, &flow.record));
-    flow.link.carrier.put_end(flow.number, why);
-    flow.link.carrier.wake();
+    flow.link.say_end(flow.number, why);
 }
 
 /// Closes the record of a flow whose link broke off.
@@ -206,8 +205,7 @@ impl Receiver for Answers {
                 outer.flows.tell_oldest();
             }
             None => {
-                link.carrier.put_end(number, Ending::Unknown);
-                link.carrier.wake();
+                link.say_end(number, Ending::Unknown);
             }
         }
     }

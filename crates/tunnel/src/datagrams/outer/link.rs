@@ -14,11 +14,12 @@ use wmproxy_net::udp::Cargo;
 use wmproxy_net::udp::flows::now;
 use wmproxy_runtime::scope::Leash;
 use wmproxy_wire::flow::{FlowId, FlowKey, Now};
+use wmproxy_wire::tunnel::datagram::Ending;
 
 use super::waiting::Waiting;
 use super::{Outer, flow};
-use crate::datagrams::Carried;
 use crate::datagrams::carrier::Carrier;
+use crate::datagrams::{Carried, DatagramWay};
 
 /// How long after one attempt the next may begin: a storm of datagrams must not become one of attempts, and a client that
 /// comes back should not be waited for much longer than it takes.
@@ -88,6 +89,12 @@ impl Link {
             // A storm of visitors must not leave its table behind.
             numbers.shrink_to(64);
         }
+    }
+
+    /// Tells the other end that a flow is over.
+    pub(super) fn say_end(&self, number: u32, why: Ending) {
+        self.carrier.put_end(number, why);
+        self.carrier.wake();
     }
 
     fn is_idle(&self) -> bool {
@@ -193,11 +200,29 @@ fn later() -> Now {
 }
 
 /// The task that asks for a way.
-async fn ask(outer: Weak<Outer>, way: Arc<dyn crate::datagrams::DatagramWay>) {
+async fn ask(outer: Weak<Outer>, way: Arc<dyn DatagramWay>) {
+    let asking = Asking(outer);
     let late = |_| Err(ConnectError::new(Fault::TimedOut, "no way within some seconds"));
     let carried = timeout(PATIENCE, way.carry()).await.unwrap_or_else(late);
-    if let Some(outer) = outer.upgrade() {
-        outer.arrive(carried);
+    asking.done(carried);
+}
+
+/// Sees that a defect of a way does not have visitors wait for ever.
+struct Asking(Weak<Outer>);
+
+impl Asking {
+    fn done(&self, carried: Result<Carried, ConnectError>) {
+        if let Some(outer) = self.0.upgrade() {
+            outer.arrive(carried);
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.done(Err(ConnectError::new(Fault::Other, "a defect")));
+        }
     }
 }
 
