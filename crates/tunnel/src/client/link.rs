@@ -1,5 +1,6 @@
 //! A server of a client, and how the client stands with it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,19 +130,22 @@ impl Link {
 
     /// The server has said what became of the services.
     pub(super) fn placed(&self, offers: &Offers, results: Vec<Placed>) {
+        let names: HashMap<u32, &str> =
+            offers.list.iter().map(|offered| (offered.id, offered.name())).collect();
         let named = |placed: Placed| {
-            let name = offers.list.iter().find(|offered| offered.id == placed.id)?.name().to_owned();
+            let name = (*names.get(&placed.id)?).to_owned();
             let (places, refusal) = match placed.result {
-                Ok(places) => (places.iter().map(|place| plain(place)).collect(), None),
+                Ok(places) => {
+                    (places.iter().map(|place| from_here(&self.server, plain(place))).collect(), None)
+                }
                 Err(refusal) => (Vec::new(), Some(plain(&refusal.text))),
             };
             Some(PlacedStatus { name, places, refusal })
         };
         let placed: Vec<PlacedStatus> = results.into_iter().filter_map(named).collect();
         self.change(|standing| {
-            for now in placed.iter().filter(|now| !standing.placed.contains(now)) {
-                self.tell(now);
-            }
+            let before: HashSet<_> = standing.placed.iter().collect();
+            placed.iter().filter(|now| !before.contains(now)).for_each(|now| self.tell(now));
             standing.placed = placed;
         });
     }
@@ -201,4 +205,15 @@ fn locate(server: &AddressSpec) -> (String, Option<Destination>) {
         Host::Name(name) => (name.clone(), parse_host(name.as_bytes()).ok()),
     };
     (name, host.map(|host| Destination { host, port: *first_port }))
+}
+/// A place as it is reached from here: a server that listens at all of its addresses knows none that would do for others,
+/// but we have come to it by one.
+fn from_here(server: &str, place: String) -> String {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    for any in ["://0.0.0.0:", "://[::]:"] {
+        if let Some((kind, port)) = place.split_once(any) {
+            return format!("{kind}://{host}:{port}");
+        }
+    }
+    place
 }

@@ -334,7 +334,7 @@ impl TunnelPorts {
             results.push(match port {
                 Ok(port) => match port.parts.iter().find_map(|part| failed.get(&part.id)) {
                     Some(error) => Err(self.give_up(&port, error).await),
-                    None => Ok(keep(open, port)),
+                    None => Ok(keep(open, port, spec)),
                 },
                 Err(refusal) => Err(refusal),
             });
@@ -476,10 +476,10 @@ fn taken<'a>(ports: impl Iterator<Item = &'a Port>) -> HashSet<(Protocol, u16)> 
 }
 
 /// Notes that a port is open, and says where.
-fn keep(open: &mut Open, port: Port) -> Vec<Place> {
+fn keep(open: &mut Open, port: Port, spec: &PortsSpec) -> Vec<Place> {
     // All addresses of the machine are one place.
     let place = port.parts.iter().find_map(|part| match part.listener.bound.address {
-        Address::Inet(address) => Some(Place::Address(address)),
+        Address::Inet(address) => Some(spot::place(&port.exposure, address, spec)),
         Address::Unix(_) | Address::Name(..) => None,
     });
     open.ports.insert(port.exposure.name.clone(), port);

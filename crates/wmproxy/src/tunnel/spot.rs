@@ -1,5 +1,6 @@
 //! What exposures are made of, and where visitors find them.
 
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) struct PortsSpec {
     pub(crate) http: Option<u16>,
     /// The port of the first https front, if there is one.
     pub(crate) https: Option<u16>,
+    /// The name or address that others are told for this machine, if it is not that of its sockets.
+    pub(crate) advertise: Option<Arc<str>>,
     /// Where this process listens, and the names of those listeners: nobody else gets their ports.
     pub(crate) own: Vec<Own>,
 }
@@ -48,6 +51,7 @@ impl PortsSpec {
         let log = |spec: &PortsSpec| spec.log.as_ref().map(|log| Arc::as_ptr(log).cast::<()>());
         self.visitors != other.visitors
             || self.patience != other.patience
+            || self.advertise != other.advertise
             || log(self) != log(other)
             || self.has_http(other)
     }
@@ -79,6 +83,20 @@ pub(super) fn least(a: u32, b: u32) -> u32 {
         (0, limit) | (limit, 0) => limit,
         (a, b) => a.min(b),
     }
+}
+
+/// Where visitors reach an exposure whose listener is bound to an address.
+pub(super) fn place(exposure: &Exposure, bound: SocketAddr, spec: &PortsSpec) -> Place {
+    let Some(host) = &spec.advertise else { return Place::Address(bound) };
+    let kind = match exposure.kind {
+        Kind::Udp => "udp",
+        Kind::Proxy => "proxy",
+        Kind::Tcp | Kind::Http | Kind::Https => "tcp",
+    };
+    Place::Url(match host.parse::<IpAddr>() {
+        Ok(ip) => format!("{kind}://{}", SocketAddr::new(ip, bound.port())),
+        Err(_) => format!("{kind}://{host}:{}", bound.port()),
+    })
 }
 
 /// Where visitors reach an exposure of http or https.

@@ -86,6 +86,7 @@ fn spec_at() -> PortsSpec {
         log: None,
         http: None,
         https: None,
+        advertise: None,
         own: Vec::new(),
     }
 }

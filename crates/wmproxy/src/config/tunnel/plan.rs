@@ -1,6 +1,5 @@
 //! What `[tunnel_server]` and `[tunnel_client]` come to.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,14 +89,5 @@ impl TunnelServerPlan {
     /// Whether clients may come so.
     pub(crate) fn takes(&self, transport: TransportKind) -> bool {
         self.transports.contains(&transport)
-    }
-
-    /// How others are told to reach what listens at `ip`.
-    pub(crate) fn public_host(&self, ip: IpAddr) -> String {
-        match (&self.advertise, ip) {
-            (Some(name), _) => name.to_string(),
-            (None, IpAddr::V6(ip)) => format!("[{ip}]"),
-            (None, ip) => ip.to_string(),
-        }
     }
 }

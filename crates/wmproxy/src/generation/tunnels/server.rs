@@ -132,6 +132,7 @@ fn ports_spec(plan: &TunnelServerPlan, log: Option<Arc<dyn AccessLog>>, own: Vec
         log,
         http: port(&plan.http, "tunnel:http"),
         https: port(&plan.https, "tunnel:https"),
+        advertise: plan.advertise.clone(),
         own,
     }
 }
