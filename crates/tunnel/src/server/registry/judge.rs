@@ -127,11 +127,15 @@ impl Taken {
     /// The port of a service that takes any: the one that it has, that of its group, or a free one.
     fn choose(&self, grants: &Grants, entry: &Entry, claim: &Claim) -> Option<u16> {
         let is_udp = claim.kind == Kind::Udp;
-        let is_free = |port: u16| !self.ports.contains_key(&(is_udp, port)) && !entry.avoid.contains(&port);
-        let groups = claim.group.as_ref().and_then(|group| self.groups.get(&(claim.kind, group.clone())));
-        let of_group = || groups?.iter().copied().find(|port| grants.covers_port(*port));
-        let has = entry.picked.filter(|port| grants.covers_port(*port) && is_free(*port));
-        of_group().or(has).or_else(|| grants.pick_port(claim.seed, is_free))
+        let may_have = |port: u16| grants.covers_port(port) && !entry.avoid.contains(&port);
+        let is_free = |port: u16| may_have(port) && !self.ports.contains_key(&(is_udp, port));
+        let group = claim.group.as_ref().and_then(|group| self.groups.get(&(claim.kind, group.clone())));
+        let group = group.map_or(&[][..], Vec::as_slice);
+        let of_group = group.iter().copied().find(|port| may_have(*port));
+        let had = entry.picked.filter(|port| is_free(*port) || may_have(*port) && group.contains(port));
+        // Others of its group may be elsewhere, for they asked for a port: who has one does not move to theirs.
+        let (first, second) = if entry.is_held() { (had, of_group) } else { (of_group, had) };
+        first.or(second).or_else(|| grants.pick_port(claim.seed, is_free))
     }
 
     fn take_hosts(

@@ -261,4 +261,6 @@ fn refusal(code: RefusalCode, text: impl Into<String>) -> Refusal {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -15,13 +15,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use world::{Event, World};
 
 /// A few seconds' worth in a debug build.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 
 /// Long enough for every client to come, go and come back some times.
 const STEPS: u64 = 150;
 
 /// Worlds in which each step is the one where something is lost, and how long they last.
-const LOSSES: (u64, u64) = (12, 40);
+const LOSSES: (u64, u64) = (6, 40);
 
 #[test]
 fn in_the_end_all_agree() {

@@ -357,6 +357,18 @@ fn groups_share_a_place_by_the_same_terms() {
 }
 
 #[test]
+fn who_takes_any_port_does_not_move_to_one_that_another_of_its_group_asks_for() {
+    let mut bench = Bench::new(vec![grant("a", &[(1500, 1501)], &[])]);
+    let grouped = |service: Service| Service { group: Some("ssh".into()), ..service };
+    let session = bench.login("a");
+    let picked = bench.register("a", session, 1, vec![grouped(tcp(1, "x", 0))]);
+    let (had, other) = if picked == [at(1500)] { (1500, 1501) } else { (1501, 1500) };
+    let both = vec![grouped(tcp(1, "x", 0)), grouped(tcp(2, "y", other))];
+    assert_eq!(bench.register("a", session, 2, both.clone()), [at(had), at(other)]);
+    assert_eq!(bench.register("a", session, 3, both), [at(had), at(other)]);
+}
+
+#[test]
 fn what_is_private_needs_a_grant_and_has_no_place() {
     let may = GrantSpec { private: true, ..grant("a", &[(1, 9999)], &["*"]) };
     let mut bench = Bench::new(vec![may, grant("b", &[(1, 9999)], &["*"])]);
