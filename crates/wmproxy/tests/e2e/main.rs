@@ -33,6 +33,7 @@ mod tcp_listen;
 mod tls;
 mod tls_peers;
 mod transparency;
+mod tunnel;
 mod udp_data;
 mod udp_flows;
 mod udp_proxy_protocol;
