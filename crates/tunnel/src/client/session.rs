@@ -261,7 +261,7 @@ impl Session {
         then: Option<&Message>,
     ) -> Result<(), ConnectError> {
         let Link { server, host, .. } = &*self.link;
-        let info = self.client.tls.secure(stream, server, host).await?;
+        let info = self.client.tls.secure_again(stream, server, host).await?;
         let exporter = stream.export_keying_material(auth::EXPORTER_LABEL, &[]).filter(|_| is_tunnel(&info));
         let exporter = exporter
             .ok_or_else(|| ConnectError::new(Fault::Tls, "what answers there is no tunnel server"))?;
