@@ -24,6 +24,7 @@ fn env(name: &str) -> Option<String> {
     match name {
         "HOST" => Some("db.example".into()),
         "LIMIT" => Some("100".into()),
+        _ if name.starts_with("TUNNEL_") => Some(format!("no key at all, but for {name}")),
         _ => None,
     }
 }
