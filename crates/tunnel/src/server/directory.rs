@@ -32,6 +32,14 @@ pub(super) struct Reachable {
     pub(super) gate: Arc<Gate>,
 }
 
+impl Reachable {
+    /// Whether its client is here, as far as that is known at this moment: it may go before anything is written anew here.
+    pub(super) fn is_here(&self) -> bool {
+        let current = self.client.session();
+        self.session.is_some() && current.map(|session| session.number) == self.session
+    }
+}
+
 impl Directory {
     /// Who may be reached now. What was there before keeps its gate.
     pub(super) fn new(

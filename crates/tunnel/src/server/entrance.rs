@@ -120,8 +120,7 @@ impl Serve for Entrance {
 
 impl TunnelServer {
     async fn serve_session(&self, session: &Session, stream: &Stream, record: &mut Record) {
-        let end = session::serve(self, session, stream).await;
-        self.ended(session, &end);
+        session::serve(self, session, stream).await;
         record.close(Outcome::Done);
         finish(stream).await;
     }

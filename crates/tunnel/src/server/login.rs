@@ -13,7 +13,7 @@ use wmproxy_wire::tunnel::message::{
     Challenge, Hello, Join, Message, Purpose, Refusal, RefusalCode, SessionId, VERSION, Visit, Welcome,
 };
 
-use super::session::{Mailbox, Session};
+use super::session::{Guard, Mailbox, Session};
 use super::tunnel_server::{Shown, TunnelServer};
 use crate::auth::{self, Exporter};
 use crate::carrier::speech::{SpeechError, read_message, write_message};
@@ -129,9 +129,10 @@ impl TunnelServer {
             agent: concat!("wmproxy ", env!("CARGO_PKG_VERSION")).into(),
         };
         // From here on the session stands, whatever becomes of its connection.
-        let begun = Begun { server: self, session: Some(session) };
+        let guard = Guard::new(self, &session, "the connection broke off in the middle of the login");
         write_message(newcomer.stream, &Message::Welcome(welcome)).await?;
-        begun.stands().ok_or_else(unknown)
+        guard.disarm();
+        Ok(session)
     }
 
     async fn join(&self, newcomer: &Newcomer<'_>, join: Join) -> Result<Proven, Unproven> {
@@ -174,27 +175,6 @@ impl TunnelServer {
             tracing::debug!(%from, %why, "a connection to the tunnel server proved nothing");
         } else if let Some(others) = self.pace.admit() {
             tracing::warn!(%from, %why, others, "a connection to the tunnel server was refused");
-        }
-    }
-}
-
-/// A session of which the client does not know yet. If it never learns, the session is lost.
-struct Begun<'a> {
-    server: &'a TunnelServer,
-    session: Option<Arc<Session>>,
-}
-
-impl Begun<'_> {
-    fn stands(mut self) -> Option<Arc<Session>> {
-        self.session.take()
-    }
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            let why = "the connection broke off in the middle of the login";
-            self.server.ended(&session, &super::session::End::Lost(why.into()));
         }
     }
 }

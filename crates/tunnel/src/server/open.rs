@@ -175,7 +175,7 @@ impl Way {
         let directory = self.server.directory.load();
         let known: Vec<_> =
             (0..count).filter_map(turn).filter_map(|name| directory.find(name)).cloned().collect();
-        let here = known.iter().find(|member| member.session.is_some()).or(known.first());
+        let here = known.iter().find(|member| member.is_here()).or(known.first());
         here.cloned().ok_or_else(|| ConnectError::new(Fault::HostUnreachable, "nobody offers it"))
     }
 

@@ -1,7 +1,7 @@
 //! Keeping open what is offered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wmproxy_runtime::clock;
 
@@ -12,6 +12,13 @@ use super::{Exposure, Ports};
 /// Changes that come within this time are made at once: a client that comes back says several things.
 const JOIN: Duration = Duration::from_millis(5);
 
+/// Whoever lets changes come without end has them made no more often than so: this many times as long as they take to make is
+/// left to others between them.
+const REST: u32 = 4;
+
+/// The longest such rest. What takes long waits for something, mostly.
+const MAX_REST: Duration = Duration::from_millis(250);
+
 /// What could not be opened is tried again so often: whoever had the port may have left.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -20,6 +27,7 @@ impl TunnelServer {
     pub async fn keep_published(self: Arc<Self>, ports: Arc<dyn Ports>) {
         let mut open: Option<Vec<Exposure>> = None;
         loop {
+            let begun = Instant::now();
             let wanted = self.settle();
             let is_due = self.registry().has_failures() || open.as_ref() != Some(&wanted);
             if is_due {
@@ -31,7 +39,9 @@ impl TunnelServer {
                 }
             }
             self.answer();
+            let took = begun.elapsed();
             self.until_change().await;
+            tokio::time::sleep((took * REST).clamp(JOIN, MAX_REST)).await;
         }
     }
 
@@ -87,6 +97,5 @@ impl TunnelServer {
             Some(rest) => drop(tokio::time::timeout(rest, self.changed.notified()).await),
             None => self.changed.notified().await,
         }
-        tokio::time::sleep(JOIN).await;
     }
 }

@@ -9,7 +9,7 @@ use wmproxy_runtime::scope::Scope;
 
 use super::entrance::finish;
 use super::login::{Newcomer, Proven, Unproven};
-use super::session::{self, End, LAST_WORD, Session};
+use super::session::{self, LAST_WORD, Session};
 use super::tunnel_server::{Shown, TunnelServer};
 use crate::auth::EXPORTER_LABEL;
 use crate::carrier::quic::{self, Arriving, Listener};
@@ -89,11 +89,11 @@ impl TunnelServer {
             std::future::pending::<()>().await;
         };
         // Neither of the others ends: what has become of the connection, the first stream tells.
-        let end = tokio::select! {
-            end = session::serve(&self, session, &stream) => end,
-            () = async { tokio::join!(streams, datagrams); } => End::Lost("the connection is over".into()),
-        };
-        self.ended(session, &end);
+        tokio::select! {
+            () = session::serve(&self, session, &stream) => {}
+            () = streams => {}
+            () = datagrams => {}
+        }
         part(&connection, &stream).await;
         many.close();
     }

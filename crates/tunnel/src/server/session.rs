@@ -128,14 +128,48 @@ struct Control<'a> {
     has_left: bool,
 }
 
-/// Serves a session's control connection until it ends.
-pub(super) async fn serve(server: &TunnelServer, session: &Session, stream: &Stream) -> End {
+/// Ends a session that nobody serves any more, if nobody else has.
+pub(super) struct Guard<'a> {
+    server: &'a TunnelServer,
+    session: Option<&'a Session>,
+    why: &'static str,
+}
+
+impl<'a> Guard<'a> {
+    pub(super) fn new(server: &'a TunnelServer, session: &'a Session, why: &'static str) -> Guard<'a> {
+        Guard { server, session: Some(session), why }
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session {
+            self.server.ended(session, &End::Ended(self.why.into()));
+        }
+    }
+}
+
+/// Serves a session's control connection until it ends, and tells the server that it has.
+pub(super) async fn serve(server: &TunnelServer, session: &Session, stream: &Stream) {
+    let guard = Guard::new(server, session, "its task was cut off");
+    let end = speak(server, session, stream).await;
+    guard.disarm();
+    server.ended(session, &end);
+}
+
+async fn speak(server: &TunnelServer, session: &Session, stream: &Stream) -> End {
     let heartbeat = server.spec().heartbeat;
     let heard = Instant::now();
     let mut control =
         Control { server, session, stream, heartbeat, heard, pings: 0, is_leaving: false, has_left: false };
     match control.run().await {
         Err(End::Lost(_)) if control.has_left => End::Left,
+        // It need not wait for us to end what we said would end.
+        Err(End::Lost(why)) if control.is_leaving => End::Ended(why),
         Ok(end) | Err(end) => end,
     }
 }

@@ -53,7 +53,7 @@ impl TunnelServer {
     /// A server that nobody has come to.
     pub fn new(spec: ServerSpec) -> Arc<TunnelServer> {
         // No socket is theirs; the path names what they are.
-        let nowhere = Address::Unix(PathBuf::from("tunnel").into());
+        let nowhere = Address::Unix(PathBuf::from("tunnel"));
         let workers = wmproxy_runtime::worker::default_count();
         let visits = ListenerMetrics::new("tunnel:visits".into(), Protocol::Tcp, nowhere, workers);
         let server = Arc::new(TunnelServer {

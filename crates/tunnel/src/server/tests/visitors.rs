@@ -43,6 +43,36 @@ fn a_visitor_is_announced_and_its_bytes_follow() {
 }
 
 #[test]
+fn a_connection_goes_to_a_visitor_of_another_worker() {
+    on_worker(async {
+        let site = Site::new(spec(vec![grant("home")]));
+        let mut home = site.login("home").await;
+        home.offer(vec![tcp(1, "ssh", 20000)]).await;
+        let workers = wmproxy_runtime::worker::Workers::start(1).unwrap();
+        let [dead, waits] = [site.wait(&home).await, site.wait(&home).await];
+        // Nobody has looked at it here, so that only the kernel knows.
+        drop(dead);
+        let (server, scope) = (site.server.clone(), Scope::new());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        workers.handle().run(0, move || {
+            scope.spawn(async move {
+                let to = Destination { host: Host::Name("home/ssh".into()), port: 0 };
+                let visitor = server.connect(&to).await.unwrap();
+                send(&visitor, b"from afar").await;
+                finish(&visitor).await;
+                tell.send(rest(&visitor).await.unwrap()).unwrap();
+            });
+        });
+        waits.start().await;
+        assert_eq!(rest(&waits.stream).await.unwrap(), b"from afar");
+        send(&waits.stream, b"to afar").await;
+        finish(&waits.stream).await;
+        assert_eq!(within(told).await.unwrap(), b"to afar");
+        workers.end();
+    });
+}
+
+#[test]
 fn a_dead_connection_of_the_pool_is_passed_over() {
     on_worker(async {
         let site = Site::new(spec(vec![grant("home")]));

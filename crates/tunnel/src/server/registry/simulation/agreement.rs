@@ -156,14 +156,16 @@ impl Offered<'_> {
                 );
             }
             RefusalCode::InUse => {
+                // Who has a port that can't be opened has it all the same.
+                let has_any = |other: &Offered<'_>| match &other.placed.result {
+                    Ok(_) => true,
+                    Err(refusal) => refusal.code == RefusalCode::System,
+                };
                 let has_it =
                     |other: &Offered<'_>| other.has_port(service.kind, service.port) || is_alike(other);
-                let by_other = others.any(|other| other.placed.result.is_ok() && has_it(other));
-                assert!(
-                    by_other || world.busy.contains(&service.port),
-                    "nobody else has what {} asks",
-                    self.name()
-                );
+                let by_other = others.any(|other| has_any(other) && has_it(other));
+                let is_asked_for = by_other || world.busy.contains(&service.port);
+                assert!(is_asked_for, "nobody else has what {} asks", self.name());
             }
             RefusalCode::Limit => {
                 assert_eq!(service.port, 0);
