@@ -1,5 +1,7 @@
 //! A TLS session over a stream's base, or over another session there: rustls's unbuffered interface, and the buffers around it.
 
+mod alert;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem;
@@ -42,9 +44,6 @@ pub(super) const OPENED: usize = 64 * 1024 + RECORD + READ;
 /// What may wait for a full socket besides data: answers to the other side's messages. It is far more than any
 /// handshake needs, and ends one who asks without ever reading.
 const CONTROL: usize = 256 * 1024;
-
-/// A fatal alert, unrecognized_name (RFC 6066 section 3), before anything is encrypted.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// One side of a TLS connection.
 pub(crate) struct Session {
@@ -194,28 +193,6 @@ impl Session {
     /// See [`Stream::export_keying_material`].
     pub(crate) fn export(&self, label: &[u8], context: &[u8]) -> Option<[u8; 32]> {
         exporter::derive(self.state(), self.exporter.as_deref()?, label, context)
-    }
-
-    /// Tries to tell the other side by an alert what went wrong.
-    pub(super) fn send_alert(&mut self, stream: &Stream) {
-        let mut kept = mem::take(&mut self.incoming);
-        let mut used = 0;
-        // No further than that: rustls would look at what it has failed on once more.
-        while self.state().wants_write() {
-            let mut nowhere = Sink::none();
-            if self.step(&mut kept, &mut used, &mut nowhere, Want::Open).is_err() {
-                break;
-            }
-        }
-        // Whoever does not take it learns nothing from it.
-        let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), stream);
-    }
-
-    /// Tries to tell a client that there is no certificate for the name it asks for.
-    pub(super) fn send_unrecognized_name(&mut self, stream: &Stream) {
-        self.outgoing = UNRECOGNIZED_NAME.to_vec();
-        self.sent = 0;
-        let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), stream);
     }
 
     /// Reads what was encrypted; 0 is an end that the other side has declared.

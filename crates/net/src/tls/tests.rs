@@ -4,6 +4,7 @@ mod nested;
 mod reading;
 mod session;
 mod trust;
+mod waiting;
 
 use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
