@@ -51,6 +51,8 @@ pub struct UdpService {
 pub struct UdpListener(Weak<Inner>);
 
 struct Inner {
+    /// Held as long as there are flows: who wants the address back meanwhile gets the same sockets.
+    listener: RefCell<Arc<Listener>>,
     socket: UdpSocket,
     /// Shared with those flows that began under it.
     service: RefCell<Rc<UdpService>>,
@@ -80,9 +82,11 @@ impl UdpListener {
     ) -> io::Result<UdpListener> {
         let socket = UdpSocket::new(listener.bound.socket(worker))?;
         let Listener { metrics, gate, .. } = &*listener;
+        let flows = Flows::new(metrics.clone(), gate.clone(), limits(&service.spec));
         let inner = Rc::new(Inner {
+            listener: RefCell::new(listener),
             socket,
-            flows: Flows::new(metrics.clone(), gate.clone(), limits(&service.spec)),
+            flows,
             service: RefCell::new(Rc::new(service)),
             shunned: RefCell::default(),
             is_special: Cell::new(false),
@@ -101,6 +105,7 @@ impl UdpListener {
     /// there are keep what they have. Opens a listener again that was told to finish; false when it has ended.
     pub fn replace(&self, listener: &Arc<Listener>, service: &UdpService) -> bool {
         let Some(inner) = self.0.upgrade() else { return false };
+        inner.listener.replace(listener.clone());
         inner.flows.replace(&listener.metrics, &listener.gate, limits(&service.spec));
         inner.service.replace(Rc::new(service.clone()));
         inner.specialise();

@@ -335,3 +335,6 @@ async fn receive<K: Listening>(keeper: &Rc<K>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,8 @@ pub struct OuterService {
 pub struct DatagramListener(Weak<Outer>);
 
 struct Outer {
+    /// Held as long as there are flows: who wants the address back meanwhile gets the same sockets.
+    listener: RefCell<Arc<Listener>>,
     socket: UdpSocket,
     flows: Flows<Flow>,
     service: RefCell<Rc<OuterService>>,
@@ -65,9 +67,11 @@ impl DatagramListener {
     ) -> io::Result<DatagramListener> {
         let socket = UdpSocket::new(listener.bound.socket(worker))?;
         let Listener { metrics, gate, .. } = &*listener;
+        let flows = Flows::new(metrics.clone(), gate.clone(), limits(&service));
         let outer = Rc::new(Outer {
+            listener: RefCell::new(listener),
             socket,
-            flows: Flows::new(metrics.clone(), gate.clone(), limits(&service)),
+            flows,
             service: RefCell::new(Rc::new(service)),
             way: RefCell::default(),
             scope: scope.clone(),
@@ -81,6 +85,7 @@ impl DatagramListener {
     /// there are keep what they have. Opens a listener again that was told to finish; false when it has ended.
     pub fn replace(&self, listener: &Arc<Listener>, service: &OuterService) -> bool {
         let Some(outer) = self.0.upgrade() else { return false };
+        outer.listener.replace(listener.clone());
         outer.flows.replace(&listener.metrics, &listener.gate, limits(service));
         let before = outer.service.replace(Rc::new(service.clone()));
         if !Arc::ptr_eq(&before.way, &service.way) {
