@@ -77,25 +77,21 @@ impl Planner<'_> {
 
     /// The listeners of a server.
     fn tunnel_listeners(&mut self, plan: &Arc<TunnelServerPlan>) {
+        let mut listen = |name: &str, protocol, addresses: &[AddressSpec], mode: ModePlan| {
+            self.listeners.extend(addresses.iter().map(|address| ListenerPlan {
+                name: name.into(),
+                protocol,
+                address: address.clone(),
+                mode: mode.clone(),
+                access_log: plan.access_log.clone(),
+            }));
+        };
         let doors = |transport| if plan.takes(transport) { &plan.listen[..] } else { &[] };
         // Those of TCP before those of QUIC, which take the same port where the system picks one.
-        let modes: [(&str, Protocol, &[AddressSpec], fn(Arc<TunnelServerPlan>) -> ModePlan); 4] = [
-            (DOOR, Protocol::Tcp, doors(TransportKind::Tcp), ModePlan::TunnelDoor),
-            (DOOR, Protocol::Udp, doors(TransportKind::Quic), ModePlan::TunnelQuic),
-            ("tunnel:http", Protocol::Tcp, &plan.http, ModePlan::TunnelHttp),
-            ("tunnel:https", Protocol::Tcp, &plan.https, ModePlan::TunnelHttps),
-        ];
-        for (name, protocol, addresses, mode) in modes {
-            for address in addresses {
-                self.listeners.push(ListenerPlan {
-                    name: name.into(),
-                    protocol,
-                    address: address.clone(),
-                    mode: mode(plan.clone()),
-                    access_log: plan.access_log.clone(),
-                });
-            }
-        }
+        listen(DOOR, Protocol::Tcp, doors(TransportKind::Tcp), ModePlan::TunnelDoor(plan.clone()));
+        listen(DOOR, Protocol::Udp, doors(TransportKind::Quic), ModePlan::TunnelQuic(plan.clone()));
+        listen("tunnel:http", Protocol::Tcp, &plan.http, ModePlan::TunnelHttp(plan.clone()));
+        listen("tunnel:https", Protocol::Tcp, &plan.https, ModePlan::TunnelHttps(plan.clone()));
     }
 
     fn check_transports(&mut self, server: &ServerOptions, path: &Path) {

@@ -272,7 +272,7 @@ impl Planner<'_> {
 
     fn service_end(&mut self, service: &TunnelServiceOptions, path: &Path) -> Option<TunnelEndPlan> {
         self.check_no_zero(&[("connect_timeout", service.connect_timeout)], path);
-        self.check_no_zero(&service.idle_timeout.map(|time| ("idle_timeout", time)).as_slice(), path);
+        self.check_no_zero(service.idle_timeout.map(|time| ("idle_timeout", time)).as_slice(), path);
         if service.kind == ServiceKind::Proxy {
             return self.proxy_end(service, path);
         }
