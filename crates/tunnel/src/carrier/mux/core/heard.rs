@@ -10,9 +10,9 @@ use super::super::frame::{ACK, Header, Kind, RST, SYN};
 use super::{Core, Stop, junk};
 use crate::carrier::MAX_STREAMS;
 
-/// How much may wait unread in all streams together. That is 256 visitors who stand still; then the one who is most behind
-/// is cut off, and the others go on.
-const HELD: usize = 64 << 20;
+/// How much may wait unread in all streams together: all that windows may have grown by, and 256 as they are at first. Beyond
+/// that the one who is most behind is cut off, and the others go on.
+const HELD: usize = super::GROWN as usize + 256 * INITIAL as usize;
 
 /// How many of the other side's streams are taken in silence, until the first thing that is said in each does as well. Others
 /// than we do not open more than 256 that are not taken.
