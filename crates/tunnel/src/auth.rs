@@ -122,6 +122,8 @@ mod tests {
         challenge: Challenge,
     }
 
+    type Change = fn(&mut Login);
+
     impl Login {
         fn new() -> Login {
             Login {
@@ -147,22 +149,19 @@ mod tests {
 
     #[test]
     fn whatever_is_said_otherwise_in_a_login_gives_other_proofs() {
-        let swapped = |login: &mut Login| {
-            (login.hello.nonce, login.challenge.nonce) = (login.challenge.nonce, login.hello.nonce);
-        };
-        let changes: [(&str, &dyn Fn(&mut Login)); 12] = [
-            ("nothing", &|_| {}),
-            ("another key", &|login| login.key = "kez"),
-            ("a longer key", &|login| login.key = "key "),
-            ("another connection", &|login| login.exporter[31] ^= 1),
-            ("the client's nonce", &|login| login.hello.nonce[0] ^= 1),
-            ("the server's nonce", &|login| login.challenge.nonce[0] ^= 1),
-            ("nonces swapped", &swapped),
-            ("another name", &|login| login.hello.name = "hom".into()),
-            ("a higher version offered", &|login| login.hello.version = 2),
-            ("a lower version taken", &|login| login.challenge.version = 0),
-            ("another capability offered", &|login| login.hello.capabilities = 3),
-            ("another capability taken", &|login| login.challenge.capabilities = 0),
+        let changes: [(&str, Change); 12] = [
+            ("nothing", |_| {}),
+            ("another key", |login| login.key = "kez"),
+            ("a longer key", |login| login.key = "key "),
+            ("another connection", |login| login.exporter[31] ^= 1),
+            ("the client's nonce", |login| login.hello.nonce[0] ^= 1),
+            ("the server's nonce", |login| login.challenge.nonce[0] ^= 1),
+            ("nonces swapped", |login| std::mem::swap(&mut login.hello.nonce, &mut login.challenge.nonce)),
+            ("another name", |login| login.hello.name = "hom".into()),
+            ("a higher version offered", |login| login.hello.version = 2),
+            ("a lower version taken", |login| login.challenge.version = 0),
+            ("another capability offered", |login| login.hello.capabilities = 3),
+            ("another capability taken", |login| login.challenge.capabilities = 0),
         ];
         let mut seen = HashMap::new();
         for (what, change) in changes {

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use world::{Event, World};
 
 /// A few seconds' worth in a debug build.
-const SEEDS: u64 = 8000;
+const SEEDS: u64 = 300;
 
 /// Long enough for every client to come, go and come back some times.
 const STEPS: u64 = 150;
