@@ -25,8 +25,11 @@ use crate::observe::visits::VisitFile;
 /// What is counted of a client's services, over reloads: by their names.
 pub(crate) struct Counters {
     workers: usize,
-    known: Mutex<HashMap<(Arc<str>, Protocol), (Weak<ListenerMetrics>, Weak<Gate>)>>,
+    known: Mutex<HashMap<(Arc<str>, Protocol), Known>>,
 }
+
+/// What is counted of a service, and what it lets in, as long as anybody uses them.
+type Known = (Weak<ListenerMetrics>, Weak<Gate>);
 
 impl Counters {
     /// Nothing yet, for so many workers.

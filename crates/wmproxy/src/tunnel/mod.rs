@@ -12,6 +12,7 @@ pub(crate) mod door;
 pub(crate) mod ends;
 pub(crate) mod fronts;
 mod group;
+mod port;
 pub(crate) mod ports;
 pub(crate) mod quic;
 pub(crate) mod reach;

@@ -27,6 +27,7 @@ use wmproxy_wire::tunnel::message::{Kind, Refusal};
 
 use super::fronts::Fronts;
 use super::group::Groups;
+use super::port::{Lingering, Part, Port, heirs, taken};
 use super::sni::SniService;
 use super::sockets;
 use super::spot;
@@ -79,28 +80,6 @@ struct Face {
     listeners: Vec<Arc<ListenerMetrics>>,
     gone: Vec<Arc<ListenerMetrics>>,
     groups: Vec<Arc<Group>>,
-}
-
-/// An exposure with sockets of its own.
-struct Port {
-    exposure: Exposure,
-    group: Option<Arc<Group>>,
-    /// One for each address; more than one where all addresses of the machine are meant.
-    parts: Vec<Part>,
-}
-
-#[derive(Clone)]
-struct Part {
-    id: u64,
-    listener: Arc<Listener>,
-}
-
-/// A UDP listener out of service: its port, and what it takes to put it into service again.
-struct Lingering {
-    port: u16,
-    id: u64,
-    bound: Weak<Bound>,
-    gate: Arc<Gate>,
 }
 
 /// What becomes of an exposure.
@@ -167,7 +146,7 @@ impl TunnelPorts {
         };
         open.spec = spec;
         if has_moved {
-            self.retire(open, |_| true).await;
+            self.retire(open).await;
         }
         let wanted = match open.spec {
             Some(_) => open.wanted.clone(),
@@ -180,7 +159,7 @@ impl TunnelPorts {
     pub(crate) async fn drain(&self) {
         let open = &mut *self.open.lock().await;
         open.is_draining = true;
-        self.retire(open, |_| true).await;
+        self.retire(open).await;
         self.show(open);
     }
 
@@ -206,7 +185,7 @@ impl TunnelPorts {
         is_new: bool,
     ) -> Vec<Result<Vec<Place>, Refusal>> {
         let Some(spec) = open.spec.clone().filter(|_| !open.is_draining) else {
-            self.retire(open, |_| true).await;
+            self.retire(open).await;
             let refused = || Err(sockets::system("the server opens no ports now".to_owned()));
             return wanted.iter().map(|_| refused()).collect();
         };
@@ -236,15 +215,19 @@ impl TunnelPorts {
         is_new: bool,
     ) -> Vec<Result<Vec<Place>, Refusal>> {
         let mut heirs = heirs(&mut open.ports, wanted);
-        self.retire(open, |_| true).await;
-        let taken = taken(heirs.values());
+        self.retire(open).await;
+        let mut taken = taken(heirs.values());
         let mut next: Vec<Result<(Port, Step), Refusal>> = Vec::with_capacity(wanted.len());
         for (index, exposure) in wanted.iter().enumerate() {
             next.push(match heirs.remove(&index) {
-                Some(old) => Ok(self.inherit(old, exposure, is_new)),
+                Some(old) => {
+                    let renamed = old.parts.iter().filter(|_| old.exposure.name != exposure.name);
+                    open.gone.extend(renamed.map(|part| part.listener.metrics.clone()));
+                    Ok(self.inherit(old, exposure, is_new))
+                }
                 None => {
                     sockets::way_is_clear(exposure, &open.leaving).await;
-                    self.bind(open, exposure, spec, &taken)
+                    self.bind(open, exposure, spec, &mut taken)
                 }
             });
         }
@@ -275,7 +258,7 @@ impl TunnelPorts {
         open: &mut Open,
         exposure: &Exposure,
         spec: &PortsSpec,
-        taken: &HashSet<(Protocol, u16)>,
+        taken: &mut HashSet<(Protocol, u16)>,
     ) -> Result<(Port, Step), Refusal> {
         let workers = self.workers.count();
         let of = |parts| Port { exposure: exposure.clone(), group: None, parts };
@@ -297,7 +280,9 @@ impl TunnelPorts {
             let listener = Listener::new(exposure.name.clone(), Arc::new(bound), gate.clone(), workers);
             Part { id: FIRST_ID + open.last_id, listener }
         };
-        Ok((of(bound.into_iter().map(part).collect()), Step::Start))
+        let port = of(bound.into_iter().map(part).collect());
+        taken.extend(port.number().map(|number| (port.protocol(), number)));
+        Ok((port, Step::Start))
     }
 
     /// Starts what is new and replaces what has changed, on all workers at once.
@@ -395,12 +380,12 @@ impl TunnelPorts {
         self.workers.on_each(run).await.into_iter().flatten().flatten().collect()
     }
 
-    /// Takes ports out of service. Their connections and flows go on.
-    async fn retire(&self, open: &mut Open, which: impl Fn(&Port) -> bool) {
+    /// Takes all ports out of service. Their connections and flows go on.
+    async fn retire(&self, open: &mut Open) {
         let mut ids = Vec::new();
-        let retired: Vec<Port> = open.ports.extract_if(|_, port| which(port)).map(|(_, port)| port).collect();
+        let retired = std::mem::take(&mut open.ports);
         // Consumed, for the sockets close with the last that holds them.
-        for part in retired.into_iter().flat_map(|port| port.parts) {
+        for part in retired.into_values().flat_map(|port| port.parts) {
             let bound = Arc::downgrade(&part.listener.bound);
             match (part.listener.bound.protocol, sockets::port_of(&part.listener.bound)) {
                 (Protocol::Udp, Some(port)) => {
@@ -443,38 +428,6 @@ impl Ports for TunnelPorts {
     }
 }
 
-/// Which of the old ports, by name, go to which of the exposures wanted, by index: to the one of the same name first, then to
-/// any at the same port.
-fn heirs(old: &mut HashMap<Arc<str>, Port>, wanted: &[&Exposure]) -> HashMap<usize, Port> {
-    let mut heirs = HashMap::new();
-    for (index, exposure) in wanted.iter().enumerate() {
-        let fits = |port: &Port| {
-            let has_port = exposure.port == 0 || port.number() == Some(exposure.port);
-            port.protocol() == sockets::protocol(exposure) && has_port
-        };
-        if old.get(&exposure.name).is_some_and(fits)
-            && let Some(port) = old.remove(&exposure.name)
-        {
-            heirs.insert(index, port);
-        }
-    }
-    let by_port: HashMap<_, _> = old.iter().map(|(name, port)| (port.spot(), name.clone())).collect();
-    for (index, exposure) in wanted.iter().enumerate() {
-        let spot = (sockets::protocol(exposure), Some(exposure.port));
-        if !heirs.contains_key(&index)
-            && let Some(port) = by_port.get(&spot).and_then(|name| old.remove(name))
-        {
-            heirs.insert(index, port);
-        }
-    }
-    heirs
-}
-
-/// What has a port already, and is not to be tried.
-fn taken<'a>(ports: impl Iterator<Item = &'a Port>) -> HashSet<(Protocol, u16)> {
-    ports.filter_map(|port| Some((port.protocol(), port.number()?))).collect()
-}
-
 /// Notes that a port is open, and says where.
 fn keep(open: &mut Open, port: Port, spec: &PortsSpec) -> Vec<Place> {
     // All addresses of the machine are one place.
@@ -484,19 +437,4 @@ fn keep(open: &mut Open, port: Port, spec: &PortsSpec) -> Vec<Place> {
     });
     open.ports.insert(port.exposure.name.clone(), port);
     place.into_iter().collect()
-}
-
-impl Port {
-    fn protocol(&self) -> Protocol {
-        sockets::protocol(&self.exposure)
-    }
-
-    /// The port, whoever picked it.
-    fn number(&self) -> Option<u16> {
-        self.parts.first().and_then(|part| sockets::port_of(&part.listener.bound))
-    }
-
-    fn spot(&self) -> (Protocol, Option<u16>) {
-        (self.protocol(), self.number())
-    }
 }
