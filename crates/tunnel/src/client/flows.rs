@@ -59,12 +59,13 @@ pub(super) fn follow(session: &Arc<Session>, offers: &Offers) {
     // Those of private services come on streams, behind the proof of the secret.
     let takes = |offered: &Offered| offered.latest.is_some() && !offered.offer.spec.service.is_private;
     let mut running = session.flows.0.lock().unwrap_or_else(PoisonError::into_inner);
-    running.retain(|id, _| offers.list.iter().any(|offered| offered.id == *id && takes(offered)));
+    let serving = session.serving.load();
+    running.retain(|id, _| serving.get(*id).is_some_and(|served| takes(&served.offered)));
     for offered in offers.list.iter().filter(|offered| takes(offered)) {
         if running.contains_key(&offered.id) {
             continue;
         }
-        let Some(served) = session.serving.load().get(offered.id).cloned() else { continue };
+        let Some(served) = serving.get(offered.id).cloned() else { continue };
         let (stop, stopped) = oneshot::channel();
         let carry = Carry::Quic(datagrams.service(offered.id));
         let worker = offered.id as usize % session.client.workers.count().max(1);

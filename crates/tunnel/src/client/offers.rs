@@ -1,5 +1,6 @@
 //! What a client offers, with the numbers by which its sessions know it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wmproxy_wire::tunnel::message::{Kind, Register, Service};
@@ -34,8 +35,11 @@ impl Offers {
     /// What comes after these: exactly `offers`.
     pub(super) fn followed_by(&self, offers: Vec<Offer>) -> Offers {
         let mut last_id = self.last_id;
+        let known: HashMap<_, _> =
+            self.list.iter().map(|before| ((before.name(), before.kind()), before)).collect();
         let mut numbered = |offer: Offer| {
-            let before = self.list.iter().find(|before| before.is_the_same(&offer));
+            let service = &offer.spec.service;
+            let before = known.get(&(service.name.as_str(), service.kind)).copied();
             let id = before.map_or_else(
                 || {
                     last_id += 1;
@@ -65,14 +69,13 @@ impl Offers {
 }
 
 impl Offered {
-    fn is_the_same(&self, offer: &Offer) -> bool {
-        let (before, now) = (&self.offer.spec.service, &offer.spec.service);
-        before.name == now.name && before.kind == now.kind
-    }
-
     /// The service's name.
     pub(super) fn name(&self) -> &str {
         &self.offer.spec.service.name
+    }
+
+    fn kind(&self) -> Kind {
+        self.offer.spec.service.kind
     }
 
     /// How it is, over all servers.
@@ -80,7 +83,7 @@ impl Offered {
         let Offer { spec, metrics, .. } = &self.offer;
         ServiceStatus {
             name: self.name().to_owned(),
-            kind: word(spec.service.kind).to_owned(),
+            kind: word(self.kind()).to_owned(),
             is_private: spec.service.is_private,
             is_up: self.is_up(),
             visitors: metrics.active(),

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::stream::Stream;
-use wmproxy_net::tls::TlsInfo;
+use wmproxy_net::tls::{TlsError, TlsInfo};
 use wmproxy_runtime::scope::Scope;
 use wmproxy_wire::destination::Destination;
 use wmproxy_wire::tunnel::codec;
@@ -236,14 +236,22 @@ impl Session {
     /// Connects to the server on the calling worker, for a part in this session. Sets no deadline.
     pub(super) async fn join(&self, purpose: Purpose) -> Result<Stream, ConnectError> {
         let stream = self.client.reach.connect(self.to()?).await?;
-        self.introduce(&stream, purpose, None).await?;
+        if self.introduce(&stream, purpose, None, true).await? {
+            return Ok(stream);
+        }
+        let stream = self.client.reach.connect(self.to()?).await?;
+        self.introduce(&stream, purpose, None, false).await?;
         Ok(stream)
     }
 
     /// The same on any thread, with something to say behind it.
     pub(super) async fn join_alone(&self, purpose: Purpose, then: &Message) -> Result<Stream, ConnectError> {
         let stream = self.client.reach.connect_alone(self.to()?).await?;
-        self.introduce(&stream, purpose, Some(then)).await?;
+        if self.introduce(&stream, purpose, Some(then), true).await? {
+            return Ok(stream);
+        }
+        let stream = self.client.reach.connect_alone(self.to()?).await?;
+        self.introduce(&stream, purpose, Some(then), false).await?;
         Ok(stream)
     }
 
@@ -253,15 +261,26 @@ impl Session {
         self.link.to.as_ref().ok_or_else(none)
     }
 
-    /// TLS, and the proof that the connection is this session's.
+    /// TLS, and the proof that the connection is this session's. With `again` by a session of TLS that the server should know;
+    /// false if it does not, and the connection is of no use: another server of that name has come in between, or it has
+    /// other keys now.
     async fn introduce(
         &self,
         stream: &Stream,
         purpose: Purpose,
         then: Option<&Message>,
-    ) -> Result<(), ConnectError> {
+        again: bool,
+    ) -> Result<bool, ConnectError> {
         let Link { server, host, .. } = &*self.link;
-        let info = self.client.tls.secure_again(stream, server, host).await?;
+        let secured = if again {
+            self.client.tls.secure_again(stream, server, host).await
+        } else {
+            self.client.tls.secure(stream, server, host).await
+        };
+        let info = match secured {
+            Err(error) if is_forgotten(&error) => return Ok(false),
+            secured => secured?,
+        };
         let exporter = stream.export_keying_material(auth::EXPORTER_LABEL, &[]).filter(|_| is_tunnel(&info));
         let exporter = exporter
             .ok_or_else(|| ConnectError::new(Fault::Tls, "what answers there is no tunnel server"))?;
@@ -271,8 +290,14 @@ impl Session {
         if let Some(message) = then {
             codec::encode(message, &mut bytes);
         }
-        Ok(speech::write_all(stream, &bytes).await?)
+        speech::write_all(stream, &bytes).await?;
+        Ok(true)
     }
+}
+
+fn is_forgotten(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    matches!(tls, Some(TlsError::Forgotten))
 }
 
 /// What a server says, fit for a line of a log and for a terminal.

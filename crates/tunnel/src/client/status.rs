@@ -56,7 +56,7 @@ pub enum SessionState {
 }
 
 /// What became of a service at one server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PlacedStatus {
     /// The service.
     pub name: String,

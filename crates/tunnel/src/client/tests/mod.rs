@@ -1,5 +1,6 @@
 //! A client against a server's end that is written by hand, and against the real one.
 
+mod datagrams;
 mod far;
 mod login;
 mod real;

@@ -8,24 +8,24 @@ use super::site::{Site, visit};
 use super::*;
 
 /// Every way in which streams are carried.
-fn carried(addr: SocketAddr) -> [ClientSpec; 3] {
+pub(super) fn carried(addr: SocketAddr) -> [ClientSpec; 3] {
     let tcp = spec(&[addr]);
     let mux = ClientSpec { mux: true, ..tcp.clone() };
     let quic = ClientSpec { transport: TransportKind::Quic, ..tcp.clone() };
     [tcp, mux, quic]
 }
 
-fn home(spec: ClientSpec, offers: Vec<Offer>) -> Near {
+pub(super) fn home(spec: ClientSpec, offers: Vec<Offer>) -> Near {
     let near = Near::new(spec);
     near.client.configure(offers);
     near
 }
 
-async fn placed(near: &Near) {
+pub(super) async fn placed(near: &Near) {
     near.until("its places", |session| !session.services.is_empty()).await;
 }
 
-fn at_port(mut offer: Offer, port: u16) -> Offer {
+pub(super) fn at_port(mut offer: Offer, port: u16) -> Offer {
     offer.spec.service.port = port;
     offer
 }
@@ -211,9 +211,8 @@ async fn a_visit_goes_through_the_server_where_the_owner_is() {
     let both = spec(&sites.each_ref().map(|site| site.addr));
     let visitor = Near::new(ClientSpec { name: "office".into(), ..both });
     let visits = visitor.client.visit(VisitSpec { service: "home/db".into(), secret: secret("between us") });
-    for site in &sites {
-        site.until("the visitor", |status| status.clients.iter().any(|client| client.name == "office")).await;
-    }
+    let is_open = |session: &SessionStatus| session.state == SessionState::Open;
+    visitor.until("both sessions", |_| visitor.client.status().sessions.iter().all(is_open)).await;
     let stream =
         within("a visit", visits.connect_alone(&Destination::from(SocketAddr::from(([0, 0, 0, 0], 1)))))
             .await;

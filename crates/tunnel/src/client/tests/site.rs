@@ -1,14 +1,18 @@
 //! The real server, on a worker of its own, that can be killed.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use wmproxy_net::acl::Acl;
 use wmproxy_net::addr::{Address, Protocol};
 use wmproxy_net::conn::{Conn, Serve};
 use wmproxy_net::connect::{Connect, ConnectError, Visitor};
 use wmproxy_net::limit::Gate;
+use wmproxy_net::listen::{self, Listener};
 use wmproxy_net::record::{ListenerMetrics, Record};
+use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_net::stream::Stream;
 use wmproxy_net::tls::Acceptor;
 use wmproxy_runtime::scope::Scope;
@@ -18,6 +22,8 @@ use wmproxy_wire::destination::{Destination, Host};
 
 use super::{far, finish, recv_all, secret, send, within};
 use crate::carrier::quic;
+use crate::datagrams::DatagramWay;
+use crate::datagrams::outer::{DatagramListener, OuterService};
 use crate::options::{GrantSpec, PortRange, ServerSpec};
 use crate::server::{Entrance, Exposure, Place, Ports, Publishing, ServerStatus, TunnelServer};
 
@@ -114,6 +120,12 @@ impl Site {
         .await
     }
 
+    /// Opens a listener whose datagrams go to a service.
+    pub(super) async fn datagrams(&self, service: &str) -> SocketAddr {
+        let members = vec![service.into()];
+        self.run(async move |server| lead(server.datagram_way(members))).await
+    }
+
     /// Waits until the client is as it should be.
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&ServerStatus) -> bool) {
         within(what, async {
@@ -145,6 +157,23 @@ fn work(server: Arc<TunnelServer>, tls: Arc<Acceptor>, tcp: TcpListener, udp: Ud
             scope.spawn_boxed(entrance.clone().serve(conn));
         }
     });
+}
+
+thread_local! {
+    static LISTENERS: RefCell<Vec<DatagramListener>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Opens a listener whose datagrams go that way; on a worker.
+pub(super) fn lead(way: Arc<dyn DatagramWay>) -> SocketAddr {
+    let spec = "127.0.0.1:0".parse().unwrap();
+    let bound = listen::bind(Protocol::Udp, &spec, 1, &ListenSocket::default()).unwrap().pop().unwrap();
+    let listener = Listener::new("udp".into(), Arc::new(bound), Gate::new(0, 0), 1);
+    let Address::Inet(addr) = listener.bound.address else { panic!("no address") };
+    let service =
+        OuterService { way, acl: Acl::default(), idle_timeout: PATIENCE, name: "udp".into(), log: None };
+    let started = DatagramListener::start(listener, 0, service, Scope::new()).unwrap();
+    LISTENERS.with_borrow_mut(|listeners| listeners.push(started));
+    addr
 }
 
 /// A visitor of a service; on the server's worker.

@@ -1,0 +1,94 @@
+//! Datagrams of visitors, through the real server.
+
+use wmproxy_net::udp::UdpSocket;
+use wmproxy_testkit::{UdpBackend, UdpClient};
+
+use super::real::{at_port, carried, home, placed};
+use super::site::{Site, lead};
+use super::*;
+
+/// Sockets towards a backend.
+struct To(SocketAddr);
+
+impl DatagramEnd for To {
+    fn open(&self, _: Option<SocketAddr>) -> io::Result<UdpSocket> {
+        UdpSocket::connect(self.0, &PeerSocket::default(), None)
+    }
+
+    fn header(&self, _: Option<SocketAddr>, _: Option<SocketAddr>) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        PATIENCE
+    }
+
+    fn max_flows(&self) -> u32 {
+        100
+    }
+}
+
+fn datagrams(offer: Offer, backend: SocketAddr) -> Offer {
+    let mut offer = Offer { end: End::Datagrams { end: Arc::new(To(backend)), log: None }, ..offer };
+    offer.spec.service.kind = Kind::Udp;
+    offer
+}
+
+/// Has visitors of a listener say things of many sizes, and hear them again.
+async fn talk(listener: SocketAddr, visitors: usize) -> Vec<UdpClient> {
+    tokio::task::spawn_blocking(move || {
+        let clients: Vec<_> = (0..visitors).map(|_| UdpClient::connect(listener)).collect();
+        for (at, client) in clients.iter().enumerate() {
+            for size in [1, 500, 1400, 9_000, 60_000] {
+                client.echo(&vec![at as u8; size]);
+            }
+        }
+        clients
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn datagrams_of_every_size_pass_however_they_are_carried_and_flows_outlive_a_reload() {
+    let echo = UdpBackend::echo();
+    for spec in carried(([127, 0, 0, 1], 0).into()) {
+        let site = Site::start();
+        let spec = ClientSpec { servers: super::spec(&[site.addr]).servers, ..spec };
+        let dns = || at_port(datagrams(offer("dns", echo.addr()), echo.addr()), 20053);
+        let near = home(spec, vec![dns()]);
+        placed(&near).await;
+        let listener = site.datagrams("home/dns").await;
+        let clients = talk(listener, 3).await;
+        assert_eq!(near.client.status().services[0].visitors, 3);
+        // The same service, as a reload makes it anew, with another beside it.
+        let counted = near.client.offers.load().list[0].offer.metrics.clone();
+        near.client.configure(vec![
+            Offer { metrics: counted, ..dns() },
+            at_port(datagrams(offer("other", echo.addr()), echo.addr()), 20054),
+        ]);
+        near.until("both places", |session| session.services.len() == 2).await;
+        tokio::task::spawn_blocking(move || clients.iter().for_each(|client| client.echo(b"still here")))
+            .await
+            .unwrap();
+        assert_eq!(near.client.status().services[0].visitors_total, 3, "flows began anew");
+    }
+}
+
+#[tokio::test]
+async fn datagrams_reach_a_private_service_with_its_secret() {
+    let echo = UdpBackend::echo();
+    for spec in carried(([127, 0, 0, 1], 0).into()) {
+        let site = Site::start();
+        let spec = ClientSpec { servers: super::spec(&[site.addr]).servers, ..spec };
+        let hidden = datagrams(private("dns", echo.addr(), "between us"), echo.addr());
+        let owner = home(spec.clone(), vec![hidden]);
+        placed(&owner).await;
+        let visitor = Near::new(ClientSpec { name: "office".into(), ..spec });
+        let visit = VisitSpec { service: "home/dns".into(), secret: secret("between us") };
+        let way = visitor.client.visit_datagrams(visit);
+        let listener = site.run(async move |_| lead(way)).await;
+        talk(listener, 2).await;
+        assert_eq!(owner.client.status().services[0].visitors_total, 2);
+    }
+}
