@@ -103,6 +103,59 @@ proptest! {
     }
 }
 
+/// Parts of many datagrams on a path that loses some, doubles some and mixes all.
+fn rough_path() -> impl Strategy<Value = (Vec<(u16, u8, u8)>, usize)> {
+    let datagrams = prop::collection::vec(1u8..6, 1..30);
+    let sent = datagrams.prop_map(|counts| {
+        let parts =
+            |(datagram, count): (usize, u8)| (0..count).map(move |index| (datagram as u16, index, count));
+        counts.into_iter().enumerate().flat_map(parts).collect::<Vec<_>>()
+    });
+    let came = sent.prop_flat_map(|sent| {
+        let fates = prop::collection::vec((0usize..3, 0usize..12), sent.len());
+        (Just(sent), fates).prop_map(|(sent, fates)| {
+            let copies = sent.into_iter().zip(fates).enumerate().flat_map(|(at, (part, (copies, late)))| {
+                (0..copies).map(move |copy| (at + late + copy, part))
+            });
+            let mut came: Vec<_> = copies.collect();
+            came.sort_by_key(|(at, _)| *at);
+            came.into_iter().map(|(_, part)| part).collect()
+        })
+    });
+    (came, 100usize..4000)
+}
+
+proptest! {
+    #[test]
+    fn what_is_whole_is_what_was_sent_and_what_is_kept_is_bounded((came, limit) in rough_path()) {
+        let mut all = Parts::new(limit);
+        let mut given_up = 0;
+        let mut whole = 0;
+        for (datagram, index, count) in &came {
+            let data = vec![*index; usize::from(*datagram % 7) * 10];
+            match all.take(Now::default(), 1, part(*datagram, *index, *count), data) {
+                Came::Whole(parts) => {
+                    whole += 1;
+                    let expected = (0..*count).map(|index| vec![index; usize::from(*datagram % 7) * 10]);
+                    prop_assert!(parts.into_iter().eq(expected));
+                }
+                Came::Waits(others) => given_up += others,
+                Came::Odd => {}
+            }
+            prop_assert!(all.bytes() <= limit);
+        }
+        // Nothing got lost but what the path lost, or what had to make room.
+        let has_all = |datagram: &u16| {
+            let count = came.iter().find(|(of, ..)| of == datagram).map_or(0, |(.., count)| *count);
+            (0..count).all(|index| came.iter().any(|(of, at, _)| (of, *at) == (datagram, index)))
+        };
+        let complete = (0..30).filter(|datagram| came.iter().any(|(of, ..)| of == datagram)).filter(has_all).count();
+        prop_assert!(whole + given_up as usize >= complete, "{whole} of {complete}, {given_up} given up");
+        all.expire(Now::from_millis(60_000));
+        prop_assert_eq!((all.len(), all.bytes()), (0, 0));
+    }
+}
+
 #[test]
 fn lengths_beyond_any_datagram_are_refused_at_once() {
     let mut bytes = vec![0, 0, 0xff, 0xff, 0, 0, 0, 1];
