@@ -21,8 +21,6 @@ use std::sync::Arc;
 
 use wmproxy_wire::tunnel::message::{HttpRules, Kind, Refusal};
 
-use crate::options::PortRange;
-
 pub use entrance::Entrance;
 pub use status::{ClientEntry, Counts, ServerStatus, ServiceEntry, SessionEntry};
 pub use tunnel_server::TunnelServer;
@@ -41,14 +39,14 @@ pub type Publishing<'a> = Pin<Box<dyn Future<Output = Vec<Result<Vec<Place>, Ref
 /// A place that visitors come to, with those who serve it: one service, or a group of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exposure {
-    /// Names it in logs and metrics, and is the same as long as the place is: `tcp:home/ssh`, or `tcp:ssh` of a group.
+    /// Names it in logs and metrics, and is the same as long as the place is: `tcp:home/ssh`; of a
+    /// group, which may have several places, `tcp:ssh@20022`.
     pub name: Arc<str>,
     /// What visitors speak.
     pub kind: Kind,
-    /// The port; 0 picks one, and keeps it as long as the place is there. Of no meaning for http and https.
+    /// The port. Where the client leaves it open it is one of those granted, and another the next time if that can't be had.
+    /// Of no meaning for http and https.
     pub port: u16,
-    /// What 0 picks from; none is any.
-    pub picks: Vec<PortRange>,
     /// The hosts, for http and https.
     pub hosts: Vec<String>,
     /// The beginnings of paths, for http; none is every path.

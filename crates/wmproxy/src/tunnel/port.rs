@@ -1,6 +1,6 @@
 //! Exposures that have sockets of their own, and which of them takes over whose.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use wmproxy_net::addr::Protocol;
@@ -73,9 +73,4 @@ pub(super) fn heirs(old: &mut HashMap<Arc<str>, Port>, wanted: &[&Exposure]) -> 
         }
     }
     heirs
-}
-
-/// What has a port already, and is not to be tried.
-pub(super) fn taken<'a>(ports: impl Iterator<Item = &'a Port>) -> HashSet<(Protocol, u16)> {
-    ports.filter_map(|port| Some((port.protocol(), port.number()?))).collect()
 }

@@ -3,7 +3,7 @@
 //! They live as long as the process, beside its generations: an exposure keeps its sockets as long as it is there, whatever
 //! the config does meanwhile, and what changes of it changes as a reload changes a listener.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -27,7 +27,7 @@ use wmproxy_wire::tunnel::message::{Kind, Refusal};
 
 use super::fronts::Fronts;
 use super::group::Groups;
-use super::port::{Lingering, Part, Port, heirs, taken};
+use super::port::{Lingering, Part, Port, heirs};
 use super::sni::SniService;
 use super::sockets;
 use super::spot;
@@ -216,7 +216,6 @@ impl TunnelPorts {
     ) -> Vec<Result<Vec<Place>, Refusal>> {
         let mut heirs = heirs(&mut open.ports, wanted);
         self.retire(open).await;
-        let mut taken = taken(heirs.values());
         let mut next: Vec<Result<(Port, Step), Refusal>> = Vec::with_capacity(wanted.len());
         for (index, exposure) in wanted.iter().enumerate() {
             next.push(match heirs.remove(&index) {
@@ -227,7 +226,7 @@ impl TunnelPorts {
                 }
                 None => {
                     sockets::way_is_clear(exposure, &open.leaving).await;
-                    self.bind(open, exposure, spec, &mut taken)
+                    self.bind(open, exposure, spec)
                 }
             });
         }
@@ -253,13 +252,7 @@ impl TunnelPorts {
     }
 
     /// An exposure with sockets of its own, or with those of a UDP listener that was taken out of service at its port.
-    fn bind(
-        &self,
-        open: &mut Open,
-        exposure: &Exposure,
-        spec: &PortsSpec,
-        taken: &mut HashSet<(Protocol, u16)>,
-    ) -> Result<(Port, Step), Refusal> {
+    fn bind(&self, open: &mut Open, exposure: &Exposure, spec: &PortsSpec) -> Result<(Port, Step), Refusal> {
         let workers = self.workers.count();
         let of = |parts| Port { exposure: exposure.clone(), group: None, parts };
         if exposure.kind == Kind::Udp && exposure.port != 0 {
@@ -274,14 +267,13 @@ impl TunnelPorts {
             }
         }
         let gate = Gate::new(0, 0);
-        let bound = sockets::bind(exposure, spec, workers, taken)?;
+        let bound = sockets::bind(exposure, spec, workers)?;
         let part = |bound| {
             open.last_id += 1;
             let listener = Listener::new(exposure.name.clone(), Arc::new(bound), gate.clone(), workers);
             Part { id: FIRST_ID + open.last_id, listener }
         };
         let port = of(bound.into_iter().map(part).collect());
-        taken.extend(port.number().map(|number| (port.protocol(), number)));
         Ok((port, Step::Start))
     }
 

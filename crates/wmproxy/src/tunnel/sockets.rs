@@ -1,6 +1,5 @@
 //! The sockets of exposures: which port one gets, and why it gets none.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,7 +8,6 @@ use tokio::time::Instant;
 use wmproxy_net::addr::{Address, AddressSpec, Host, Protocol};
 use wmproxy_net::listen::{self, Bound};
 use wmproxy_net::sockopt::ListenSocket;
-use wmproxy_tunnel::options::PortRange;
 use wmproxy_tunnel::server::Exposure;
 use wmproxy_wire::tunnel::message::{Kind, Refusal, RefusalCode};
 
@@ -37,34 +35,12 @@ pub(super) fn port_of(bound: &Bound) -> Option<u16> {
     }
 }
 
-/// Sockets for an exposure, for each of so many workers: at its port, or at one that it may pick and that is not `taken`.
+/// Sockets for an exposure at its port, for each of so many workers.
 ///
 /// # Errors
 /// The port is taken, by whom if that is known; or the system does not give it.
-pub(super) fn bind(
-    exposure: &Exposure,
-    spec: &PortsSpec,
-    workers: usize,
-    taken: &HashSet<(Protocol, u16)>,
-) -> Result<Vec<Bound>, Refusal> {
-    let protocol = protocol(exposure);
-    if exposure.port != 0 {
-        return bind_at(protocol, exposure.port, spec, workers);
-    }
-    if exposure.picks.is_empty() {
-        return bind_at(protocol, 0, spec, workers);
-    }
-    let ports = exposure.picks.iter().flat_map(|PortRange { first, last }| *first..=*last);
-    for port in ports.filter(|port| *port != 0 && !taken.contains(&(protocol, *port))) {
-        match bind_at(protocol, port, spec, workers) {
-            Err(refusal) if refusal.code == RefusalCode::InUse => {}
-            done => return done,
-        }
-    }
-    Err(in_use("every port that the client may open is in use".to_owned()))
-}
-
-fn bind_at(protocol: Protocol, port: u16, spec: &PortsSpec, workers: usize) -> Result<Vec<Bound>, Refusal> {
+pub(super) fn bind(exposure: &Exposure, spec: &PortsSpec, workers: usize) -> Result<Vec<Bound>, Refusal> {
+    let (protocol, port) = (protocol(exposure), exposure.port);
     if let Some(own) = spec.own.iter().find(|own| is_in_the_way(own, protocol, port, &spec.host)) {
         return Err(in_use(format!("port {port} is the server's own, of its listener `{}`", own.name)));
     }

@@ -13,7 +13,7 @@ use wmproxy_net::limit::Gate;
 use wmproxy_net::listen::{self, Listener};
 use wmproxy_net::sockopt::ListenSocket;
 use wmproxy_runtime::worker::Workers;
-use wmproxy_tunnel::options::{PortRange, ServerOptions, VisitorsOptions};
+use wmproxy_tunnel::options::{ServerOptions, VisitorsOptions};
 use wmproxy_tunnel::server::{Exposure, Place, Ports as _, TunnelServer};
 use wmproxy_upstream::Registry;
 use wmproxy_wire::tunnel::message::{HttpRules, Kind, Refusal, RefusalCode};
@@ -96,7 +96,6 @@ fn exposure(name: &str, kind: Kind, port: u16) -> Exposure {
         name: name.into(),
         kind,
         port,
-        picks: Vec::new(),
         hosts: Vec::new(),
         paths: Vec::new(),
         visitors: Vec::new(),
@@ -179,20 +178,6 @@ fn a_taken_port_is_refused_with_the_reason() {
         TcpStream::connect(address(&results[2])).unwrap();
         drop(other);
         assert_eq!(house.open(exposure("tcp:a/x", Kind::Tcp, port)).await.port(), port);
-    });
-}
-
-#[test]
-fn a_picked_port_is_one_that_is_granted() {
-    run(async {
-        let house = House::new().await;
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let first = taken.local_addr().unwrap().port();
-        let picks = vec![PortRange { first, last: first }];
-        let wanted = Exposure { picks, ..exposure("tcp:a/x", Kind::Tcp, 0) };
-        assert_eq!(code(&house.publish(std::slice::from_ref(&wanted)).await[0]), RefusalCode::InUse);
-        drop(taken);
-        assert_eq!(house.open(wanted).await.port(), first);
     });
 }
 

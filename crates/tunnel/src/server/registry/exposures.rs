@@ -194,7 +194,6 @@ fn exposure(name: &Arc<str>, claim: &Claim, port: u16) -> Exposure {
         name: name.clone(),
         kind: claim.kind,
         port,
-        picks: Vec::new(),
         hosts,
         paths,
         visitors: claim.terms.visitors.clone(),
