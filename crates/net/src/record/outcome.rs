@@ -170,9 +170,9 @@ pub enum UdpDrop {
     PrefaceTimeout,
     /// Held until its client's hello is complete, and let go because there were too many.
     PrefaceLimit,
-    /// No peer, or no socket for a new flow.
+    /// No peer, no way through the tunnel, or no socket for a new flow.
     NoFlow,
-    /// The peer's socket took no more.
+    /// The peer's socket, or what carries datagrams through the tunnel, took no more.
     PeerFull,
     /// The client's side took no more.
     ClientFull,

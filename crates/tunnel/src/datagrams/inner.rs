@@ -99,6 +99,7 @@ impl Keeper for Inner {
 
 impl Receiver for Rc<Inner> {
     fn data(&self, flow: u32, origin: Option<Origin>, datagrams: &[&[u8]]) {
+        self.flows.count_drop(UdpDrop::PeerFull, self.carrier.take_dropped());
         let known = self.flows.table().lookup(&flow);
         let id = match (known, origin) {
             (Some(id), _) => Ok(id),
