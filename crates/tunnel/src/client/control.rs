@@ -197,7 +197,6 @@ impl Control {
                 tracing::debug!(server, service, "a visitor was not served: {}", plain(&failed.refusal.text));
             }
             Message::Leaving if !self.server_leaves => {
-                tracing::info!(server = self.session.link.server, "the tunnel server is about to go");
                 self.server_leaves = true;
                 self.session.enter(Phase::Leaving);
                 return Ok(Some(Ending::ServerLeaves));

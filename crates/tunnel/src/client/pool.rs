@@ -12,7 +12,7 @@ use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_wire::tunnel::codec::LOGIN_LIMIT;
-use wmproxy_wire::tunnel::message::{Message, Purpose, Start};
+use wmproxy_wire::tunnel::message::{Message, Purpose, RefusalCode, Start};
 
 use super::backoff::Backoff;
 use super::serve;
@@ -33,8 +33,6 @@ const STEADY: Duration = Duration::from_secs(5);
 pub(super) struct Bench {
     /// How many should wait.
     target: u32,
-    /// How many may.
-    most: u32,
     waiting: Count,
     connecting: Count,
     /// So many more visitors are there already.
@@ -52,19 +50,11 @@ struct Trouble {
 }
 
 impl Bench {
-    /// A bench where `target` connections should wait, and `most` may; which are connected to again after pauses up to
-    /// `longest` when that fails.
-    pub(super) fn new(target: u32, most: u32, longest: Duration) -> Bench {
+    /// A bench where `target` connections should wait; it is tried again after pauses up to `longest` when that fails.
+    pub(super) fn new(target: u32, longest: Duration) -> Bench {
         let trouble = Trouble { is_failing: false, is_resting: false, backoff: Backoff::new(longest) };
         let none = Count::default;
-        Bench {
-            target,
-            most,
-            waiting: none(),
-            connecting: none(),
-            owed: none(),
-            trouble: Mutex::new(trouble),
-        }
+        Bench { target, waiting: none(), connecting: none(), owed: none(), trouble: Mutex::new(trouble) }
     }
 
     pub(super) fn waiting(&self) -> u32 {
@@ -83,7 +73,7 @@ impl Bench {
 
     fn wants_more(&self) -> bool {
         let (waiting, connecting) = (self.waiting(), self.connecting.load(Relaxed));
-        let wanted = (self.target + self.owed.load(Relaxed)).min(self.most.max(self.target));
+        let wanted = self.target + self.owed.load(Relaxed);
         let in_flight = match &*self.trouble() {
             Trouble { is_resting: true, .. } => 0,
             Trouble { is_failing: true, .. } => 1,
@@ -124,6 +114,10 @@ impl Bench {
                 serve::begin(session, stream, start);
                 self.fill(session, 0);
             }
+            // Those that it was for have left meanwhile, and more wait there than may.
+            Some(Err(error)) if error.fault == Fault::Limited && self.waiting() >= self.target => {
+                self.owed.store(0, Relaxed);
+            }
             Some(Err(error)) => self.rest(session, &error).await,
             None => {}
         }
@@ -163,7 +157,10 @@ async fn connect(session: &Session) -> Result<Stream, ConnectError> {
 pub(super) async fn next_start(stream: &Stream) -> Result<Start, ConnectError> {
     match speech::read_message(stream, LOGIN_LIMIT).await {
         Ok(Message::Start(start)) => Ok(start),
-        Ok(Message::Refused(refusal)) => Err(ConnectError::new(Fault::Denied, plain(&refusal.text))),
+        Ok(Message::Refused(refusal)) => {
+            let fault = if refusal.code == RefusalCode::Limit { Fault::Limited } else { Fault::Denied };
+            Err(ConnectError::new(fault, plain(&refusal.text)))
+        }
         Ok(_) => Err(ConnectError::new(Fault::Broken, "the server says something else than who comes")),
         Err(SpeechError::Ended) => Err(ConnectError::new(Fault::Reset, "the server has closed it")),
         Err(SpeechError::Io(error)) => Err(error.into()),

@@ -67,13 +67,14 @@ async fn keep(client: Arc<TunnelClient>, link: Arc<Link>, beside: mpsc::Unbounde
         if *leaving.borrow() {
             break;
         }
-        let Some(error) = error else { continue };
-        rest(&client, &link, error, &mut backoff).await;
+        if let Some(error) = error {
+            rest(&client, &link, error, &mut backoff).await;
+        }
     }
     link.ended();
 }
 
-/// Has a session. Nothing is wrong if another is to follow at once.
+/// Has a session, and says why it ended; nothing if this end wanted that.
 async fn have(
     mut control: Control,
     link: &Link,
@@ -87,9 +88,9 @@ async fn have(
         Ending::Lost(error) => Some(error),
         Ending::Left => None,
         Ending::ServerLeaves => {
-            // Another one may listen there already; those who are here stay with this one.
+            // Another one may listen there already, and the first pause is next to none; those who are here stay with this one.
             let _ = beside.send(control.linger());
-            None
+            Some(SessionError::Leaves)
         }
     }
 }

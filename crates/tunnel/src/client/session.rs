@@ -93,6 +93,8 @@ pub(super) enum SessionError {
     Broken(&'static str),
     #[error("the session was lost: nothing was heard for {0:?}")]
     Silent(Duration),
+    #[error("it is about to go")]
+    Leaves,
     #[error("the workers have ended")]
     NoWorkers,
 }
@@ -196,10 +198,9 @@ impl Session {
             let (size, workers) = (size as usize, workers.max(1));
             size / workers + usize::from(place < size % workers)
         };
-        let most = self.welcome.max_pool.max(1);
         let bench = |worker| {
             let target = u32::try_from(share(worker)).unwrap_or(u32::MAX);
-            Arc::new(Bench::new(target, most, self.client.spec.max_backoff))
+            Arc::new(Bench::new(target, self.client.spec.max_backoff))
         };
         let benches = self.benches.get_or_init(|| (0..workers).map(bench).collect());
         for worker in 0..benches.len() {
