@@ -13,7 +13,7 @@ use rustls::{NoKeyLog, ServerConfig};
 use super::HEADER;
 use super::certificate::{CertificateInfo, Fingerprint};
 use super::exporter::Exporters;
-use super::files::{self, CertSpec, Fault, Field, Stamp};
+use super::files::{self, CertSpec, DerivedKey, Fault, Field, Stamp};
 use super::identity;
 use super::renewal::Fresh;
 use super::resolver::Resolver;
@@ -62,6 +62,8 @@ pub(super) struct Loaded {
     certificates: Vec<CertificateInfo>,
     /// The first certificate's.
     fingerprint: Option<Fingerprint>,
+    /// Of the first certificate's private key.
+    derived: Option<DerivedKey>,
     sessions: Sessions,
 }
 
@@ -101,7 +103,7 @@ impl Acceptor {
             CertSpec::SelfSigned { .. } => false,
             CertSpec::Identity { file } => file.exists(),
         };
-        let (_, odd) = load_pairs(&spec.certs, is_there)?;
+        let (.., odd) = load_pairs(&spec.certs, is_there)?;
         spec.client_ca.as_deref().map(files::load_roots).transpose()?;
         Ok(odd)
     }
@@ -125,6 +127,12 @@ impl Acceptor {
     /// The fingerprint of the first certificate, which is what clients that ask for no name get.
     pub fn fingerprint(&self) -> Option<[u8; 32]> {
         self.loaded.load().fingerprint.map(|found| found.0)
+    }
+
+    /// A secret of who has the first certificate's private key, for this purpose; the same as long as the key is, for this
+    /// process and the next.
+    pub fn derive(&self, purpose: &[u8]) -> Option<[u8; 32]> {
+        self.loaded.load().derived.map(|key| key.expand(purpose))
     }
 
     /// What QUIC makes its handshakes with, as the files are now: to be asked for again once they have changed.
@@ -197,27 +205,29 @@ fn stamp(spec: &AcceptorSpec) -> Stamp {
 
 impl Loaded {
     fn load(spec: &AcceptorSpec, sessions: Option<Sessions>) -> Result<(Loaded, Vec<Fault>), Fault> {
-        let (pairs, odd) = load_pairs(&spec.certs, |_| true)?;
+        let (pairs, derived, odd) = load_pairs(&spec.certs, |_| true)?;
         let certificates = pairs.iter().map(|(_, info)| info.clone()).collect();
         let fingerprint = pairs.first().and_then(|(pair, _)| pair.cert.first()).map(Fingerprint::of);
         let resolver = Arc::new(Resolver::new(pairs, spec.strict_sni));
         let sessions = Sessions::new(spec.client_ca.as_deref(), sessions)?;
         let config = Arc::new(server_config(spec, resolver.clone(), &sessions)?);
         let quic = OnceLock::new();
-        Ok((Loaded { config, quic, resolver, certificates, fingerprint, sessions }, odd))
+        Ok((Loaded { config, quic, resolver, certificates, fingerprint, derived, sessions }, odd))
     }
 }
 
-/// The certificates of a list that are `wanted`, and what is odd about them.
-#[expect(clippy::type_complexity, reason = "a pair of what two callers take apart at once")]
+/// The certificates of a list that are `wanted`, what follows from the first one's private key, and what is odd about them.
+#[expect(clippy::type_complexity, reason = "what two callers take apart at once")]
 fn load_pairs(
     certs: &[CertSpec],
     wanted: impl Fn(&CertSpec) -> bool,
-) -> Result<(Vec<(Arc<CertifiedKey>, CertificateInfo)>, Vec<Fault>), Fault> {
+) -> Result<(Vec<(Arc<CertifiedKey>, CertificateInfo)>, Option<DerivedKey>, Vec<Fault>), Fault> {
+    let mut derived = None;
     let mut odd = Vec::new();
     let mut pairs = Vec::new();
     for (index, cert) in certs.iter().enumerate().filter(|(_, cert)| wanted(cert)) {
-        let (pair, found) = files::load_pair(cert, index)?;
+        let (pair, key, found) = files::load_keyed(cert, index)?;
+        derived.get_or_insert(key);
         let fault = |message| Fault::new(Field::Cert(index), message);
         let leaf = pair.end_entity_cert().map_err(|error| fault(error.to_string()))?;
         let info = CertificateInfo::read(leaf).map_err(fault)?;
@@ -227,7 +237,7 @@ fn load_pairs(
         odd.extend(found);
         pairs.push((Arc::new(pair), info));
     }
-    Ok((pairs, odd))
+    Ok((pairs, derived, odd))
 }
 
 impl Sessions {

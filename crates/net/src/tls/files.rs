@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
+use ::aws_lc_rs::hmac;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -164,8 +165,43 @@ pub(super) fn versions(tls13_only: bool) -> &'static [&'static SupportedProtocol
     if tls13_only { &BOTH[..1] } else { &BOTH }
 }
 
+/// A secret that follows from a private key, and stays as long as that does.
+#[derive(Clone, Copy)]
+pub(super) struct DerivedKey([u8; 32]);
+
+impl DerivedKey {
+    fn of(private: &PrivateKeyDer<'_>) -> DerivedKey {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, private.secret_der());
+        let mut derived = [0; 32];
+        derived.copy_from_slice(hmac::sign(&key, b"wmproxy derived key").as_ref());
+        DerivedKey(derived)
+    }
+
+    /// The secret for this purpose.
+    pub(super) fn expand(&self, purpose: &[u8]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut expanded = [0; 32];
+        expanded.copy_from_slice(hmac::sign(&key, purpose).as_ref());
+        expanded
+    }
+}
+
+impl fmt::Debug for DerivedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DerivedKey")
+    }
+}
+
 /// Loads certificate number `index`. Beside it what is odd about it.
 pub(super) fn load_pair(spec: &CertSpec, index: usize) -> Result<(CertifiedKey, Vec<Fault>), Fault> {
+    load_keyed(spec, index).map(|(pair, _, odd)| (pair, odd))
+}
+
+/// The same, with what only who has the private key can come to, and what is always the same for that.
+pub(super) fn load_keyed(
+    spec: &CertSpec,
+    index: usize,
+) -> Result<(CertifiedKey, DerivedKey, Vec<Fault>), Fault> {
     let (cert, key) = match spec {
         CertSpec::Files { cert, key } => (cert.clone(), key.clone()),
         CertSpec::SelfSigned { directory } => {
@@ -175,6 +211,7 @@ pub(super) fn load_pair(spec: &CertSpec, index: usize) -> Result<(CertifiedKey, 
     };
     let chain = certificates(&cert).map_err(|message| Fault::new(Field::Cert(index), message))?;
     let (private, warning) = private_key(&key).map_err(|message| Fault::new(Field::Key(index), message))?;
+    let derived = DerivedKey::of(&private);
     let provider = provider();
     let signing = provider.key_provider.load_private_key(private).map_err(|_| {
         Fault::new(Field::Key(index), format!("{}: a key of a kind that is not supported", key.display()))
@@ -189,7 +226,8 @@ pub(super) fn load_pair(spec: &CertSpec, index: usize) -> Result<(CertifiedKey, 
         }
         Err(error) => return Err(Fault::new(Field::Cert(index), format!("{}: {error}", cert.display()))),
     }
-    Ok((pair, warning.map(|message| Fault::warning(Field::Key(index), message)).into_iter().collect()))
+    let odd = warning.map(|message| Fault::warning(Field::Key(index), message)).into_iter().collect();
+    Ok((pair, derived, odd))
 }
 
 /// The roots in a file.

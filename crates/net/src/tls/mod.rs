@@ -33,7 +33,6 @@ mod watch;
 
 use std::io;
 
-use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
@@ -167,7 +166,8 @@ pub async fn connect(
     connector: &Connector,
     name: ServerName<'static>,
 ) -> Result<TlsInfo, TlsError> {
-    let session = begin(stream, connector.begin(name)?).await?;
+    let session = begin(connector, stream, name)?;
+    let session = shake(stream, session).await?;
     let info = info(session.state(), None);
     stream.set_session(session);
     Ok(info)
@@ -184,8 +184,8 @@ pub async fn connect_again(
     connector: &Connector,
     name: ServerName<'static>,
 ) -> Result<TlsInfo, TlsError> {
-    let (client, has_ticket) = connector.begin_again(name.clone())?;
-    let session = begin(stream, client).await?;
+    let (session, has_ticket) = begin_again(connector, stream, name.clone())?;
+    let session = shake(stream, session).await?;
     if has_ticket && session.state().handshake_kind() != Some(HandshakeKind::Resumed) {
         connector.forget(&name);
         return Err(TlsError::Forgotten);
@@ -195,9 +195,28 @@ pub async fn connect_again(
     Ok(info)
 }
 
-/// The session of a client whose handshake is done.
-async fn begin(stream: &Stream, client: UnbufferedClientConnection) -> Result<Box<Session>, TlsError> {
-    let mut session = Box::new(Session::client(client, stream.take_unread(), stream.take_session()));
+/// A client's session. Apart, for its parts would make the future large that they are a part of.
+fn begin(
+    connector: &Connector,
+    stream: &Stream,
+    name: ServerName<'static>,
+) -> Result<Box<Session>, TlsError> {
+    let client = connector.begin(name)?;
+    Ok(Box::new(Session::client(client, stream.take_unread(), stream.take_session())))
+}
+
+/// The same for a session to be resumed; and whether there is one.
+fn begin_again(
+    connector: &Connector,
+    stream: &Stream,
+    name: ServerName<'static>,
+) -> Result<(Box<Session>, bool), TlsError> {
+    let (client, has_ticket) = connector.begin_again(name)?;
+    Ok((Box::new(Session::client(client, stream.take_unread(), stream.take_session())), has_ticket))
+}
+
+/// Goes through a client's handshake.
+async fn shake(stream: &Stream, mut session: Box<Session>) -> Result<Box<Session>, TlsError> {
     if let Err(error) = session.handshake(stream, &mut None).await {
         session.send_alert(stream);
         return Err(error);

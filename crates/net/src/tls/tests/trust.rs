@@ -1,5 +1,6 @@
 //! Whom a side believes, what it exports, and what it resumes.
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::{HandshakeKind, NamedGroup, ServerConnection, StreamOwned};
 
 use super::*;
