@@ -12,7 +12,7 @@ mod text;
 
 pub use client::{ClientOptions, VisitorKind, VisitorOptions};
 pub use server::{GrantOptions, ServerOptions, VisitorsOptions};
-pub use service::{HeaderChanges, ServiceKind, ServiceOptions, ServiceRates};
+pub use service::{HeaderChanges, ServiceKind, ServiceOptions, ServiceRates, ServiceUser};
 pub use spec::{
     ClientSpec, GrantSpec, PortRange, ServerSpec, ServiceSpec, TransportKind, Trust, VisitSpec, VisitorsSpec,
 };

@@ -73,9 +73,9 @@ pub struct ServiceOptions<HEALTH> {
     /// others of its `group` serve, and refuses visitors if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HEALTH>,
-    /// `http` and `proxy`: names and hashes of passwords, as `wmproxy hash-password` makes them; who comes has to say one.
+    /// `http` and `proxy`: who may come, by name; whoever does has to say a name and its password.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub users: BTreeMap<String, Secret>,
+    pub users: BTreeMap<String, ServiceUser>,
     /// `http`: changes of the fields of requests on their way to the service.
     #[serde(skip_serializing_if = "HeaderChanges::is_empty")]
     pub request_headers: HeaderChanges,
@@ -95,6 +95,20 @@ pub struct ServiceOptions<HEALTH> {
     pub egress: Option<String>,
     /// `proxy`: lets everybody use it who reaches its port, without `users`, `visitors` or a `secret`.
     pub open: bool,
+}
+
+/// A user of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "TunnelUser")]
+pub struct ServiceUser {
+    /// The hash of the password, as `wmproxy hash-password` makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub password: Option<Secret>,
+    /// A file to read `password` from; one newline at its end does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
 }
 
 /// What a service is, as it is written.
@@ -190,12 +204,12 @@ impl<HEALTH> ServiceOptions<HEALTH> {
         self.secret.is_some() || self.secret_file.is_some()
     }
 
-    /// What the server does to its requests and answers.
-    pub fn http_rules(&self) -> HttpRules {
+    /// What the server does to its requests and answers. `users` are names with the hashes of passwords.
+    pub fn http_rules(&self, users: &[(String, Secret)]) -> HttpRules {
         let pairs = |map: &BTreeMap<String, String>| map.clone().into_iter().collect();
-        let hash = |(name, hash): (&String, &Secret)| (name.clone(), hash.expose().to_owned());
+        let hash = |(name, hash): &(String, Secret)| (name.clone(), hash.expose().to_owned());
         HttpRules {
-            users: self.users.iter().map(hash).collect(),
+            users: users.iter().map(hash).collect(),
             host: self.host_header.clone(),
             set_request: pairs(&self.request_headers.set),
             remove_request: self.request_headers.remove.0.clone(),

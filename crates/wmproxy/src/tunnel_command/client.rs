@@ -11,7 +11,8 @@ use wmproxy_http::auth::{HashKind, hash_password};
 use wmproxy_net::addr::AddressSpec;
 use wmproxy_net::options::OneOrMany;
 use wmproxy_tunnel::options::{
-    ClientOptions, Fingerprint, ServiceKind, ServiceOptions, TransportKind, VisitorKind, VisitorOptions,
+    ClientOptions, Fingerprint, ServiceKind, ServiceOptions, ServiceUser, TransportKind, VisitorKind,
+    VisitorOptions,
 };
 use wmproxy_wire::units::Secret;
 
@@ -245,9 +246,8 @@ impl TunnelClientArgs {
     /// What is offered, each by a name that no other has.
     fn services(&self) -> Vec<TunnelServiceOptions> {
         let mut services = Vec::new();
-        let users = || -> BTreeMap<String, Secret> {
-            self.user.iter().cloned().zip(self.known.hash.clone()).collect()
-        };
+        let user = ServiceUser { password: self.known.hash.clone(), password_file: None };
+        let users = || self.user.iter().map(|name| (name.clone(), user.clone())).collect();
         for (kind, args) in [(ServiceKind::Tcp, &self.tcp), (ServiceKind::Udp, &self.udp)] {
             services.extend(args.iter().map(|arg| ServiceOptions {
                 name: name(arg.name.as_deref(), kind, Some(&arg.local)),

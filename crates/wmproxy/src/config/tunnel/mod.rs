@@ -3,6 +3,7 @@
 
 mod client;
 pub(crate) mod plan;
+mod rules;
 mod server;
 mod service;
 #[cfg(test)]

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wmproxy_forward::options::{DEFAULT_EGRESS, ForwardOptions, UserSpec};
-use wmproxy_http::filter::headers::{FieldName, FieldPattern, FieldValue};
 use wmproxy_net::addr::AddressSpec;
 use wmproxy_net::options::OneOrMany;
 use wmproxy_net::preface::ProxyVersion;
-use wmproxy_tunnel::options::{HeaderChanges, ServiceKind, ServiceSpec};
+use wmproxy_tunnel::options::{ServiceKind, ServiceSpec};
 use wmproxy_upstream::options::{GroupOptions, ServerOptions};
-use wmproxy_wire::head::is_value;
 use wmproxy_wire::tunnel::message::Service;
-use wmproxy_wire::units::{ByteRate, HumanDuration};
+use wmproxy_wire::units::{ByteRate, HumanDuration, Secret};
 
-use super::super::forward::users::{check_hash, check_user_name};
 use super::super::options::{TunnelClientOptions, TunnelServiceOptions};
 use super::super::resolve::Planner;
 use super::super::tree::Path;
@@ -50,10 +47,11 @@ impl Planner<'_> {
             self.check_place(service, &path);
             self.check_foreign(service, &path);
             self.check_http_rules(service, &path);
-            let registered = self.registered(service, index, &path);
+            let users = self.service_users(service, &path);
+            let registered = self.registered(service, index, &users, &path);
             let secret =
                 self.secret(&path, "secret", service.secret.as_ref(), service.secret_file.as_deref());
-            let end = self.service_end(service, &path);
+            let end = self.service_end(service, users, &path);
             if let Some(end) = end.filter(|_| self.errors() == before) {
                 plans.push(TunnelServicePlan { spec: ServiceSpec { service: registered, secret }, end });
             }
@@ -182,57 +180,14 @@ impl Planner<'_> {
         }
     }
 
-    /// What is done to requests and answers.
-    fn check_http_rules(&mut self, service: &TunnelServiceOptions, path: &Path) {
-        for (index, prefix) in service.paths.0.iter().enumerate().filter(|(_, text)| !text.starts_with('/')) {
-            let place = self.element(&path.key("paths"), index);
-            let found = self.error(&place, "a path begins with \"/\"");
-            self.push(found.hint(format!("write \"/{prefix}\"")));
-        }
-        if let Some(host) = &service.host_header
-            && (host.is_empty() || !is_value(host.as_bytes()) || host.contains(['/', ' ', ',']))
-        {
-            let found = self.error(&path.key("host_header"), "this is no host that a request could ask for");
-            self.push(found.hint("write it as in \"app.lan\" or \"127.0.0.1:3000\""));
-        }
-        for (key, changes) in
-            [("request_headers", &service.request_headers), ("response_headers", &service.response_headers)]
-        {
-            self.check_changes(changes, &path.key(key));
-        }
-        let table = path.key("users");
-        for (name, hash) in &service.users {
-            let place = table.key(name);
-            if let Err(message) = check_user_name(name) {
-                self.problem(&place, message);
-            }
-            if let Err(message) = check_hash(hash) {
-                let found = self.error(&place, message);
-                self.push(found.hint("`wmproxy hash-password` makes one"));
-            }
-        }
-    }
-
-    fn check_changes(&mut self, changes: &HeaderChanges, path: &Path) {
-        for (name, value) in &changes.set {
-            let place = path.key("set").key(name);
-            if let Err(error) = name.parse::<FieldName<true>>() {
-                self.problem(&place, error.to_string());
-            }
-            if let Err(message) = value.parse::<FieldValue>() {
-                self.problem(&place, message);
-            }
-        }
-        for (index, name) in changes.remove.0.iter().enumerate() {
-            if let Err(error) = name.parse::<FieldPattern>() {
-                let place = self.element(&path.key("remove"), index);
-                self.problem(&place, error.to_string());
-            }
-        }
-    }
-
     /// The service as the server is told of it.
-    fn registered(&mut self, service: &TunnelServiceOptions, index: usize, path: &Path) -> Service {
+    fn registered(
+        &mut self,
+        service: &TunnelServiceOptions,
+        index: usize,
+        users: &[(String, Secret)],
+        path: &Path,
+    ) -> Service {
         let rate = |rate: Option<ByteRate>| rate.map_or(0, ByteRate::bytes_per_second);
         if let Some(group) = &service.group {
             self.check_name(&path.key("group"), group, false);
@@ -265,16 +220,21 @@ impl Planner<'_> {
             http: match service.kind {
                 // Its users are let in here, and are nobody's business at the server.
                 ServiceKind::Proxy => Default::default(),
-                _ => service.http_rules(),
+                _ => service.http_rules(users),
             },
         }
     }
 
-    fn service_end(&mut self, service: &TunnelServiceOptions, path: &Path) -> Option<TunnelEndPlan> {
+    fn service_end(
+        &mut self,
+        service: &TunnelServiceOptions,
+        users: Vec<(String, Secret)>,
+        path: &Path,
+    ) -> Option<TunnelEndPlan> {
         self.check_no_zero(&[("connect_timeout", service.connect_timeout)], path);
         self.check_no_zero(service.idle_timeout.map(|time| ("idle_timeout", time)).as_slice(), path);
         if service.kind == ServiceKind::Proxy {
-            return self.proxy_end(service, path);
+            return self.proxy_end(service, users, path);
         }
         let Some(local) = &service.local else {
             if !self.is_in_doubt(&path.key("local")) {
@@ -340,7 +300,12 @@ impl Planner<'_> {
         }
     }
 
-    fn proxy_end(&mut self, service: &TunnelServiceOptions, path: &Path) -> Option<TunnelEndPlan> {
+    fn proxy_end(
+        &mut self,
+        service: &TunnelServiceOptions,
+        users: Vec<(String, Secret)>,
+        path: &Path,
+    ) -> Option<TunnelEndPlan> {
         self.check_egress_name(service.egress.as_deref(), &path.key("egress"));
         self.used_egresses.insert(service.egress.as_deref().unwrap_or(DEFAULT_EGRESS).to_owned());
         let is_closed = !service.users.is_empty() || !service.visitors.is_empty() || service.is_private();
@@ -360,19 +325,16 @@ impl Planner<'_> {
             options.idle_timeout = idle;
         }
         let mut spec = options.spec(service.name.as_str().into());
-        spec.users = service
-            .users
-            .iter()
-            .map(|(name, hash)| UserSpec {
-                name: name.as_str().into(),
-                password: Some(hash.clone()),
-                egress: None,
-                rate_limit: None,
-                max_connections: 0,
-                max_associations: 0,
-                quota: None,
-            })
-            .collect();
+        let user = |(name, hash): (String, Secret)| UserSpec {
+            name: name.into(),
+            password: Some(hash),
+            egress: None,
+            rate_limit: None,
+            max_connections: 0,
+            max_associations: 0,
+            quota: None,
+        };
+        spec.users = users.into_iter().map(user).collect();
         Some(TunnelEndPlan::Forward(Arc::new(spec)))
     }
 }

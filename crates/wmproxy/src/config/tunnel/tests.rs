@@ -155,7 +155,7 @@ fn what_is_wrong_with_a_service_is_told_with_its_remedy() {
         ("name = \"a\"\ntype = \"http\"\nlocal = \"a:1\"\nhosts = \"a\"\nport = 8", "leave `port` out"),
         ("name = \"a\"\nlocal = \"a:1\"\nport = 1\nhosts = \"a\"", "ask for no host"),
         (
-            "name = \"a\"\nlocal = \"a:1\"\nport = 1\nusers = { b = \"KEY\" }",
+            "name = \"a\"\nlocal = \"a:1\"\nport = 1\nusers = { b = { password = \"KEY\" } }",
             "it is for type = \"http\" or \"proxy\"",
         ),
         ("name = \"a\"\nlocal = \"a:1\"\nport = 1\nterminate = true", "it is for type = \"https\""),
@@ -181,7 +181,7 @@ fn what_is_wrong_with_a_service_is_told_with_its_remedy() {
             "no name of a field",
         ),
         (
-            "name = \"a\"\ntype = \"http\"\nlocal = \"a:1\"\nhosts = \"a\"\nusers = { b = \"plain\" }",
+            "name = \"a\"\ntype = \"http\"\nlocal = \"a:1\"\nhosts = \"a\"\nusers = { b = { password = \"plain\" } }",
             "hash-password",
         ),
         (

@@ -3,6 +3,7 @@
 //! What is told apart here is what users see: where a service is reached and by whom, what it is told of them, and what
 //! becomes of both when an end changes or goes.
 
+mod command;
 mod groups;
 mod https;
 mod ports;
@@ -26,7 +27,7 @@ const KEY: &str = "a long key that nobody guesses";
 const POOL: u64 = 2;
 
 /// The carriers of a session, as lines of the client's table.
-const CARRIERS: [&str; 3] = ["", "mux = true", "transport = \"quic\""];
+pub(crate) const CARRIERS: [&str; 3] = ["", "mux = true", "transport = \"quic\""];
 
 /// A server, for clients at this port.
 struct Server {
@@ -104,7 +105,7 @@ impl Server {
 }
 
 /// Starts an end of a tunnel; what it keeps is in its own directory.
-fn end(config: &str) -> Proxy {
+pub(crate) fn end(config: &str) -> Proxy {
     let setup = setup(config);
     let state = setup.dir().join("state").display().to_string();
     setup.env("STATE_DIRECTORY", &state).start()
@@ -112,7 +113,7 @@ fn end(config: &str) -> Proxy {
 
 /// Waits until the connections of a client are all there: from now on it is to have no more of them. Where many came at once,
 /// more may wait than the pool has; they are the first that are taken.
-fn settle(client: &Proxy) {
+pub(crate) fn settle(client: &Proxy) {
     let now = || {
         let session = &client.status()["tunnel_client"]["sessions"][0];
         (session["pool"].as_u64(), client.fds().sockets, client.tasks())

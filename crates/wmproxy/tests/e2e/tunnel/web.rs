@@ -75,8 +75,9 @@ fn a_service_learns_who_asks_and_what_for() {
 #[test]
 fn a_password_and_a_network_guard_a_service() {
     let (server, origin) = (Server::start(), origin("in"));
-    let services = web("a", origin.addr(), "a.test", format!("users = {{ alice = \"{HASH}\" }}"))
-        + &web("b", origin.addr(), "b.test", "visitors = \"192.0.2.0/24\"");
+    let services =
+        web("a", origin.addr(), "a.test", format!("users = {{ alice = {{ password = \"{HASH}\" }} }}"))
+            + &web("b", origin.addr(), "b.test", "visitors = \"192.0.2.0/24\"");
     let client = server.home("", services);
     let answer = ask(&server, "a.test", "/", "");
     assert_eq!(answer.status(), 401);
