@@ -45,8 +45,9 @@ impl QuicDoor {
         let socket = UdpSocket::from(listener.bound.socket(WORKER).try_clone()?);
         let QuicService { server, tls } = &service;
         // Its own tasks end with the last connection, and nobody waits for those that serve nobody.
-        let listener =
-            Arc::new(quic::Listener::start(socket, tls.quic_config(), server.pending(), &scopes.listeners)?);
+        let (config, secret) = (tls.quic_config(), tls.derive(b"QUIC stateless reset"));
+        let listener = quic::Listener::start(socket, config, secret, server.pending(), &scopes.listeners)
+            .map(Arc::new)?;
         let serving = server.clone().serve_quic(listener.clone(), scopes.connections.clone());
         let serving = scopes.listeners.spawn_leashed(serving);
         let service = Rc::new(RefCell::new(service));

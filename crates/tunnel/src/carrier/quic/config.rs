@@ -5,9 +5,13 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
+};
 use socket2::SockRef;
 
 /// How much may be on its way in one stream: 1 Gbit/s over 50 ms. A visitor who does not read costs this.
@@ -23,8 +27,9 @@ const SEND_WINDOW: u64 = 2 * STREAM_WINDOW as u64;
 /// How many bytes of datagrams wait for their reader or for the network before the oldest are dropped: some ms of 1 Gbit/s.
 const DATAGRAMS: usize = 1 << 20;
 
-/// NAT forgets flows of UDP after 30 s at the earliest (RFC 4787 asks for 2 minutes, and is not heard everywhere).
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a silent client sends something. NAT forgets flows of UDP after 30 s at the earliest (RFC 4787 asks for 2 minutes,
+/// and is not heard everywhere); but only who sends hears that the server has started anew and knows of no connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// Three of those are lost before the other side counts as gone.
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(30_000);
@@ -38,7 +43,7 @@ const MAX_INCOMING: usize = 256;
 /// What may come of one of them meanwhile, and of all.
 const INCOMING_BUFFER: (u64, u64) = (16 << 10, 1 << 20);
 
-fn transport() -> TransportConfig {
+fn transport(keep_alive: Option<Duration>) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         // Controllers that take each loss for congestion leave datagrams a fifth of their rate at one loss in a hundred.
@@ -50,15 +55,49 @@ fn transport() -> TransportConfig {
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS)
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(keep_alive)
         .max_idle_timeout(Some(IdleTimeout::from(IDLE_TIMEOUT)));
     transport
+}
+
+/// What a listener's connections have in common. Who comes with a connection of the process before this one is told that it is
+/// over (RFC 9000 section 10.3), where both have the same secret; without that clients would wait for their own patience to end.
+pub(super) fn endpoint(secret: Option<[u8; 32]>) -> EndpointConfig {
+    let Some(secret) = secret else { return EndpointConfig::default() };
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
+    // By default ids that another process gave out are taken for noise.
+    config.cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+/// Gives connections ids of random bytes, which say nothing about who gave them.
+#[derive(Debug)]
+struct RandomIds;
+
+/// So long that nobody guesses one, and none is given twice.
+const ID_LEN: usize = 8;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut bytes = [0; ID_LEN];
+        // Without random numbers there is no TLS either.
+        let _ = aws_lc_rs::rand::fill(&mut bytes);
+        ConnectionId::new(&bytes)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 pub(super) fn client(tls: Arc<rustls::ClientConfig>) -> io::Result<ClientConfig> {
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(Some(KEEP_ALIVE))));
     Ok(config)
 }
 
@@ -66,7 +105,7 @@ pub(super) fn server(tls: Arc<rustls::ServerConfig>) -> io::Result<ServerConfig>
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
-        .transport_config(Arc::new(transport()))
+        .transport_config(Arc::new(transport(None)))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size(INCOMING_BUFFER.0)
         .incoming_buffer_size_total(INCOMING_BUFFER.1);

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use quinn::{EndpointConfig, VarInt};
+use quinn::VarInt;
 use wmproxy_net::limit::{Gate, Permit};
 use wmproxy_runtime::scope::Scope;
 
@@ -33,19 +33,21 @@ pub struct Arriving {
 impl Listener {
     /// Takes connections on a bound socket. The endpoint is a task of `scope` on the calling worker, and so is each of its
     /// connections. `gate` limits how many may be there without a login, in total and of one address; TCP may share it.
+    /// With a `secret` that the process before this one had, too, its clients hear at once that their connections are over.
     ///
     /// # Errors
     /// The configuration of TLS can't be used, for it has no TLS 1.3, or the worker's event queue takes no more.
     pub fn start(
         socket: UdpSocket,
         tls: Arc<rustls::ServerConfig>,
+        secret: Option<[u8; 32]>,
         gate: Arc<Gate>,
         scope: &Scope,
     ) -> io::Result<Listener> {
         raise_buffers(&socket);
         socket.set_nonblocking(true)?;
         let server = config::server(tls)?;
-        let endpoint = quinn::Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime(scope))?;
+        let endpoint = quinn::Endpoint::new(config::endpoint(secret), Some(server), socket, runtime(scope))?;
         Ok(Listener { endpoint, gate })
     }
 

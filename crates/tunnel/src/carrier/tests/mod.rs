@@ -75,7 +75,7 @@ pub(super) fn tls() -> (Acceptor, Connector) {
 
 pub(super) fn listener(acceptor: &Acceptor, gate: Arc<Gate>, scope: &Scope) -> quic::Listener {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    quic::Listener::start(socket, acceptor.quic_config(), gate, scope).unwrap()
+    quic::Listener::start(socket, acceptor.quic_config(), acceptor.derive(b"test"), gate, scope).unwrap()
 }
 
 impl Ends {

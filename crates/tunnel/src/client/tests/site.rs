@@ -140,7 +140,7 @@ impl Site {
 fn work(server: Arc<TunnelServer>, tls: Arc<Acceptor>, tcp: TcpListener, udp: UdpSocket) {
     let scope = Scope::new();
     let listener =
-        quic::Listener::start(udp, tls.quic_config(), server.pending(), &scope).map(Arc::new).unwrap();
+        quic::Listener::start(udp, tls.quic_config(), None, server.pending(), &scope).map(Arc::new).unwrap();
     scope.spawn(server.clone().serve_quic(listener, scope.clone()));
     scope.spawn(server.clone().keep_published(Arc::new(AllPorts)));
     tcp.set_nonblocking(true).unwrap();

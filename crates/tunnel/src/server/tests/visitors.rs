@@ -237,7 +237,7 @@ fn a_session_over_quic_carries_visitors_and_visits() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let tls = acceptor(&dir).quic_config();
-        let listener = quic::Listener::start(socket, tls, site.server.pending(), &site.scope).unwrap();
+        let listener = quic::Listener::start(socket, tls, None, site.server.pending(), &site.scope).unwrap();
         let listener = Arc::new(listener);
         let _serving =
             site.scope.spawn_leashed(site.server.clone().serve_quic(listener.clone(), site.scope.clone()));
