@@ -9,7 +9,7 @@ use std::time::Duration;
 use wmproxy_testkit::wait::holds_within;
 use wmproxy_testkit::{Addr, Backend, Conn, UdpBackend, UdpClient};
 
-use super::super::tunnel::{CARRIERS, client, end, server, service};
+use super::super::tunnel::{CARRIERS, client, end, server, service, settle};
 use super::network::{Machine, Network};
 use super::{addr, asked};
 
@@ -58,6 +58,7 @@ fn a_client_behind_a_nat_is_reached_from_outside() {
         network.proxy.ip("address flush dev servers");
         network.proxy.ip("address add 10.77.2.2/24 dev servers");
         reached(public, "10.77.2.80:20007", carrier);
+        settle(&served);
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use wmproxy_testkit::tcp::free_port;
-use wmproxy_testkit::{Backend, Proxy, Rng, UdpBackend, UdpClient, eventually};
+use wmproxy_testkit::{Backend, Proxy, Rng, TempDir, UdpBackend, UdpClient, eventually};
 
 use super::super::asked;
-use super::{CARRIERS, await_echo, client, echoes, end, server, service, settle};
+use super::{CARRIERS, await_echo, client, echoes, end, server, service, settle, visitors};
+use crate::setup;
 
 /// How soon services are back when a dead end is there again.
 const BACK: Duration = Duration::from_secs(2);
@@ -52,9 +53,9 @@ impl Load {
     }
 }
 
-/// Starts an end that may tell of others that died.
-fn forgiving(config: &str) -> Proxy {
-    let proxy = end(config);
+/// Starts an end that may tell of others that died, and is the same as the one before it.
+fn forgiving(config: &str, state: &TempDir) -> Proxy {
+    let proxy = setup(config).env("STATE_DIRECTORY", &state.path().display().to_string()).start();
     proxy.expect_warn("tunnel");
     proxy
 }
@@ -72,7 +73,8 @@ fn either_end_may_die_ten_times_under_load() {
         let services = service("one", "tcp", backend.addr(), ports[0])
             + &service("two", "tcp", backend.addr(), ports[1]);
         let client = client(&at, carrier, services);
-        let mut ends = [forgiving(&server), forgiving(&client)];
+        let state = TempDir::new();
+        let mut ends = [forgiving(&server, &state), forgiving(&client, &state)];
         let configs = [server, client];
         await_echo(&ports, Duration::from_secs(10));
         let load = Load::start(&ports);
@@ -82,7 +84,7 @@ fn either_end_may_die_ten_times_under_load() {
             eventually("visitors are served", || load.served() > before + 20);
             ends[which].signal(Signal::KILL);
             ends[which].wait();
-            ends[which] = forgiving(&configs[which]);
+            ends[which] = forgiving(&configs[which], &state);
             let back = Instant::now();
             await_echo(&ports, BACK);
             assert!(back.elapsed() < BACK, "{carrier}, round {round}: back after {:?}", back.elapsed());
@@ -91,10 +93,10 @@ fn either_end_may_die_ten_times_under_load() {
         // Whoever was cut off is gone at the other ends, too.
         backend.wait_idle();
         let [server, client] = ends;
-        for end in [&client, &server] {
-            eventually("no visitor is left", || end.active() == 0);
-        }
-        settle([&server, &client]);
+        settle(&client);
+        eventually("no visitor is left", || visitors(&server) == 0);
+        drop(client);
+        drop(server);
     }
 }
 
@@ -115,11 +117,10 @@ fn memory_stays_flat_for_many_visitors() {
         let at = format!("127.0.0.1:{control}");
         let services =
             service("tcp", "tcp", backend.addr(), port) + &service("udp", "udp", datagrams.addr(), udp);
-        let ends = [
-            end(&server(&at, "transports = [\"tcp\", \"quic\"]\nvisitors = { udp_idle_timeout = \"1s\" }")),
-            { end(&client(&at, carrier, services)) },
-        ];
+        let public = end(&server(&at, "transports = [\"tcp\", \"quic\"]"));
+        let home = end(&client(&at, carrier, services));
         await_echo(&[port], Duration::from_secs(10));
+        settle(&home);
         let load = Load::start(&[port]);
         let mut rng = Rng::new(index as u64);
         let mut talk = |until: Instant| {
@@ -131,18 +132,19 @@ fn memory_stays_flat_for_many_visitors() {
                 thread::sleep(Duration::from_millis(5));
             }
         };
-        let memory = || ends.iter().map(Proxy::rss_kb).sum::<u64>();
+        let memory = || public.rss_kb() + home.rss_kb();
         let began = Instant::now();
         talk(began + length / 3);
         let before = memory();
         talk(began + length);
         let (after, served) = (memory(), load.served());
         load.end();
+        settle(&home);
         eprintln!("{carrier}: {served} visitors, {before} KB, then {after} KB");
         assert!(served > 100, "{carrier}: {served} visitors");
         assert!(after < before + before / 4 + 4096, "{carrier}: {before} KB grew to {after} KB");
-        for end in &ends {
-            eventually("no visitor is left", || end.active() == 0);
+        for end in [&public, &home] {
+            eventually("no visitor is left", || visitors(end) == 0);
         }
     }
 }

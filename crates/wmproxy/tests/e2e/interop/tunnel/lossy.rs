@@ -6,7 +6,7 @@ use wmproxy_testkit::tcp::free_port;
 use wmproxy_testkit::{Addr, Backend, Conn, Link, Pattern, Rng, UdpBackend, UdpClient, eventually};
 
 use super::super::asked;
-use super::{await_echo, client, end, server, service};
+use super::{await_echo, client, end, server, service, settle};
 
 /// One in so many datagrams is lost, each way.
 const ONE_IN: u64 = 100;
@@ -29,13 +29,14 @@ fn datagrams_keep_their_rate_where_some_are_lost() {
     let talk = Backend::echo();
     let (control, port, udp, bulk) = (free_port(), free_port(), free_port(), free_port());
     let at = format!("127.0.0.1:{control}");
-    let public = end(&server(&at, "transports = [\"tcp\", \"quic\"]"));
+    let _public = end(&server(&at, "transports = [\"tcp\", \"quic\"]"));
     let link = Link::to(at.parse().unwrap(), DELAY, ONE_IN, 11);
     let services = service("udp", "udp", echo.addr(), udp)
         + &service("bulk", "tcp", backend.addr(), bulk)
         + &service("talk", "tcp", talk.addr(), port);
     let home = end(&client(link.addr(), "transport = \"quic\"", services));
     await_echo(&[port], Duration::from_secs(20));
+    settle(&home);
     let visitor = UdpClient::connect(([127, 0, 0, 1], udp).into());
     visitor.socket().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     eventually("the first echo", || {

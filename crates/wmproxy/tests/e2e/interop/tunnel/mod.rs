@@ -10,10 +10,7 @@ use std::time::Duration;
 use wmproxy_testkit::wait::holds_within;
 use wmproxy_testkit::{Addr, Conn, Proxy, eventually};
 
-use crate::setup;
-
-/// The carriers of a session, as lines of the client's table.
-pub(super) const CARRIERS: [&str; 3] = ["", "mux = true", "transport = \"quic\""];
+pub(super) use crate::tunnel::{CARRIERS, end};
 
 /// What the client proves.
 const KEY: &str = "a long key that nobody guesses";
@@ -21,7 +18,7 @@ const KEY: &str = "a long key that nobody guesses";
 /// A server that lets `home` offer anything; `more` is further lines of its table.
 pub(super) fn server(listen: impl Display, more: impl Display) -> String {
     format!(
-        "[tunnel_server]\nlisten = \"{listen}\"\n{more}\n[tunnel_server.clients.home]\nkey = \"{KEY}\"\n\
+        "[tunnel_server]\nlisten = \"{listen}\"\nvisitors = {{ idle_timeout = \"5s\", udp_idle_timeout = \"1s\" }}\n{more}\n[tunnel_server.clients.home]\nkey = \"{KEY}\"\n\
          ports = \"1-65535\"\nprivate = true\nmax_services = 2000\n"
     )
 }
@@ -33,16 +30,10 @@ pub(super) fn client(server: impl Display, more: impl Display, services: impl Di
 
 /// A service with a port.
 pub(super) fn service(name: &str, kind: &str, local: impl Display, port: u16) -> String {
+    let idle = if kind == "udp" { "idle_timeout = \"1s\"\n" } else { "" };
     format!(
-        "[[tunnel_client.service]]\nname = \"{name}\"\ntype = \"{kind}\"\nlocal = \"{local}\"\nport = {port}\n"
+        "[[tunnel_client.service]]\nname = \"{name}\"\ntype = \"{kind}\"\nlocal = \"{local}\"\nport = {port}\n{idle}"
     )
-}
-
-/// Starts an end; its identity is kept in its own directory.
-pub(super) fn end(config: &str) -> Proxy {
-    let setup = setup(config);
-    let state = setup.dir().join("state").display().to_string();
-    setup.env("STATE_DIRECTORY", &state).start()
 }
 
 /// Whether a service whose local end echoes does so, within a second.
@@ -65,10 +56,16 @@ fn await_echo(ports: &[u16], limit: Duration) {
     }
 }
 
-/// Takes a session that stands for what both ends have when nobody uses them.
-pub(super) fn settle(ends: [&Proxy; 2]) {
-    for end in ends {
-        eventually("no visitor is left", || end.active() == 0);
-        end.rebase();
-    }
+/// Takes a session that stands for what a client has when nobody uses it.
+pub(super) fn settle(client: &Proxy) {
+    eventually("no visitor is left", || visitors(client) == 0);
+    crate::tunnel::settle(client);
+}
+
+/// How many visitors an end has, but for the connections of sessions.
+fn visitors(end: &Proxy) -> u64 {
+    let status = end.status();
+    let listeners = status["listeners"].as_array().unwrap().iter();
+    let open = listeners.filter(|listener| listener["name"] != "tunnel");
+    open.map(|listener| listener["active"].as_u64().unwrap()).sum()
 }
