@@ -39,45 +39,49 @@ pub(super) async fn log_in(client: &TunnelClient, link: &Link) -> Result<LoggedI
     let patience = client.spec.connect_timeout;
     let connected = async {
         match client.spec.transport {
-            TransportKind::Tcp => {
-                over_tcp(client, link).await.map(|(stream, exporter)| (stream, exporter, None))
-            }
+            TransportKind::Tcp => over_tcp(client, link).await,
             TransportKind::Quic => over_quic(client, link).await,
         }
     };
-    let (stream, exporter, connection) =
-        timeout(patience, connected).await.map_err(|_| SessionError::Late(patience))??;
+    let connected = timeout(patience, connected).await.map_err(|_| SessionError::Late(patience))??;
+    let Connected { stream, exporter, connection, fingerprint } = connected;
     let welcome = timeout(PATIENCE, prove(client, &stream, &exporter)).await;
     let welcome = welcome.map_err(|_| SessionError::Late(PATIENCE))??;
+    // Not before: until now it may be anybody's.
+    if let Some(fingerprint) = fingerprint {
+        link.identity.tell(client, &link.server, &fingerprint);
+    }
     Ok(LoggedIn { stream, connection, welcome })
 }
 
-async fn over_tcp(client: &TunnelClient, link: &Link) -> Result<(Stream, Exporter), SessionError> {
+/// A connection with TLS, to somebody who has proven nothing but what TLS was asked to verify.
+struct Connected {
+    stream: Stream,
+    exporter: Exporter,
+    connection: Option<quinn::Connection>,
+    /// Of the certificate, in hex digits.
+    fingerprint: Option<String>,
+}
+
+async fn over_tcp(client: &TunnelClient, link: &Link) -> Result<Connected, SessionError> {
     let to = link.to.as_ref().ok_or(SessionError::NoAddress)?;
     let stream = client.reach.connect_alone(to).await?;
     let info = client.tls.secure(&stream, &link.server, &link.host).await.map_err(SessionError::Tls)?;
     let exporter = stream.export_keying_material(auth::EXPORTER_LABEL, &[]).filter(|_| is_tunnel(&info));
     let exporter = exporter.ok_or(SessionError::NoTunnel)?;
-    if let Some(certificate) = &info.client {
-        link.identity.tell(client, &link.server, &certificate.fingerprint);
-    }
-    Ok((stream, exporter))
+    let fingerprint = info.client.as_ref().map(|certificate| certificate.fingerprint.clone());
+    Ok(Connected { stream, exporter, connection: None, fingerprint })
 }
 
-async fn over_quic(
-    client: &TunnelClient,
-    link: &Link,
-) -> Result<(Stream, Exporter, Option<quinn::Connection>), SessionError> {
+async fn over_quic(client: &TunnelClient, link: &Link) -> Result<Connected, SessionError> {
     let to = link.to.as_ref().ok_or(SessionError::NoAddress)?;
     let addresses = client.reach.resolve(to).await?;
     let connection = connect_on_worker(client, link, addresses).await?;
     let material = quic::export_keying_material(&connection, auth::EXPORTER_LABEL, &[]);
     let exporter = material.ok_or(SessionError::NoTunnel)?;
     let stream = quic::first_stream(&connection).await?;
-    if let Some(fingerprint) = fingerprint(&connection) {
-        link.identity.tell(client, &link.server, &fingerprint);
-    }
-    Ok((stream, exporter, Some(connection)))
+    let fingerprint = fingerprint(&connection);
+    Ok(Connected { stream, exporter, connection: Some(connection), fingerprint })
 }
 
 /// Makes a connection of QUIC on the first worker, where it then lives, to the first address that answers.
@@ -160,7 +164,7 @@ fn fingerprint(connection: &quinn::Connection) -> Option<String> {
 
 /// Whether the server's identity was told.
 #[derive(Debug, Default)]
-pub(super) struct Identity(AtomicBool);
+pub(super) struct Identity(pub(super) AtomicBool);
 
 impl Identity {
     /// Says once, to who goes by the key alone, how to pin the server.

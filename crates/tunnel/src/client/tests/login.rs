@@ -1,5 +1,7 @@
 //! Who is believed, and when it is tried again.
 
+use std::sync::atomic::Ordering;
+
 use tokio::time::Instant;
 use wmproxy_wire::tunnel::message::{Refusal, RefusalCode};
 
@@ -18,6 +20,7 @@ async fn a_session_stands_when_both_have_proven_the_key() {
     let register = session.register().await;
     assert_eq!(register.services.len(), 1);
     near.until("its place", |status| !status.services.is_empty()).await;
+    assert!(is_told(&near));
     let status = near.client.status();
     assert_eq!(status.sessions[0].services[0].places, ["tcp://far:1"]);
     // A ping goes at once.
@@ -27,6 +30,11 @@ async fn a_session_stands_when_both_have_proven_the_key() {
         }
     };
     within("a round trip", pong).await;
+}
+
+/// Whether the server's fingerprint was told, for people to pin.
+fn is_told(near: &Near) -> bool {
+    near.client.links[0].identity.0.load(Ordering::Relaxed)
 }
 
 #[tokio::test]
@@ -40,6 +48,7 @@ async fn a_server_without_the_key_gets_no_session() {
     near.until_state(SessionState::Waiting).await;
     let error = near.client.status().sessions[0].error.clone().unwrap();
     assert!(error.contains("somebody stands in between"), "{error}");
+    assert!(!is_told(&near), "who has proven nothing must not be offered to be pinned");
 }
 
 #[tokio::test]
