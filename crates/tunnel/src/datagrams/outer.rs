@@ -1,6 +1,6 @@
 //! The end where visitors come: a listener of datagrams, whose flows go through the tunnel.
 //!
-//! Each worker has a [link](link) to the other end, which it asks its service's way for when the first visitor comes, and
+//! Each worker has a link to the other end, which it asks its service's way for when the first visitor comes, and
 //! again when that has ended. While it is asked for, what visitors send waits, up to a bound; while there is none, it is
 //! dropped.
 

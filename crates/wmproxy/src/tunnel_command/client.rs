@@ -70,7 +70,7 @@ pub(crate) struct TunnelClientArgs {
     /// Offer datagrams the same way
     #[arg(long, value_name = "LOCAL:PORT", help_heading = "Services")]
     udp: Vec<PortArg>,
-    /// Offer requests for HOST: [NAME=]LOCAL:HOST[,HOST][/PATH]
+    /// Offer requests for HOST: [NAME=]LOCAL:HOST[,HOST], with /PATH behind it those below that
     #[arg(long, value_name = "LOCAL:HOST", help_heading = "Services")]
     http: Vec<HostArg>,
     /// Offer TLS connections for HOST, which LOCAL ends itself
