@@ -70,7 +70,7 @@ pub(crate) struct TunnelClientArgs {
     /// Offer datagrams the same way
     #[arg(long, value_name = "LOCAL:PORT", help_heading = "Services")]
     udp: Vec<PortArg>,
-    /// Offer requests for HOST: [NAME=]LOCAL:HOST[,HOST], with /PATH behind it those below that
+    /// Offer requests for HOST: [NAME=]LOCAL:HOST, further hosts behind commas, and a /PATH
     #[arg(long, value_name = "LOCAL:HOST", help_heading = "Services")]
     http: Vec<HostArg>,
     /// Offer TLS connections for HOST, which LOCAL ends itself
