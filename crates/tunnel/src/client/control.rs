@@ -84,13 +84,13 @@ pub(super) enum Ending {
 impl Control {
     /// Begins the session that a login has brought.
     pub(super) fn new(client: &Arc<TunnelClient>, link: &Arc<Link>, logged_in: LoggedIn) -> Control {
-        let LoggedIn { stream, connection, welcome } = logged_in;
+        let LoggedIn { stream, connection, welcome, fingerprint } = logged_in;
         tracing::info!(
             server = link.server,
             agent = welcome.agent,
             "a session with the tunnel server stands"
         );
-        let (session, notes) = Session::new(client.clone(), link.clone(), welcome);
+        let (session, notes) = Session::new(client.clone(), link.clone(), welcome, fingerprint);
         if let Some(connection) = connection {
             shared::carry(&session, connection);
         }
@@ -177,6 +177,8 @@ impl Control {
             _ = self.network.changed() => Event::NetworkChanged,
             _ = self.leaving.wait_for(|leaving| *leaving), if stays => Event::Leave,
             () = nobody_left(&self.session, self.left_at), if !stays => Event::NobodyLeft,
+            // A join has found out.
+            () = self.session.over() => return Err(SessionError::OtherIdentity),
         };
         Ok(event)
     }

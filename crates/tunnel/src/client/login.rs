@@ -32,6 +32,8 @@ pub(super) struct LoggedIn {
     /// The connection of QUIC that the stream is of.
     pub(super) connection: Option<quinn::Connection>,
     pub(super) welcome: Welcome,
+    /// Of the certificate of who has proven the key, in hex digits.
+    pub(super) fingerprint: Option<String>,
 }
 
 /// Connects to a server and logs in.
@@ -48,10 +50,10 @@ pub(super) async fn log_in(client: &TunnelClient, link: &Link) -> Result<LoggedI
     let welcome = timeout(PATIENCE, prove(client, &stream, &exporter)).await;
     let welcome = welcome.map_err(|_| SessionError::Late(PATIENCE))??;
     // Not before: until now it may be anybody's.
-    if let Some(fingerprint) = fingerprint {
-        link.identity.tell(client, &link.server, &fingerprint);
+    if let Some(fingerprint) = &fingerprint {
+        link.identity.tell(client, &link.server, fingerprint);
     }
-    Ok(LoggedIn { stream, connection, welcome })
+    Ok(LoggedIn { stream, connection, welcome, fingerprint })
 }
 
 /// A connection with TLS, to somebody who has proven nothing but what TLS was asked to verify.

@@ -25,6 +25,7 @@ use crate::auth;
 use crate::carrier::Many;
 use crate::carrier::speech::{self, SpeechError};
 use crate::datagrams::QuicDatagrams;
+use crate::options::Trust;
 
 /// Messages that may wait to be written from workers. They are for the other end's log, so what is more is lost.
 const NOTES: usize = 64;
@@ -40,6 +41,8 @@ pub(super) struct Session {
     pub(super) client: Arc<TunnelClient>,
     pub(super) link: Arc<Link>,
     welcome: Welcome,
+    /// Of the certificate of who has proven the key, in hex digits.
+    fingerprint: Option<String>,
     phase: watch::Sender<Phase>,
     /// What its visitors are served by.
     pub(super) serving: ArcSwap<Serving>,
@@ -93,6 +96,8 @@ pub(super) enum SessionError {
     Broken(&'static str),
     #[error("the session was lost: nothing was heard for {0:?}")]
     Silent(Duration),
+    #[error("further connections are answered with another certificate than the login")]
+    OtherIdentity,
     #[error("it is about to go")]
     Leaves,
     #[error("the workers have ended")]
@@ -131,12 +136,14 @@ impl Session {
         client: Arc<TunnelClient>,
         link: Arc<Link>,
         welcome: Welcome,
+        fingerprint: Option<String>,
     ) -> (Arc<Session>, mpsc::Receiver<Message>) {
         let (notes, noted) = mpsc::channel(NOTES);
         let session = Session {
             client,
             link,
             welcome,
+            fingerprint,
             phase: watch::Sender::new(Phase::Open),
             serving: ArcSwap::default(),
             notes,
@@ -282,6 +289,11 @@ impl Session {
             Err(error) if is_forgotten(&error) => return Ok(false),
             secured => secured?,
         };
+        if !self.is_same_server(&info) {
+            self.enter(Phase::Over);
+            let text = "who answers has another certificate than who has proven the key";
+            return Err(ConnectError::new(Fault::Tls, text));
+        }
         let exporter = stream.export_keying_material(auth::EXPORTER_LABEL, &[]).filter(|_| is_tunnel(&info));
         let exporter = exporter
             .ok_or_else(|| ConnectError::new(Fault::Tls, "what answers there is no tunnel server"))?;
@@ -293,6 +305,14 @@ impl Session {
         }
         speech::write_all(stream, &bytes).await?;
         Ok(true)
+    }
+
+    /// Whether a further connection leads to who has proven the key. Only this end proves anything on it, so that where TLS
+    /// takes any certificate, it has to be the same: or who stands in between by now could send visitors of their own. A
+    /// server that has another certificate by now is believed again by a login.
+    fn is_same_server(&self, info: &TlsInfo) -> bool {
+        let shown = info.client.as_ref().map(|certificate| &certificate.fingerprint);
+        self.client.spec.trust != Trust::Key || shown == self.fingerprint.as_ref()
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Far {
     listener: TcpListener,
     tls: Arc<Acceptor>,
     key: &'static str,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A connection on which TLS stands.
@@ -54,7 +54,7 @@ impl Far {
     pub(super) async fn start() -> Far {
         let dir = TempDir::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Far { listener, tls: acceptor(&dir), key: "the key", _dir: dir }
+        Far { listener, tls: acceptor(&dir), key: "the key", dir }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -64,6 +64,12 @@ impl Far {
     pub(super) fn with_key(mut self, key: &'static str) -> Far {
         self.key = key;
         self
+    }
+
+    /// Shows another certificate from now on, as who stands in between would.
+    pub(super) fn change_identity(&mut self) {
+        self.dir = TempDir::new();
+        self.tls = acceptor(&self.dir);
     }
 
     pub(super) async fn accept(&self) -> Arrived {

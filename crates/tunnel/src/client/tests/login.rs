@@ -79,6 +79,28 @@ async fn a_proof_that_was_passed_on_is_worth_nothing() {
     assert!(!crate::auth::is_same(&proof, &expected), "the server would take it");
 }
 
+#[tokio::test]
+async fn who_steps_in_between_after_the_login_is_told_nothing() {
+    let mut far = Far::start().await;
+    let near = Near::new(spec(&[far.addr()]));
+    near.client.configure(vec![offer("ssh", ([127, 0, 0, 1], 1).into())]);
+    let session = far.login().await;
+    far.change_identity();
+    // Nor may that send visitors: it has not proven the key, and a connection that waits would take them from anybody.
+    let again = loop {
+        let arrived = far.accept().await;
+        match peek(&arrived.stream).await {
+            Ok(Message::Hello(_)) => break far.login_on(arrived, |_| {}).await,
+            Ok(other) => panic!("said to a stranger: {other:?}"),
+            Err(_) => {}
+        }
+    };
+    // The server itself may have another certificate now: by a login it is believed again.
+    far.joined(&again).await;
+    near.until("another session", |status| status.reconnects == 1).await;
+    drop(session);
+}
+
 async fn refuse(far: &Far, code: RefusalCode) -> Instant {
     let arrived = far.accept().await;
     let Message::Hello(_) = hear(&arrived.stream).await else { panic!("no hello") };
