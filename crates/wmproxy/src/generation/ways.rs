@@ -22,6 +22,7 @@ use wmproxy_upstream::{Finder, Group, GroupSpec, Resolver};
 use super::ends::TunnelEnds;
 use super::{House, Part};
 use crate::config::plan::{ModePlan, Plan};
+use crate::config::tunnel::plan::TunnelEndPlan;
 
 /// What forward proxies keep over reloads.
 pub(crate) struct Outside {
@@ -84,13 +85,21 @@ impl Outside {
     }
 }
 
-/// The users of all forward proxies of a plan. The listeners of one table have the same ones.
+/// The users of all forward proxies of a plan, those that a tunnel's client offers among them. The listeners of one table have
+/// the same ones.
 pub(super) fn users(plan: &Plan) -> Vec<UserSpec> {
+    let listeners = plan.listeners.iter().filter_map(|listener| match &listener.mode {
+        ModePlan::Forward(spec) => Some(spec),
+        _ => None,
+    });
+    let services = plan.tunnel_client.iter().flat_map(|client| &client.services);
+    let offered = services.filter_map(|service| match &service.end {
+        TunnelEndPlan::Forward(spec) => Some(spec),
+        _ => None,
+    });
     let mut tables: Vec<&Arc<ForwardSpec>> = Vec::new();
-    for listener in &plan.listeners {
-        if let ModePlan::Forward(spec) = &listener.mode
-            && !tables.iter().any(|known| Arc::ptr_eq(known, spec))
-        {
+    for spec in listeners.chain(offered) {
+        if !tables.iter().any(|known| Arc::ptr_eq(known, spec)) {
             tables.push(spec);
         }
     }
