@@ -14,6 +14,9 @@ use super::offers::Offers;
 use super::session::{Session, plain};
 use super::status::{PlacedStatus, SessionState, SessionStatus};
 
+/// The most places of a service that are shown: as many as a line of the log can hold. Hosts with many paths have more.
+const MAX_PLACES: usize = 64;
+
 /// A server.
 pub(super) struct Link {
     /// Its place in the options.
@@ -130,13 +133,15 @@ impl Link {
 
     /// The server has said what became of the services.
     pub(super) fn placed(&self, offers: &Offers, results: Vec<Placed>) {
-        let names: HashMap<u32, &str> =
+        // Each is taken out, so that a server that answers twice for one is heard once.
+        let mut names: HashMap<u32, &str> =
             offers.list.iter().map(|offered| (offered.id, offered.name())).collect();
         let named = |placed: Placed| {
-            let name = (*names.get(&placed.id)?).to_owned();
+            let name = names.remove(&placed.id)?.to_owned();
             let (places, refusal) = match placed.result {
                 Ok(places) => {
-                    (places.iter().map(|place| from_here(&self.server, plain(place))).collect(), None)
+                    let places = places.iter().take(MAX_PLACES);
+                    (places.map(|place| from_here(&self.server, plain(place))).collect(), None)
                 }
                 Err(refusal) => (Vec::new(), Some(plain(&refusal.text))),
             };

@@ -323,7 +323,14 @@ fn is_forgotten(error: &io::Error) -> bool {
 
 /// What a server says, fit for a line of a log and for a terminal.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().take(SHOWN).map(|char| if char.is_control() { ' ' } else { char }).collect()
+    text.chars().take(SHOWN).map(|char| if is_order(char) { ' ' } else { char }).collect()
+}
+
+/// Whether a terminal takes it for an order: control characters, line separators, and the marks that turn the direction of
+/// writing around.
+fn is_order(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether the handshake was with a tunnel server, by the TLS that a proof can be bound to.

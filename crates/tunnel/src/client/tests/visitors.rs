@@ -2,7 +2,7 @@
 
 use wmproxy_net::connect::Fault;
 use wmproxy_testkit::{Backend, Conn as Plain};
-use wmproxy_wire::tunnel::message::{Answer, Message, Purpose, RefusalCode, Start};
+use wmproxy_wire::tunnel::message::{Answer, Message, Placed, Purpose, RefusalCode, Registered, Start};
 
 use super::far::{Far, FarSession, hear, say, start};
 use super::*;
@@ -297,4 +297,26 @@ async fn a_visitor_who_does_not_read_is_waited_for() {
     let passed = near.client.status().services[0].bytes_out;
     assert!(passed < 32 << 20, "{passed} bytes that nobody reads");
     let _ = Plain::try_connect(source.addr());
+}
+
+#[tokio::test]
+async fn what_a_server_says_of_places_is_shown_once_and_plain() {
+    let far = Far::start().await;
+    let near = Near::new(ClientSpec { pool: 0, ..spec(&[far.addr()]) });
+    near.client.configure(vec![offer("ssh", ([127, 0, 0, 1], 1).into())]);
+    let session = far.login().await;
+    let Message::Register(register) = session.hear().await else { panic!("no registration") };
+    let id = register.services[0].id;
+    let places = |text: &str, count| Ok(vec![text.to_owned(); count]);
+    let placed = |id, result| Placed { id, result };
+    let results = vec![
+        placed(id, places("\u{1b}[2Jtcp://far:1\u{202e}\r\n", 1000)),
+        placed(id, places("tcp://again:1", 1)),
+        placed(99, places("tcp://nobody:1", 1)),
+    ];
+    session.say(Message::Registered(Registered { epoch: register.epoch, results })).await;
+    near.until("its places", |status| !status.services.is_empty()).await;
+    let services = near.client.status().sessions[0].services.clone();
+    assert_eq!((services.len(), services[0].places.len()), (1, 64));
+    assert_eq!(services[0].places[0], " [2Jtcp://far:1   ");
 }
