@@ -91,7 +91,7 @@ impl Claim {
 }
 
 /// Whether a text is fit to name something in addresses, logs and metrics.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let is_fit = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=MAX_NAME).contains(&text.len()) && text.chars().all(is_fit)
 }

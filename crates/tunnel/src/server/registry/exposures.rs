@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wmproxy_wire::tunnel::message::{Placed, Refusal, Registered, Service};
 
-use super::claim::{Claim, Spot};
+use super::claim::{Claim, Spot, is_name};
 use super::grants::Pattern;
 use super::judge::kind_name;
 use super::{Entry, Owner, Registry, SessionNumber, Standing};
@@ -148,13 +148,17 @@ impl Registry {
         self.owners.iter().map(|(client, owner)| (client, self.reports_of(client, owner)))
     }
 
+    /// Those beyond the number that is granted are left out, and so are those without a name that is one: what is shown to
+    /// people must be neither as long nor as strange as a client likes. The client itself is told of them.
     fn reports_of<'a>(&'a self, client: &str, owner: &'a Owner) -> Vec<Report<'a>> {
+        let max = self.grants.get(client).map_or(0, |grants| grants.max_services);
+        let has_name = |entry: &&Entry| is_name(&entry.service.name);
         let report = |entry: &'a Entry| Report {
             service: &entry.service,
             exposure: entry.exposure(),
             result: result(client, entry, &self.places).unwrap_or(Ok(Vec::new())),
         };
-        owner.entries.iter().map(report).collect()
+        owner.entries.iter().take(max).filter(has_name).map(report).collect()
     }
 }
 

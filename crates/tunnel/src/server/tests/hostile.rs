@@ -139,3 +139,20 @@ fn a_pool_holds_no_more_than_it_may() {
         talk(&visitor, &waits.stream).await;
     });
 }
+
+#[test]
+fn what_is_shown_of_services_is_bounded_and_harmless() {
+    on_worker(async {
+        let site = Site::new(spec(vec![GrantSpec { max_services: 3, ..grant("home") }]));
+        let mut home = site.login("home").await;
+        let strange = tcp(1, "x\u{1b}[2J\n", 20001);
+        let many = (2..500).map(|id| tcp(id, &format!("s{id}"), 20000));
+        let registered = home.register(std::iter::once(strange).chain(many).collect()).await;
+        // The client is told of each.
+        assert_eq!(registered.results.len(), 499);
+        assert!(registered.results.iter().all(|placed| placed.result.is_ok() == (placed.id == 2)));
+        let status = site.server.status();
+        let shown: Vec<_> = status.clients[0].services.iter().map(|service| &*service.name).collect();
+        assert_eq!(shown, ["s2", "s3"]);
+    });
+}
