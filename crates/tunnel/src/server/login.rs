@@ -107,7 +107,7 @@ impl TunnelServer {
         }
         let mut id = SessionId::default();
         id.copy_from_slice(&auth::nonce()[..size_of::<SessionId>()]);
-        let session = self.begin(&client, |number| Session {
+        let session = self.begin(&client, key, |number| Session {
             number,
             id,
             secret: auth::nonce(),

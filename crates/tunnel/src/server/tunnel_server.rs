@@ -15,6 +15,7 @@ use wmproxy_net::record::ListenerMetrics;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
 use wmproxy_wire::tunnel::message::{Refusal, RefusalCode, Register, SessionId, State};
+use wmproxy_wire::units::Secret;
 
 use super::client::Client;
 use super::directory::Directory;
@@ -97,17 +98,16 @@ impl TunnelServer {
             (Some(old), Some(new)) => old.key == new.key,
             _ => false,
         };
-        let revoked: Vec<_> = old
-            .values()
-            .filter(|client| !has_same_key(client))
-            .filter_map(|client| client.session())
-            .collect();
-        {
+        let revoked: Vec<_> = {
             let mut registry = self.registry();
             registry.configure(&spec);
             self.clients.store(Arc::new(clients));
+            // Whoever logs in by the old ones meanwhile begins before this, and ends, or after it, and is refused.
+            let revoked = old.values().filter(|client| !has_same_key(client));
+            let revoked = revoked.filter_map(|client| client.session()).collect();
             self.spec.store(Arc::new(spec));
-        }
+            revoked
+        };
         let text = "the client is not the server's any more, or has another key now";
         for session in revoked {
             session.mailbox.end(Refusal { code: RefusalCode::Unauthenticated, text: text.into() });
@@ -149,10 +149,11 @@ impl TunnelServer {
     }
 
     /// Begins the session that `make` makes of its number, in place of the one that the client has. None if the client is no
-    /// longer one of ours.
+    /// longer one of ours, or has another key by now than it has proven.
     pub(super) fn begin(
         &self,
         client: &Arc<Client>,
+        key: &Secret,
         make: impl FnOnce(SessionNumber) -> Session,
     ) -> Option<Arc<Session>> {
         let (session, old) = {
@@ -160,7 +161,7 @@ impl TunnelServer {
             // A reload may have come in between.
             let is_ours =
                 self.clients.load().get(&client.name).is_some_and(|known| Arc::ptr_eq(known, client));
-            if !is_ours {
+            if !is_ours || self.spec.load().grant(&client.name).is_none_or(|grant| grant.key != *key) {
                 return None;
             }
             let session = Arc::new(make(self.next_session.fetch_add(1, Ordering::Relaxed)));

@@ -150,3 +150,11 @@ fn a_server_that_drains_lets_nobody_in_and_sees_sessions_off() {
         home.caller.ended().await;
     });
 }
+
+#[test]
+fn who_logs_in_while_the_key_changes_has_to_have_the_new_one() {
+    let server = TunnelServer::new(spec(vec![grant("home")]));
+    let client = server.clients.load()["home"].clone();
+    // As if the proof had been judged before the reload, and the session began after it.
+    assert!(server.begin(&client, &key_of("office"), |_| panic!("a session by an old key")).is_none());
+}
