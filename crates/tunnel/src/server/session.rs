@@ -1,5 +1,6 @@
 //! A session: its control connection, from the login on.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +30,6 @@ pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// What a client has proven, and how it is told what concerns it.
-#[derive(Debug)]
 pub(super) struct Session {
     pub(super) number: SessionNumber,
     pub(super) id: SessionId,
@@ -43,6 +43,14 @@ pub(super) struct Session {
     pub(super) mailbox: Mailbox,
     /// A registration that nobody has looked at yet; a later one takes its place.
     pub(super) registering: Mutex<Option<Register>>,
+}
+
+/// Short, and without the secret, which no log may hold.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, client) = (self.number, &self.client.name);
+        f.debug_struct("Session").field("number", &number).field("client", client).finish_non_exhaustive()
+    }
 }
 
 /// What a session's client is to be told: of each kind the newest, so that it needs no bound.

@@ -242,7 +242,7 @@ pub enum Kind {
 }
 
 /// What the server does to requests and answers of a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HttpRules {
     /// Names and hashes of passwords, as `hash-password` makes them; none lets everybody in.
     pub users: Vec<(String, String)>,
@@ -258,6 +258,22 @@ pub struct HttpRules {
     pub remove_response: Vec<String>,
     /// Whether the service speaks HTTP/2 without TLS.
     pub is_h2c: bool,
+}
+
+/// Without the hashes, which no log may hold, nor the values of fields, among which there may be keys.
+impl fmt::Debug for HttpRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |list: &[(String, String)]| list.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        f.debug_struct("HttpRules")
+            .field("users", &names(&self.users))
+            .field("host", &self.host)
+            .field("set_request", &names(&self.set_request))
+            .field("remove_request", &self.remove_request)
+            .field("set_response", &names(&self.set_response))
+            .field("remove_response", &self.remove_response)
+            .field("is_h2c", &self.is_h2c)
+            .finish()
+    }
 }
 
 /// See [`Message::Registered`].

@@ -329,4 +329,12 @@ fn a_code_of_a_newer_end_is_some_other() {
 fn secrets_do_not_show() {
     let welcome = Welcome { secret: [0x5a; 32], ..Welcome::default() };
     assert!(!format!("{welcome:?}").contains("90"));
+    let pair = |name: &str| (name.to_owned(), "$argon2id$".to_owned());
+    let http =
+        HttpRules { users: vec![pair("anna")], set_request: vec![pair("x-key")], ..HttpRules::default() };
+    let service = format!("{:?}", Service { http, ..Service::default() });
+    assert!(
+        service.contains("anna") && service.contains("x-key") && !service.contains("argon2id"),
+        "{service}"
+    );
 }
