@@ -112,3 +112,22 @@ fn members_of_a_group_are_named_as_they_are_up() {
         until("all that there is", || members() == ["home/ssh", "office/ssh"]).await;
     });
 }
+
+#[test]
+fn a_server_that_has_drained_leaves_nothing_behind() {
+    on_worker(async {
+        let site = Site::new(spec(vec![grant("home")]));
+        let mut home = site.login("home").await;
+        home.offer(vec![tcp(1, "ssh", 20000)]).await;
+        let waits = site.wait(&home).await;
+        let server = Arc::downgrade(&site.server);
+        let client = Arc::downgrade(&site.server.clients.load()["home"]);
+        let session = Arc::downgrade(&client.upgrade().unwrap().session().unwrap());
+        site.server.drain();
+        waits.ended().await;
+        // Each has the other as long as the session stands.
+        until("the session's end", || session.strong_count() == 0).await;
+        drop(site);
+        until("its own", || (server.strong_count(), client.strong_count()) == (0, 0)).await;
+    });
+}
