@@ -323,7 +323,9 @@ fn a_private_service_is_joined_to_its_visitor() {
             GrantSpec { private: false, ..grant("stranger") },
         ]));
         let mut home = site.login("home").await;
-        let db = Service { is_private: true, clients: vec!["friend".into()], ..tcp(1, "db", 0) };
+        // The stranger is let in by the owner, and not by the server's grant.
+        let clients = vec!["friend".into(), "stranger".into()];
+        let db = Service { is_private: true, clients, ..tcp(1, "db", 0) };
         home.offer(vec![db, tcp(2, "ssh", 20000)]).await;
         assert_eq!(site.ports.open(), ["tcp:home/ssh"], "what is private is nowhere");
         let visit = async |login: &Login, service: &str, form: Form| {
