@@ -92,3 +92,25 @@ async fn datagrams_reach_a_private_service_with_its_secret() {
         assert_eq!(owner.client.status().services[0].visitors_total, 2);
     }
 }
+
+#[tokio::test]
+async fn a_server_leads_nobody_to_a_private_service_without_its_secret() {
+    let echo = UdpBackend::echo();
+    let site = Site::start();
+    let spec = ClientSpec { transport: TransportKind::Quic, ..spec(&[site.addr]) };
+    let owner = home(spec, vec![datagrams(private("dns", echo.addr(), "between us"), echo.addr())]);
+    placed(&owner).await;
+    // As if it were public.
+    let listener = site.datagrams("home/dns").await;
+    let client = UdpClient::connect(listener);
+    client.send(b"let me in");
+    let session = owner.client.links[0].session.borrow().clone().unwrap();
+    let came = session.datagrams.get().unwrap();
+    within("a datagram for nobody", async {
+        while came.strays() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(owner.client.status().services[0].visitors_total, 0);
+}
