@@ -12,6 +12,7 @@ use wmproxy_http::RequestLog;
 use wmproxy_http::options::HttpSpec;
 use wmproxy_net::acl::Acl;
 use wmproxy_net::connect::Connect;
+use wmproxy_net::pressure;
 use wmproxy_net::tls::Renewal;
 use wmproxy_tunnel::client::{End, Offer};
 use wmproxy_tunnel::datagrams::outer::OuterService;
@@ -32,6 +33,10 @@ use crate::tunnel::quic::QuicService;
 
 /// The most flows of a service at a time, as of a listener of datagrams.
 const MAX_FLOWS: u32 = 16_384;
+
+/// What part of the descriptors all flows of services may have: whoever sends datagrams from addresses that are not their own
+/// begins as many as there may be, and the other services must have some left.
+const FLOWS_SHARE: u64 = 2;
 
 /// The ends of tunnels that a generation is built with.
 #[derive(Default)]
@@ -147,7 +152,9 @@ impl Modes<'_> {
     /// # Errors
     /// A log file that can't be opened, or a name that nothing has, which a checked plan has not.
     pub(super) fn offers(&mut self, plan: &TunnelClientPlan, client: &Client) -> anyhow::Result<Vec<Offer>> {
-        plan.services.iter().map(|service| self.offer(service, plan, client)).collect()
+        let has_flows = |service: &&TunnelServicePlan| matches!(service.end, TunnelEndPlan::Datagrams { .. });
+        let max_flows = max_flows(pressure::descriptors(), plan.services.iter().filter(has_flows).count());
+        plan.services.iter().map(|service| self.offer(service, plan, client, max_flows)).collect()
     }
 
     fn offer(
@@ -155,6 +162,7 @@ impl Modes<'_> {
         service: &TunnelServicePlan,
         plan: &TunnelClientPlan,
         client: &Client,
+        max_flows: u32,
     ) -> anyhow::Result<Offer> {
         let log = plan.access_log.as_ref().map(|log| self.log(log)).transpose()?;
         let name: Arc<str> = format!("{}/{}", plan.spec.name, service.spec.service.name).into();
@@ -165,7 +173,7 @@ impl Modes<'_> {
             }
             TunnelEndPlan::Datagrams { group, idle_timeout } => {
                 let group = find(self.groups, group)?;
-                (ends::datagrams(group.clone(), *idle_timeout, MAX_FLOWS, log), Some(group))
+                (ends::datagrams(group.clone(), *idle_timeout, max_flows, log), Some(group))
             }
             TunnelEndPlan::Forward(spec) => {
                 (self.proxy_end(&name, spec, plan.visit_log.as_ref()).context("the proxy")?, None)
@@ -195,4 +203,21 @@ fn find(groups: &BTreeMap<Arc<str>, Arc<Group>>, name: &Arc<str>) -> anyhow::Res
 /// How a front serves: as the plan says, under the listener's name.
 fn front(plan: &TunnelServerPlan, wanted: &ListenerPlan) -> HttpSpec {
     HttpSpec { name: wanted.name.clone(), ..plan.front.clone() }
+}
+
+/// The most flows of each of so many services, under a limit of descriptors.
+fn max_flows(descriptors: u64, services: usize) -> u32 {
+    let share = descriptors / FLOWS_SHARE / (services as u64).max(1);
+    u32::try_from(share).map_or(MAX_FLOWS, |share| share.clamp(1, MAX_FLOWS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_leave_descriptors_for_others() {
+        assert_eq!((max_flows(1024, 1), max_flows(1024, 4), max_flows(0, 0)), (512, 128, 1));
+        assert_eq!((max_flows(1 << 20, 2), max_flows(u64::MAX, 1)), (MAX_FLOWS, MAX_FLOWS));
+    }
 }

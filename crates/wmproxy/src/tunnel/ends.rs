@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wmproxy_forward::service::ForwardService;
 use wmproxy_net::addr::{Address, Protocol};
-use wmproxy_net::limit::Gate;
+use wmproxy_net::limit::{Gate, Limits};
 use wmproxy_net::record::{AccessLog, ListenerMetrics};
 use wmproxy_net::udp::UdpSocket;
 use wmproxy_runtime::clock;
@@ -45,6 +45,10 @@ impl Counters {
             End::Datagrams { .. } => Protocol::Udp,
         };
         let (metrics, gate) = self.of(name, protocol);
+        if let End::Datagrams { end, .. } = &end {
+            // For all that carries its flows together: a server may have several.
+            gate.set(&Limits { max: end.max_flows(), ..Limits::default() });
+        }
         let is_up = group.filter(|group| group.spec().health.is_some()).map(Group::health);
         Offer { spec, end, metrics, gate, is_up }
     }

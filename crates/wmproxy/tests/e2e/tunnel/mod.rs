@@ -4,6 +4,7 @@
 //! becomes of both when an end changes or goes.
 
 mod command;
+mod flood;
 mod groups;
 mod https;
 mod ports;
