@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wmproxy_net::record::ListenerMetrics;
-use wmproxy_tunnel::client::{ClientStatus, SessionState, SessionStatus};
+use wmproxy_tunnel::client::{ClientStatus, ServiceStatus, SessionState, SessionStatus};
 use wmproxy_tunnel::server;
 
 use super::report::{Table, bytes, uptime};
@@ -195,7 +195,7 @@ pub(super) fn push_client(out: &mut String, client: &ClientStatus) {
         vec![
             format!("{}/{}", client.name, service.name),
             service.kind.clone(),
-            if service.is_up { "up" } else { "down" }.to_owned(),
+            own_state(&client.sessions, service).to_owned(),
             places(&client.sessions, &service.name, service.is_private),
             service.visitors.to_string(),
             service.visitors_total.to_string(),
@@ -204,6 +204,21 @@ pub(super) fn push_client(out: &mut String, client: &ClientStatus) {
         ]
     }));
     table.push_to(out);
+}
+
+/// How an own service stands, over all servers, in a word.
+pub(crate) fn own_state(sessions: &[SessionStatus], service: &ServiceStatus) -> &'static str {
+    let placed =
+        || sessions.iter().flat_map(|session| &session.services).filter(|placed| placed.name == service.name);
+    if !service.is_up {
+        "down"
+    } else if placed().any(|placed| placed.refusal.is_none()) {
+        "up"
+    } else if placed().next().is_some() {
+        "refused"
+    } else {
+        "waiting"
+    }
 }
 
 /// Where visitors reach an own service, over all servers.

@@ -8,7 +8,7 @@ use wmproxy_tunnel::client::{ClientStatus, SessionState};
 use wmproxy_tunnel::server::ServerStatus;
 
 use crate::admin::report::{bytes, uptime};
-use crate::admin::tunnels::{places, state_word};
+use crate::admin::tunnels::{own_state, places, state_word};
 use crate::generation::tunnels::AtWork;
 use crate::observe::screen::{self, Line, Part, Style};
 
@@ -116,18 +116,16 @@ fn client_lines(
         .services
         .iter()
         .map(|service| {
-            let of_this = || client.sessions.iter().flat_map(|session| &session.services);
-            let is_placed = of_this().any(|placed| placed.name == service.name && placed.refusal.is_none());
-            let is_refused = of_this().any(|placed| placed.name == service.name && placed.refusal.is_some());
+            let state = own_state(&client.sessions, service);
+            let style = match state {
+                "up" => Style::Good,
+                "waiting" => Style::Busy,
+                _ => Style::Bad,
+            };
             Row {
                 name: service.name.clone(),
                 kind: service.kind.clone(),
-                state: match (service.is_up, is_placed, is_refused) {
-                    (false, ..) => ("down", Style::Bad),
-                    (true, true, _) => ("up", Style::Good),
-                    (true, false, true) => ("refused", Style::Bad),
-                    (true, false, false) => ("waiting", Style::Busy),
-                },
+                state: (state, style),
                 visitors: service.visitors,
                 rates: count(&service.name, [service.bytes_in, service.bytes_out]),
                 at: places(&client.sessions, &service.name, service.is_private),
