@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -20,15 +21,21 @@ use crate::config::options::Options;
 /// Ports below these belong to the system by custom, and to root by right.
 const PORTS: PortRange = PortRange { first: 1024, last: u16::MAX };
 
+/// Where browsers go for `http://`.
+const HTTP_PORT: u16 = 80;
+
 /// What a tunnel server is told.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TunnelServerArgs {
     /// Where clients log in, over TCP and QUIC: HOST:PORT or :PORT; may be repeated
     #[arg(short, long, value_name = "LISTEN", default_value = ":7000")]
     listen: Vec<AddressSpec>,
-    /// Where visitors ask for services by host over http, such as :80
+    /// Where visitors ask for services by host over http [default: :80 where nobody has it, if LISTEN names no host]
     #[arg(long, value_name = "LISTEN")]
     http: Vec<AddressSpec>,
+    /// Leave :80 alone
+    #[arg(long, conflicts_with = "http")]
+    no_http: bool,
     /// Where visitors ask for services by host over https, such as :443
     #[arg(long, value_name = "LISTEN")]
     https: Vec<AddressSpec>,
@@ -63,10 +70,13 @@ pub(crate) struct TunnelServerArgs {
     /// The key, once it is known.
     #[arg(skip)]
     known: Option<Key>,
+    /// Why nobody asks for services by host, though nobody has said so.
+    #[arg(skip)]
+    no_port_80: Option<String>,
 }
 
 impl TunnelServerArgs {
-    /// Finds out the client's key, or makes one.
+    /// Finds out the client's key, or makes one; and whether visitors can ask for services by host.
     ///
     /// # Errors
     /// It can't be read or kept.
@@ -77,7 +87,23 @@ impl TunnelServerArgs {
             Some(key) => key,
             None => key::kept(&self.client)?,
         });
+        self.choose_http(HTTP_PORT);
         Ok(())
+    }
+
+    /// Who gives the server every address of the machine and says nothing of http has `port` served, if nobody else has it.
+    fn choose_http(&mut self, port: u16) {
+        let everywhere = |listen: &AddressSpec| matches!(listen, AddressSpec::Inet { host: Host::Any, .. });
+        let is_told = self.no_http || !self.http.is_empty() || !self.https.is_empty();
+        if is_told || !self.listen.iter().any(everywhere) {
+            return;
+        }
+        match can_listen(port) {
+            Ok(()) => {
+                self.http.push(AddressSpec::Inet { host: Host::Any, first_port: port, last_port: port })
+            }
+            Err(error) => self.no_port_80 = Some(format!("port {port}: {error}")),
+        }
     }
 
     /// The same as a config. Who runs it has asked [`prepare`](Self::prepare) before.
@@ -86,7 +112,7 @@ impl TunnelServerArgs {
             key: self.known.as_ref().map(|key| key.secret.clone()),
             ports: OneOrMany(if self.ports.is_empty() { vec![PORTS] } else { self.ports.clone() }),
             hosts: OneOrMany(match self.hosts.as_slice() {
-                [] if self.http.is_empty() && self.https.is_empty() => Vec::new(),
+                // Also where nobody asks for any: a client is told that, then, and not of grants.
                 [] => vec!["*".to_owned()],
                 hosts => hosts.to_vec(),
             }),
@@ -151,7 +177,10 @@ impl TunnelServerArgs {
             }
         };
         let hosts = match (self.http.is_empty() && self.https.is_empty(), self.hosts.as_slice()) {
-            (true, _) => "no hosts (--http and --https let visitors ask for some)".to_owned(),
+            (true, _) => {
+                let why = self.no_port_80.as_ref().map(|why| format!("{why}; ")).unwrap_or_default();
+                format!("no hosts ({why}--http and --https let visitors ask for some)")
+            }
             (false, []) => "any host".to_owned(),
             (false, hosts) => format!("the hosts {}", hosts.join(", ")),
         };
@@ -173,6 +202,16 @@ impl TunnelServerArgs {
         }
         let own = bound.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).or_else(outward);
         own.map_or_else(|| format!("THIS-HOST:{port}"), |ip| SocketAddr::new(ip, port).to_string())
+    }
+}
+
+/// Whether this process may listen on a port of every address, and nobody else does.
+fn can_listen(port: u16) -> io::Result<()> {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        // Anything else says that there is no IPv6 here.
+        _ => Ok(()),
     }
 }
 
@@ -225,6 +264,30 @@ mod tests {
             !banner.contains(KEY) && banner.contains("any host") && banner.contains("1024-65535"),
             "{banner}"
         );
+    }
+
+    #[test]
+    fn services_by_host_are_there_unless_somebody_has_the_port() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let chosen = |args: &[&str]| {
+            let mut args = parse(args).unwrap();
+            args.choose_http(port);
+            args
+        };
+        let without = chosen(&["-l", ":7000"]);
+        assert!(without.http.is_empty());
+        assert!(without.granted().contains(&format!("no hosts (port {port}: ")), "{}", without.granted());
+        drop(taken);
+        let with = chosen(&["-l", ":7000"]);
+        assert_eq!(with.http, [format!(":{port}").parse().unwrap()]);
+        assert!(with.granted().contains("any host"));
+        for args in
+            [&["--no-http"][..], &["--https", ":443"], &["--http", ":8080"], &["-l", "127.0.0.1:7000"]]
+        {
+            assert_eq!(chosen(args).http, parse(args).unwrap().http, "{args:?}");
+        }
+        assert!(parse(&["--no-http", "--http", ":80"]).is_err());
     }
 
     #[test]
