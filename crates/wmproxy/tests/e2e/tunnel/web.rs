@@ -93,6 +93,29 @@ fn a_password_and_a_network_guard_a_service() {
 }
 
 #[test]
+fn a_proxy_into_a_network_knows_its_users() {
+    let (server, origin, port) = (Server::start(), origin("in"), wmproxy_testkit::tcp::free_port());
+    let rules = format!("port = {port}\negress = \"lan\"\nusers = {{ alice = {{ password = \"{HASH}\" }} }}");
+    let egress = "[egress.lan]\nprivate = \"allow\"\nallow = [\"127.0.0.0/8\"]\n";
+    let client = server.home("", super::service("net", "proxy", rules) + egress);
+    let ask = |credentials: &str| {
+        let conn = Conn::connect(&wmproxy_testkit::Addr::local(port));
+        let to = origin.addr();
+        let head =
+            format!("GET http://{to}/ HTTP/1.1\r\nHost: {to}\r\n{credentials}Connection: close\r\n\r\n");
+        conn.send(head.as_bytes());
+        String::from_utf8(conn.recv_all()).unwrap()
+    };
+    for wrong in ["", "Proxy-Authorization: Basic YWxpY2U6d3Jvbmc=\r\n"] {
+        let said = ask(wrong);
+        assert!(said.starts_with("HTTP/1.1 407 "), "{said}");
+    }
+    let right = ask("Proxy-Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n");
+    assert!(right.starts_with("HTTP/1.1 200 ") && right.ends_with("in"), "{right}");
+    client.finish();
+}
+
+#[test]
 fn a_websocket_passes() {
     for carrier in CARRIERS {
         let (server, backend) = (Server::start(), echo_server());
