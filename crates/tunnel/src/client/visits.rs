@@ -119,7 +119,7 @@ impl DatagramWay for Visits {
     fn carry(&self) -> Carrying<'_> {
         Box::pin(async {
             let stream = self.open(Form::Datagrams, None).await?;
-            Ok(Carried { carry: Carry::Stream(stream), gates: Vec::new() })
+            Ok(Carried { carry: Carry::Stream(stream), gates: Vec::new(), over: None })
         })
     }
 }

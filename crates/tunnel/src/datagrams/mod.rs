@@ -15,6 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use wmproxy_net::connect::ConnectError;
 use wmproxy_net::limit::Gate;
 use wmproxy_net::stream::Stream;
@@ -37,6 +38,9 @@ pub struct Carried {
     pub carry: Carry,
     /// What bounds its flows and their bytes besides the listener's own gate: the limits of a client, and of its service.
     pub gates: Vec<Arc<Gate>>,
+    /// Turns true when nobody is at the other end any more, were it that the carrier itself does not know yet: behind a NAT that
+    /// has forgotten it, a connection is silent for long before it breaks.
+    pub over: Option<watch::Receiver<bool>>,
 }
 
 /// The way to the other end for the datagrams of a listener.

@@ -188,12 +188,14 @@ impl Way {
             let ready = tokio::time::timeout(limit, self.server.ready(&member.name)).await;
             let (member, ready) = ready.unwrap_or_else(|_| Err(late()))?;
             if let Some(hub) = &ready.session.datagrams {
-                return Ok(Carried { carry: Carry::Quic(hub.service(member.service.id)), gates });
+                let over = Some(ready.session.mailbox.watch_over());
+                return Ok(Carried { carry: Carry::Quic(hub.service(member.service.id)), gates, over });
             }
         }
         let arrival = Arrival { form: Form::Datagrams, visitor: None, local: None, client: None };
         let stream = self.server.open(&member.name, arrival).await?;
-        Ok(Carried { carry: Carry::Stream(stream), gates })
+        let over = member.client.session().map(|session| session.mailbox.watch_over());
+        Ok(Carried { carry: Carry::Stream(stream), gates, over })
     }
 }
 

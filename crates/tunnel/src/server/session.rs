@@ -116,6 +116,11 @@ impl Mailbox {
         let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
+    /// Turns true when the session is to end, or has.
+    pub(super) fn watch_over(&self) -> watch::Receiver<bool> {
+        self.over.subscribe()
+    }
+
     async fn letters(&self) -> Letters {
         self.posted.notified().await;
         std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))

@@ -172,7 +172,7 @@ impl DatagramWay for TestWay {
                     Carry::Quic(hub.service(7))
                 }
             };
-            Ok(Carried { carry: here, gates: self.gates.clone() })
+            Ok(Carried { carry: here, gates: self.gates.clone(), over: None })
         })
     }
 }

@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 use wmproxy_net::connect::{ConnectError, Fault};
 use wmproxy_net::limit::Gate;
@@ -150,9 +152,10 @@ impl Outer {
 
     /// The way was opened, or it was not.
     fn arrive(self: &Rc<Self>, carried: Result<Carried, ConnectError>) {
-        let carried = carried.and_then(|Carried { carry, gates }| Ok((Carrier::outer(carry)?, gates)));
+        let carried =
+            carried.and_then(|Carried { carry, gates, over }| Ok((Carrier::outer(carry)?, gates, over)));
         let (next, link) = match carried {
-            Ok((carrier, gates)) => {
+            Ok((carrier, gates, over)) => {
                 let link = Rc::new(Link {
                     carrier: Rc::new(carrier),
                     gates,
@@ -161,7 +164,7 @@ impl Outer {
                     idle_since: Cell::new(now()),
                     task: Cell::new(None),
                 });
-                let run = run(Rc::downgrade(self), Rc::downgrade(&link), link.carrier.clone());
+                let run = run(Rc::downgrade(self), Rc::downgrade(&link), link.carrier.clone(), over);
                 link.task.set(Some(self.scope.spawn_leashed(run)));
                 (Way::Open(link.clone()), Some(link))
             }
@@ -227,9 +230,26 @@ impl Drop for Asking {
 }
 
 /// The task of a link: hands over what comes until it breaks off.
-async fn run(outer: Weak<Outer>, link: Weak<Link>, carrier: Rc<Carrier>) {
-    let result = carrier.run(&flow::Answers { outer: outer.clone(), link: link.clone() }).await;
+async fn run(
+    outer: Weak<Outer>,
+    link: Weak<Link>,
+    carrier: Rc<Carrier>,
+    over: Option<watch::Receiver<bool>>,
+) {
+    let answers = flow::Answers { outer: outer.clone(), link: link.clone() };
+    let result = tokio::select! {
+        result = carrier.run(&answers) => result,
+        () = until(over) => Err(io::Error::other("the session is over")),
+    };
     let (Some(outer), Some(link)) = (outer.upgrade(), link.upgrade()) else { return };
     tracing::debug!(listener = %outer.flows.metrics().name, ?result, "the way of datagrams ended");
     outer.lose(&link);
+}
+
+/// Waits until it turns true, or who would say so is gone; for ever where nobody is to.
+async fn until(over: Option<watch::Receiver<bool>>) {
+    match over {
+        Some(mut over) => drop(over.wait_for(|over| *over).await),
+        None => std::future::pending().await,
+    }
 }
