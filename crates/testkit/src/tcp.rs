@@ -364,9 +364,15 @@ impl Write for Conn {
     }
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago: for programs that can't be told to pick one themselves.
+/// A port of 127.0.0.1 that was free a moment ago, for TCP and UDP: for programs that can't be told to pick one themselves.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// An address where nobody listens: connecting is refused at once. The port stays taken while the value lives.
