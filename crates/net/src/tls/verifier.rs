@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
+use super::TlsError;
 use super::certificate::Fingerprint;
 
 /// Takes certificates for good by what they are. That their owner is there is still seen: the signatures have to fit.
@@ -31,12 +32,18 @@ impl Alone {
 }
 
 /// A certificate that none of the fingerprints is of.
-#[derive(Debug)]
 struct Unpinned(Fingerprint);
 
 impl fmt::Display for Unpinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        TlsError::Unpinned(self.0).fmt(f)
+    }
+}
+
+/// The same for people: rustls shows errors of verifiers in this form, and with QUIC nothing else is left of them.
+impl fmt::Debug for Unpinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -24,6 +24,9 @@ use super::{Incoming, Kind, MAX_STREAMS, Many, Source, Unplaced};
 use transport::Bidirectional;
 use windows::{Lookout, Windows};
 
+/// The codes of alerts of TLS (RFC 9001 section 4.8).
+const CRYPTO: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
+
 /// Opens streams; see [`Many`].
 #[derive(Debug, Clone)]
 pub(super) struct Opener(Arc<Windows>);
@@ -151,9 +154,19 @@ fn failed(error: ConnectionError) -> io::Error {
         {
             io::ErrorKind::ConnectionRefused
         }
+        ConnectionError::TransportError(error) if CRYPTO.contains(&u64::from(error.code)) => {
+            let why = format!("TLS failed: {}", in_words(&error.reason));
+            return io::Error::new(io::ErrorKind::InvalidData, why);
+        }
         _ => io::ErrorKind::ConnectionAborted,
     };
     io::Error::new(kind, error)
+}
+
+/// What a failed handshake says, without the wrapping of rustls around what a verifier of ours has found.
+fn in_words(reason: &str) -> &str {
+    let found = reason.split_once("Other(OtherError(").and_then(|(_, found)| found.strip_suffix("))"));
+    found.unwrap_or(reason)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use wmproxy_net::limit::Gate;
+use wmproxy_net::tls::{Connector, ConnectorSpec};
 use wmproxy_runtime::scope::Scope;
+use wmproxy_wire::tunnel::message::ALPN;
 
 use super::*;
 use crate::carrier::tests::{finish, listener, read, run, tls, write};
@@ -29,6 +31,28 @@ fn both_ends_export_the_same() {
             [server, client.unwrap()].map(|end| export_keying_material(&end, b"label", b"").unwrap());
         assert_eq!(exported[0], exported[1]);
         assert_ne!(exported[0], [0; 32]);
+    });
+}
+
+#[test]
+fn who_is_not_the_one_expected_is_named() {
+    run(async {
+        let (acceptor, _) = tls();
+        let scope = Scope::new();
+        let listener = listener(&acceptor, Gate::new(0, 0), &scope);
+        let to = listener.local_addr().unwrap();
+        let pins = ConnectorSpec {
+            fingerprints: vec![[7; 32]],
+            alpn: vec![ALPN.into()],
+            ..ConnectorSpec::default()
+        };
+        let (connector, _) = Connector::load(pins).unwrap();
+        let accept = async { drop(listener.accept().await.unwrap().finish().await) };
+        let connect = connect(to, "tunnel.test", connector.quic_config(), &scope);
+        let ((), connected) = tokio::join!(accept, connect);
+        let words = connected.unwrap_err().to_string();
+        assert!(words.starts_with("TLS failed: the certificate's fingerprint is sha256:"), "{words}");
+        assert!(words.ends_with(", which is not what was expected"), "{words}");
     });
 }
 
