@@ -12,6 +12,8 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use wmproxy_http::auth::{HashKind, hash_password};
 use wmproxy_wire::units::Secret;
 
+use crate::config;
+
 /// No password is longer; what is, is another file.
 const LONGEST: u64 = 4096;
 
@@ -61,16 +63,22 @@ pub(crate) fn from_terminal(prompt: &str) -> anyhow::Result<Secret> {
     Ok(password?)
 }
 
-/// The first line of a file; `-` is standard input.
+/// The first line of a file; `-` is standard input. `what` it is, as in "password", is for the words of an error.
 ///
 /// # Errors
 /// It can't be read, or is empty.
-pub(crate) fn from_file(path: &Path) -> anyhow::Result<Secret> {
-    let password = match path.to_str() {
+pub(crate) fn from_file(path: &Path, what: &str) -> anyhow::Result<Secret> {
+    let line = match path.to_str() {
         Some("-") => from_reader(io::stdin().lock()),
-        _ => File::open(path).and_then(from_reader),
+        _ => {
+            // Nothing logs yet.
+            if let Some(warning) = config::exposed(path) {
+                eprintln!("warning: {warning}");
+            }
+            File::open(path).and_then(from_reader)
+        }
     };
-    password.with_context(|| format!("can't read a password from {}", path.display()))
+    line.with_context(|| format!("can't read a {what} from {}", path.display()))
 }
 
 fn from_reader(reader: impl Read) -> io::Result<Secret> {
@@ -78,7 +86,8 @@ fn from_reader(reader: impl Read) -> io::Result<Secret> {
     BufReader::new(reader.take(LONGEST)).read_line(&mut line)?;
     let line = line.strip_suffix('\n').unwrap_or(&line);
     let line = line.strip_suffix('\r').unwrap_or(line);
-    Secret::new(line).map_err(|_| io::Error::new(io::ErrorKind::UnexpectedEof, "the password is empty"))
+    Secret::new(line)
+        .map_err(|_| io::Error::new(io::ErrorKind::UnexpectedEof, "there is nothing in its first line"))
 }
 
 /// A terminal that does not show what is typed, as long as this lives.

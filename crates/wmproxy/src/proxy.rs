@@ -96,7 +96,7 @@ impl ProxyArgs {
         let Some(user) = &self.user else { return Ok(()) };
         let password = match (self.pass.take(), &self.pass_file, std::env::var(PASS_VARIABLE)) {
             (Some(pass), ..) => pass,
-            (None, Some(file), _) => passwords::from_file(file)?,
+            (None, Some(file), _) => passwords::from_file(file, "password")?,
             (None, None, Ok(pass)) => {
                 Secret::new(pass).with_context(|| format!("{PASS_VARIABLE} is empty"))?
             }

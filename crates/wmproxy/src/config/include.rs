@@ -1,8 +1,8 @@
 //! Reads a config file and those that it includes, and makes one tree of them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path as FilePath, PathBuf};
 
 use rustix::fs::OFlags;
@@ -257,6 +257,14 @@ pub(crate) fn open(path: &FilePath) -> io::Result<File> {
         kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         _ => Err(io::Error::other("it is not a regular file")),
     }
+}
+
+/// What to say of a file with a secret that everybody on this machine may read; nothing if it is not so, or not to be seen.
+pub(crate) fn exposed(path: &FilePath) -> Option<String> {
+    let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
+    let is_exposed = metadata.permissions().mode() & 0o004 != 0;
+    is_exposed
+        .then(|| format!("{} holds a secret, and everybody on this machine may read it", path.display()))
 }
 
 /// A file as text, or why not.

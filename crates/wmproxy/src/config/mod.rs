@@ -39,7 +39,8 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use include::{Format, open};
+pub(crate) use include::{Format, exposed, open};
+pub(crate) use names::{NAMES, is_name};
 pub(crate) use problem::Problems;
 
 use expand::Env;

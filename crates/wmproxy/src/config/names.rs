@@ -13,6 +13,15 @@ use super::options::Options;
 use super::resolve::Planner;
 use super::tree::Path;
 
+/// What a name has to be.
+pub(crate) const NAMES: &str = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
+
+/// Whether it can be a name: those become labels of metrics, and parts of URLs and of the names of files.
+pub(crate) fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=64).contains(&text.len()) && text.chars().all(fits)
+}
+
 /// The names of all listeners, in the order of their tables.
 pub(super) struct Names {
     pub(super) stream: Vec<Arc<str>>,

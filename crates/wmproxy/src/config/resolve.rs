@@ -14,6 +14,7 @@ use super::access_log::LogOf;
 use super::http::files::Served;
 use super::include::read_text;
 use super::listen::Listens;
+use super::names::{NAMES, is_name};
 use super::options::{AdminOptions, Options, Workers};
 use super::plan::{AdminPlan, ListenerPlan, LogPlan, Plan};
 use super::problem::Found;
@@ -217,16 +218,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Names become labels of metrics and parts of URLs.
     pub(super) fn check_name(&mut self, path: &Path, name: &str, is_key: bool) {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-            let message = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
-            let mut found = self.error(path, message);
+        if !is_name(name) {
+            let mut found = self.error(path, NAMES);
             if let Some(span) =
                 self.tree.as_ref().and_then(|tree| tree.root.key_span(path)).filter(|_| is_key)
             {
-                found = Found::error(span, message).path(path.clone());
+                found = Found::error(span, NAMES).path(path.clone());
             }
             self.push(found);
         }

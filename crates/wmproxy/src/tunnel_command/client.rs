@@ -163,7 +163,30 @@ impl TunnelClientArgs {
         if !self.via.is_empty() && self.transport == TransportKind::Quic {
             return wrong("--via: QUIC does not pass through proxies; leave --transport out");
         }
-        Ok(())
+        // Who says them believes to be protected by them.
+        if self.user.is_some() && self.http.is_empty() && self.proxy.is_empty() {
+            return wrong("--user: only --http and --proxy ask who comes");
+        }
+        let has_secret = self.secret.is_some() || self.secret_file.is_some();
+        if has_secret && self.private.is_empty() && self.visit.is_empty() {
+            return wrong("--secret: only --private and --visit have one; other services are for everybody");
+        }
+        if self.open && self.proxy.is_empty() {
+            return wrong("--open: it is for --proxy, which is not there");
+        }
+        let mut names = BTreeSet::new();
+        match self.own_names().find(|name| !names.insert(*name)) {
+            Some(name) => wrong(&format!("two services have the name {name}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The names that services were given, and do not have by themselves.
+    fn own_names(&self) -> impl Iterator<Item = &str> {
+        let ports = self.tcp.iter().chain(&self.udp).filter_map(|arg| arg.name.as_deref());
+        let hosts = self.http.iter().chain(&self.https).filter_map(|arg| arg.name.as_deref());
+        let proxies = self.proxy.iter().filter_map(|arg| arg.name.as_deref());
+        ports.chain(hosts).chain(proxies).chain(self.private.iter().map(|arg| &*arg.name))
     }
 
     /// Finds out the key, the secret and the password.
@@ -178,7 +201,7 @@ impl TunnelClientArgs {
         if !self.private.is_empty() || !self.visit.is_empty() {
             let secret = match (&self.secret, &self.secret_file, std::env::var(SECRET_VARIABLE)) {
                 (Some(secret), ..) => secret.clone(),
-                (None, Some(file), _) => passwords::from_file(file)?,
+                (None, Some(file), _) => passwords::from_file(file, "secret")?,
                 (None, None, Ok(secret)) => {
                     Secret::new(secret).with_context(|| format!("{SECRET_VARIABLE} is empty"))?
                 }
@@ -192,7 +215,7 @@ impl TunnelClientArgs {
         if let Some(user) = &self.user {
             let password = match (&self.pass, &self.pass_file, std::env::var(PASS_VARIABLE)) {
                 (Some(pass), ..) => pass.clone(),
-                (None, Some(file), _) => passwords::from_file(file)?,
+                (None, Some(file), _) => passwords::from_file(file, "password")?,
                 (None, None, Ok(pass)) => {
                     Secret::new(pass).with_context(|| format!("{PASS_VARIABLE} is empty"))?
                 }
@@ -383,6 +406,11 @@ mod tests {
             &["--tcp", "22:1", "--fingerprint", "sha256:00"],
             &["--tcp", "22:1", "--pass", "x"],
             &["--tcp", "22:1", "--key-file", "x"],
+            &["--tcp", "22:1", "--user", "alice", "--pass", "x"],
+            &["--tcp", "22:1", "--secret", KEY],
+            &["--tcp", "22:1", "--secret-file", "x"],
+            &["--tcp", "22:1", "--open"],
+            &["--tcp", "a=22:1", "--private", "a=22", "--secret", KEY],
         ] {
             assert!(parse(args).is_err(), "{args:?}");
         }

@@ -45,7 +45,7 @@ pub(super) fn told(key: Option<&Secret>, file: Option<&Path>) -> anyhow::Result<
         return Ok(Some(Key { secret: key.clone(), origin: Origin::Told }));
     }
     if let Some(file) = file {
-        let secret = passwords::from_file(file)?;
+        let secret = passwords::from_file(file, "key")?;
         return Ok(Some(Key { secret, origin: Origin::File(file.to_owned()) }));
     }
     match std::env::var(KEY_VARIABLE) {

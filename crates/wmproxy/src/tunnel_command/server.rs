@@ -17,12 +17,16 @@ use wmproxy_wire::units::Secret;
 use super::CLIENT;
 use super::key::{self, Key, Origin};
 use crate::config::options::Options;
+use crate::config::{NAMES, is_name};
 
 /// Ports below these belong to the system by custom, and to root by right.
 const PORTS: PortRange = PortRange { first: 1024, last: u16::MAX };
 
 /// Where browsers go for `http://`.
 const HTTP_PORT: u16 = 80;
+
+/// Stands for this machine where it does not know by what others reach it.
+const THIS_HOST: &str = "THIS-HOST";
 
 /// What a tunnel server is told.
 #[derive(Debug, Clone, Args)]
@@ -40,7 +44,7 @@ pub(crate) struct TunnelServerArgs {
     #[arg(long, value_name = "LISTEN")]
     https: Vec<AddressSpec>,
     /// The name of the client
-    #[arg(long, value_name = "NAME", default_value = CLIENT)]
+    #[arg(long, value_name = "NAME", default_value = CLIENT, value_parser = client_name)]
     client: String,
     /// The ports that the client may open: a port or a range; may be repeated [default: 1024-65535]
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
@@ -161,6 +165,10 @@ impl TunnelServerArgs {
             let _ = write!(text, " --name {}", self.client);
         }
         let _ = writeln!(text, " --tcp 22:20022\n\n{}", self.granted());
+        if text.contains(THIS_HOST) {
+            let _ =
+                writeln!(text, "{THIS_HOST} is the name or address of this machine; --advertise says it.");
+        }
         if let Some(Key { origin: Origin::Made(file), .. }) = &self.known {
             let _ = writeln!(text, "The key is kept in {} for the next start.", file.display());
         }
@@ -201,7 +209,7 @@ impl TunnelServerArgs {
             };
         }
         let own = bound.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).or_else(outward);
-        own.map_or_else(|| format!("THIS-HOST:{port}"), |ip| SocketAddr::new(ip, port).to_string())
+        own.map_or_else(|| format!("{THIS_HOST}:{port}"), |ip| SocketAddr::new(ip, port).to_string())
     }
 }
 
@@ -221,6 +229,11 @@ fn outward() -> Option<IpAddr> {
     // Of the documentation's network (RFC 5737): any that has a default route will do.
     socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).ok()?;
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// A client's name, which becomes part of the name of the file that its key is kept in.
+fn client_name(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err(NAMES.to_owned()) }
 }
 
 fn host(text: &str) -> Result<String, String> {
@@ -313,6 +326,8 @@ mod tests {
             &["--key", "x", "--key-file", "y"],
             &["--cert", "a.pem"],
             &["--transport", "udp"],
+            &["--client", ""],
+            &["--client", "../home"],
         ] {
             assert!(parse(args).is_err(), "{args:?}");
         }

@@ -16,6 +16,7 @@ use wmproxy_net::addr::{AddressSpec, Host, Protocol};
 use wmproxy_tunnel::options::host_pattern;
 use wmproxy_wire::units::{HumanDuration, Secret};
 
+use super::include::exposed;
 use super::resolve::Planner;
 use super::tree::Path;
 
@@ -36,6 +37,14 @@ impl Planner<'_> {
     ) -> Option<Secret> {
         let secret = self.secret(path, key, written, file);
         let is_said = written.is_some() || file.is_some();
+        let read = file.filter(|_| secret.is_some() && written.is_none());
+        if let Some((file, place)) = read.map(|file| (file, path.key(&format!("{key}_file")))) {
+            let file = self.file(&place, file);
+            if let Some(message) = exposed(&file) {
+                let found = self.error(&place, message);
+                self.push(found.warning().hint(format!("chmod o-r {}", file.display())));
+            }
+        }
         if !is_said && !self.is_in_doubt(path) {
             let found = self.error(path, format!("`{key}` is missing: {of}"));
             self.push(found.hint(format!("write {key} = \"...\" or {key}_file = \"...\"; {KEY_HINT}")));

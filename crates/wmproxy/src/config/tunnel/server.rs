@@ -212,11 +212,16 @@ impl Planner<'_> {
         if grant.max_services == 0 {
             self.problem(&path.key("max_services"), "it could offer nothing; the least is 1");
         }
-        if !grant.hosts.is_empty() && server.http.is_empty() && server.https.is_empty() {
+        // Any host is what a command without --hosts grants, also where nobody can ask for one.
+        let names_hosts = grant.hosts.0.iter().any(|host| host != "*");
+        if names_hosts && server.http.is_empty() && server.https.is_empty() {
             let table = Path::default().key("tunnel_server");
             let in_doubt = self.is_in_doubt(&table.key("http")) || self.is_in_doubt(&table.key("https"));
             if !in_doubt {
-                let found = self.error(&path.key("hosts"), "visitors can ask for no host here");
+                let found = self.error(
+                    &path.key("hosts"),
+                    "visitors can ask for none of these hosts: there is neither `http` nor `https`",
+                );
                 self.push(found.warning().hint("add http = \":80\" or https = \":443\" to [tunnel_server]"));
             }
         }

@@ -1,3 +1,5 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use wmproxy_tunnel::options::{PortRange, TransportKind, Trust};
@@ -248,7 +250,10 @@ fn what_is_wrong_with_a_server_is_told_with_its_remedy() {
         ("[tunnel_server.clients.a]\nkey = \"KEY\"\nports = \"0-9\"", "the first one is 1"),
         ("[tunnel_server.clients.a]\nkey = \"KEY\"\nports = 70000", "expected a port"),
         ("[tunnel_server.clients.a]\nkey = \"KEY\"\nhosts = \"a..b\"", "expected a host"),
-        ("[tunnel_server.clients.a]\nkey = \"KEY\"\nhosts = \"a.b\"", "visitors can ask for no host here"),
+        (
+            "[tunnel_server.clients.a]\nkey = \"KEY\"\nhosts = \"a.b\"",
+            "visitors can ask for none of these hosts",
+        ),
         ("[tunnel_server.clients.a]\nkey = \"KEY\"\nprivate = false", "may log in and offer nothing"),
         (
             "[tunnel_server.clients.a]\nkey = \"KEY\"\n[tunnel_server.clients.b]\nkey = \"KEY\"",
@@ -266,6 +271,21 @@ fn what_is_wrong_with_a_server_is_told_with_its_remedy() {
     }
     let missing = load("[tunnel_server]\n").unwrap_err().render(false);
     assert!(missing.contains("write listen = \":7000\""), "{missing}");
+}
+
+#[test]
+fn a_key_that_everybody_may_read_is_told_of() {
+    let file = std::env::temp_dir().join(format!("wmproxy-exposed-{}", std::process::id()));
+    fs::write(&file, KEY).unwrap();
+    let said = |mode| {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        server(&format!("[tunnel_server.clients.a]\nports = 1\nkey_file = \"{}\"", file.display()))
+    };
+    let (exposed, grouped) = (said(0o604), said(0o640));
+    fs::remove_file(&file).unwrap();
+    assert!(exposed.contains("holds a secret, and everybody on this machine may read it"), "{exposed}");
+    assert!(exposed.contains("chmod o-r "), "{exposed}");
+    assert!(!grouped.contains("read it"), "a group may be meant: {grouped}");
 }
 
 #[test]
