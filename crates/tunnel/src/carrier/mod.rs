@@ -97,4 +97,4 @@ impl Unplaced {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -42,11 +42,11 @@ impl Carrier {
         })
     }
 
-    /// The number of flow `count` as the other end is to know it, and how many there are before they come again.
-    pub(super) fn number(&self, count: u32) -> u32 {
+    /// A number for a new flow, another one each time until all have had their turn.
+    pub(super) fn number(&self) -> u32 {
         match self {
-            Carrier::Frames(_) => count,
-            Carrier::Packets(packets) => packets.number(count),
+            Carrier::Frames(frames) => frames.number(),
+            Carrier::Packets(packets) => packets.number(),
         }
     }
 

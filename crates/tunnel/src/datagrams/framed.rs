@@ -45,6 +45,8 @@ pub(super) struct Framed {
     /// The carrier's task.
     waker: RefCell<Waker>,
     has_failed: Cell<bool>,
+    /// How many flows have begun here.
+    begun: Cell<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +64,15 @@ impl Framed {
             incoming: RefCell::default(),
             waker: RefCell::new(Waker::noop().clone()),
             has_failed: Cell::new(false),
+            begun: Cell::new(0),
         }
+    }
+
+    /// A number for a flow.
+    pub(super) fn number(&self) -> u32 {
+        let count = self.begun.get();
+        self.begun.set(count.wrapping_add(1));
+        count
     }
 
     /// Takes a datagram to send. False when there is no room for it.

@@ -5,7 +5,7 @@ mod mailbox;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -38,6 +38,8 @@ pub struct QuicDatagrams {
     places: Mutex<Places>,
     /// Packets that were for nobody, or made no sense.
     strays: AtomicU64,
+    /// How many flows have begun here, in all lanes.
+    begun: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +84,8 @@ struct Writer {
 impl QuicDatagrams {
     /// Those of a connection. Nothing comes before [`run`](Self::run).
     pub fn new(connection: quinn::Connection) -> Arc<QuicDatagrams> {
-        Arc::new(QuicDatagrams { connection, places: Mutex::default(), strays: AtomicU64::new(0) })
+        let (places, strays, begun) = (Mutex::default(), AtomicU64::new(0), AtomicU32::new(0));
+        Arc::new(QuicDatagrams { connection, places, strays, begun })
     }
 
     /// The part of a service.
@@ -149,11 +152,11 @@ impl QuicCarry {
     /// # Errors
     /// The connection is lost, or there are too many.
     pub(super) fn outer(self) -> io::Result<Packets> {
-        let lane = {
-            let places = self.hub.places();
-            (0..=u8::MAX).find(|lane| !places.boxes.contains_key(&(self.service, Some(*lane))))
-        };
-        self.place(Some(lane.ok_or(io::ErrorKind::QuotaExceeded)?))
+        let service = self.service;
+        self.place(|places| {
+            let is_free = |lane: &u8| !places.boxes.contains_key(&(service, Some(*lane)));
+            Ok(Some((0..=u8::MAX).find(is_free).ok_or(io::ErrorKind::QuotaExceeded)?))
+        })
     }
 
     /// For the inner end.
@@ -161,19 +164,21 @@ impl QuicCarry {
     /// # Errors
     /// The connection is lost, or the service has an inner end here already.
     pub(super) fn inner(self) -> io::Result<Packets> {
-        self.place(None)
+        let service = self.service;
+        self.place(|places| match places.boxes.contains_key(&(service, None)) {
+            true => Err(io::ErrorKind::AddrInUse.into()),
+            false => Ok(None),
+        })
     }
 
-    fn place(self, lane: Lane) -> io::Result<Packets> {
+    fn place(self, choose: impl FnOnce(&Places) -> io::Result<Lane>) -> io::Result<Packets> {
         let QuicCarry { hub, service } = self;
         let mailbox = Arc::new(Mailbox::default());
         let mut places = hub.places();
         if places.has_ended {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        if places.boxes.contains_key(&(service, lane)) {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
+        let lane = choose(&places)?;
         places.boxes.insert((service, lane), mailbox.clone());
         drop(places);
         Ok(Packets {
@@ -190,12 +195,11 @@ impl QuicCarry {
 }
 
 impl Packets {
-    /// The number of flow `count` as the other end is to know it.
-    pub(super) fn number(&self, count: u32) -> u32 {
-        match self.lane {
-            Some(lane) => count << 8 | u32::from(lane),
-            None => count,
-        }
+    /// A number for a flow. The lanes count together, and for as long as the connection lasts: that a flow is over may have got
+    /// lost, so that who has the lane next must not begin with the same numbers.
+    pub(super) fn number(&self) -> u32 {
+        let count = self.hub.begun.fetch_add(1, Ordering::Relaxed);
+        count << 8 | u32::from(self.lane.unwrap_or_default())
     }
 
     /// Sends a datagram. False when there is no room for it, or the other end takes none.
@@ -328,3 +332,6 @@ impl Drop for Packets {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The two kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Mux,
     Quic,
 }
@@ -33,15 +33,15 @@ pub(super) enum Way {
 pub(super) const WAYS: [Way; 2] = [Way::Mux, Way::Quic];
 
 /// Both ends of a connection: the one that connected, and the one that listened.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     pub(super) client: (Many, Incoming),
-    pub(super) server: (Many, Incoming),
+    pub(crate) server: (Many, Incoming),
     /// The tasks of both.
     pub(super) scope: Scope,
 }
 
 /// Runs a test on a worker of its own, which must not take for ever.
-pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::LocalRuntime::new().unwrap();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it takes too long") })
 }
@@ -79,7 +79,7 @@ pub(super) fn listener(acceptor: &Acceptor, gate: Arc<Gate>, scope: &Scope) -> q
 }
 
 impl Ends {
-    pub(super) async fn new(way: Way) -> Ends {
+    pub(crate) async fn new(way: Way) -> Ends {
         let scope = Scope::new();
         match way {
             Way::Mux => {

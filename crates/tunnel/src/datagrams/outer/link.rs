@@ -53,7 +53,6 @@ pub(super) struct Link {
     pub(super) gates: Vec<Arc<Gate>>,
     /// The flows that use it, by their numbers there.
     numbers: RefCell<HashMap<u32, FlowId>>,
-    count: Cell<u32>,
     /// Since when there are none.
     idle_since: Cell<Now>,
     /// The task that hands over what comes.
@@ -70,9 +69,7 @@ impl Link {
     /// to a new one.
     pub(super) fn number(&self) -> u32 {
         loop {
-            let count = self.count.get();
-            self.count.set(count.wrapping_add(1));
-            let number = self.carrier.number(count);
+            let number = self.carrier.number();
             if !self.numbers.borrow().contains_key(&number) {
                 return number;
             }
@@ -160,7 +157,6 @@ impl Outer {
                     carrier: Rc::new(carrier),
                     gates,
                     numbers: RefCell::default(),
-                    count: Cell::new(0),
                     idle_since: Cell::new(now()),
                     task: Cell::new(None),
                 });
