@@ -145,7 +145,7 @@ impl TunnelServer {
         loop {
             tokio::select! {
                 stream = incoming.next() => match stream {
-                    Some(stream) => self.clone().take_visit(session.client.clone(), stream),
+                    Some(stream) => self.clone().take_visit(session, stream),
                     None => break,
                 },
                 () = session.mailbox.over() => break,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
+use wmproxy_runtime::scope::Scope;
 use wmproxy_wire::tunnel::message::{
     Challenge, Hello, Join, Message, Purpose, Refusal, RefusalCode, SessionId, VERSION, Visit, Welcome,
 };
@@ -117,6 +118,7 @@ impl TunnelServer {
             since: clock::now(),
             datagrams: newcomer.datagrams.clone(),
             mailbox: Mailbox::default(),
+            visits: Scope::new(),
             registering: Mutex::default(),
         });
         let session = session.ok_or_else(unknown)?;

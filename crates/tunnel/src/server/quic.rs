@@ -78,7 +78,7 @@ impl TunnelServer {
         let _ = session.client.share(session.number, many.clone());
         let streams = async {
             while let Some(stream) = incoming.next().await {
-                self.clone().take_visit(session.client.clone(), stream);
+                self.clone().take_visit(session, stream);
             }
             std::future::pending::<()>().await;
         };

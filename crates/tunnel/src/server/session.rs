@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock::Ticks;
+use wmproxy_runtime::scope::Scope;
 use wmproxy_wire::tunnel::message::{Message, Nonce, Refusal, Register, Registered, SessionId};
 
 use super::client::Client;
@@ -41,8 +42,17 @@ pub(super) struct Session {
     /// The datagrams of its connection, over QUIC.
     pub(super) datagrams: Option<Arc<QuicDatagrams>>,
     pub(super) mailbox: Mailbox,
+    /// Counts the visits that its client pays to others on its connections.
+    pub(super) visits: Scope,
     /// A registration that nobody has looked at yet; a later one takes its place.
     pub(super) registering: Mutex<Option<Register>>,
+}
+
+impl Session {
+    /// Whether anything passes that would end with it.
+    fn is_in_use(&self) -> bool {
+        self.client.gate.active() > 0 || self.visits.live() > 0
+    }
 }
 
 /// Short, and without the secret, which no log may hold.
@@ -206,7 +216,7 @@ impl Control<'_> {
                     }
                 }
                 () = tokio::time::sleep_until(look) => {
-                    if self.is_leaving && self.session.client.gate.active() == 0 {
+                    if self.is_leaving && !self.session.is_in_use() {
                         return Ok(End::Ended("the server is about to go".into()));
                     }
                     if Instant::now() >= next {

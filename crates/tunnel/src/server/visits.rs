@@ -15,7 +15,7 @@ use wmproxy_wire::tunnel::message::{Message, Refusal, RefusalCode, Visit};
 use super::client::Client;
 use super::entrance::finish;
 use super::open::Arrival;
-use super::session::LAST_WORD;
+use super::session::{LAST_WORD, Session};
 use super::tunnel_server::TunnelServer;
 use crate::carrier::Unplaced;
 use crate::carrier::speech::{read_message, write_message};
@@ -27,10 +27,12 @@ const MAX_MESSAGE: usize = 4096;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 impl TunnelServer {
-    /// Takes a stream that a client has opened on a connection that carries many: it is for a visit.
-    pub(super) fn take_visit(self: Arc<Self>, client: Arc<Client>, stream: Unplaced) {
+    /// Takes a stream that a session's client has opened on a connection that carries many: it is for a visit.
+    pub(super) fn take_visit(self: Arc<Self>, session: &Session, stream: Unplaced) {
         let stream = stream.place();
+        let (client, held) = (session.client.clone(), session.visits.hold());
         self.scope.clone().spawn(async move {
+            let _held = held;
             let limit = self.spec().login_timeout;
             match tokio::time::timeout(limit, read_message(&stream, MAX_MESSAGE)).await {
                 Ok(Ok(Message::Visit(visit))) => self.visit(client, visit, stream).await,

@@ -284,6 +284,37 @@ fn a_session_over_quic_carries_visitors_and_visits() {
 }
 
 #[test]
+fn a_server_that_drains_lets_visits_on_a_shared_connection_run_on() {
+    on_worker(async {
+        let site = Site::new(spec(vec![grant("home"), grant("laptop"), grant("idle")]));
+        let mut home = site.login("home").await;
+        home.offer(vec![Service { is_private: true, ..tcp(2, "db", 0) }]).await;
+        let waits = site.wait(&home).await;
+        let (laptop, idle) = (site.login("laptop").await, site.login("idle").await);
+        let shared = site.join(&laptop.welcome, Purpose::Many).await;
+        let (many, _incoming) = mux::start(shared.stream, Side::Client, &site.scope);
+        let visiting = many.open().await.unwrap();
+        let visit = Visit { service: "home/db".into(), form: Form::Bytes, visitor: None };
+        write_message(&visiting, &Message::Visit(visit)).await.unwrap();
+        waits.start().await;
+        site.server.drain();
+        for login in [&laptop, &idle] {
+            assert_eq!(login.caller.hear().await, Message::Leaving);
+        }
+        // A session without any streams ends at its next look, and the others had theirs in the same time.
+        idle.caller.ended().await;
+        let client = |name: &str| {
+            site.server.status().clients.iter().any(|client| client.name == name && client.session.is_some())
+        };
+        until("the end of the idle one", || !client("idle")).await;
+        assert!(client("laptop"));
+        talk(&visiting, &waits.stream).await;
+        drop(visiting);
+        laptop.caller.ended().await;
+    });
+}
+
+#[test]
 fn datagrams_get_a_stream_of_a_member_that_is_there() {
     on_worker(async {
         let site = Site::new(spec(vec![grant("home"), grant("office")]));
