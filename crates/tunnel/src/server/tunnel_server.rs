@@ -103,8 +103,11 @@ impl TunnelServer {
             registry.configure(&spec);
             self.clients.store(Arc::new(clients));
             // Whoever logs in by the old ones meanwhile begins before this, and ends, or after it, and is refused.
-            let revoked = old.values().filter(|client| !has_same_key(client));
-            let revoked = revoked.filter_map(|client| client.session()).collect();
+            // Those that are about to leave are no longer their client's, and still let its visitors pass.
+            let sessions = self.sessions();
+            let revoked =
+                sessions.values().filter(|session| !has_same_key(&session.client)).cloned().collect();
+            drop(sessions);
             self.spec.store(Arc::new(spec));
             revoked
         };

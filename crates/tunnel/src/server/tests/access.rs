@@ -131,6 +131,20 @@ fn a_reload_ends_sessions_whose_key_is_another_and_judges_the_rest() {
 }
 
 #[test]
+fn a_key_that_is_gone_ends_a_session_that_is_about_to_leave() {
+    on_worker(async {
+        let site = Site::new(spec(vec![grant("home")]));
+        let mut home = site.login("home").await;
+        home.offer(vec![tcp(1, "ssh", 20000)]).await;
+        home.caller.say(Message::Leaving).await;
+        until("its leave", || site.server.status().clients.is_empty()).await;
+        site.server.configure(spec(Vec::new()));
+        assert_eq!(home.caller.refusal().await.code, RefusalCode::Unauthenticated);
+        home.caller.ended().await;
+    });
+}
+
+#[test]
 fn a_server_that_drains_lets_nobody_in_and_sees_sessions_off() {
     on_worker(async {
         let site = Site::new(spec(vec![grant("home"), grant("office")]));
