@@ -80,13 +80,18 @@ impl TunnelServer {
             has_room.then_some(permit)
         });
         if permit.is_none() {
-            self.count(|counters| &counters.pending_refused);
-            if let Some(others) = self.pace.admit() {
-                let from = Shown(from);
-                tracing::warn!(%from, others, "too many connections to the tunnel server have proven nothing");
-            }
+            self.note_crowd(from);
         }
         permit
+    }
+
+    /// Notes that somebody was not let in, for too many have proven nothing.
+    pub(super) fn note_crowd(&self, from: Option<SocketAddr>) {
+        self.count(|counters| &counters.pending_refused);
+        if let Some(others) = self.pace.admit() {
+            let from = Shown(from);
+            tracing::warn!(%from, others, "too many connections to the tunnel server have proven nothing");
+        }
     }
 }
 

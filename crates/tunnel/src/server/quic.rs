@@ -19,7 +19,7 @@ impl TunnelServer {
     /// Serves those who come to a listener of QUIC, until that is closed: on its worker, each with a task of `scope`. The
     /// listener has to count them by [`TunnelServer::pending`].
     pub async fn serve_quic(self: Arc<Self>, listener: Arc<Listener>, scope: Scope) {
-        while let Some(arriving) = listener.accept().await {
+        while let Some(arriving) = listener.accept(|from| self.note_crowd(Some(from))).await {
             scope.spawn(self.clone().serve_arriving(arriving));
         }
     }

@@ -68,8 +68,9 @@ impl Listener {
         self.endpoint.local_addr()
     }
 
-    /// The next client; none once it is closed. On the worker of the endpoint only.
-    pub async fn accept(&self) -> Option<Arriving> {
+    /// The next client; none once it is closed. Those for whom there is no room are `refused`. On the worker of the endpoint
+    /// only.
+    pub async fn accept(&self, refused: impl Fn(SocketAddr)) -> Option<Arriving> {
         loop {
             let incoming = self.endpoint.accept().await?;
             let from = incoming.remote_address();
@@ -86,6 +87,7 @@ impl Listener {
                 .try_enter()
                 .and_then(|mut permit| permit.admit(from.ip()).is_ok().then_some(permit));
             let Some(permit) = permit else {
+                refused(from);
                 incoming.refuse();
                 continue;
             };

@@ -1,7 +1,9 @@
 //! Who is let in, and as far as what.
 
+use std::cell::Cell;
 use std::io;
 use std::net::UdpSocket;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,7 +26,7 @@ fn both_ends_export_the_same() {
         let scope = Scope::new();
         let listener = listener(&acceptor, Gate::new(0, 0), &scope);
         let to = listener.local_addr().unwrap();
-        let accept = async { listener.accept().await.unwrap().finish().await.unwrap() };
+        let accept = async { listener.accept(|_| {}).await.unwrap().finish().await.unwrap() };
         let connect = connect(to, "tunnel.test", connector.quic_config(), &scope);
         let ((server, _permit), client) = tokio::join!(accept, connect);
         let exported =
@@ -47,7 +49,7 @@ fn who_is_not_the_one_expected_is_named() {
             ..ConnectorSpec::default()
         };
         let (connector, _) = Connector::load(pins).unwrap();
-        let accept = async { drop(listener.accept().await.unwrap().finish().await) };
+        let accept = async { drop(listener.accept(|_| {}).await.unwrap().finish().await) };
         let connect = connect(to, "tunnel.test", connector.quic_config(), &scope);
         let ((), connected) = tokio::join!(accept, connect);
         let words = connected.unwrap_err().to_string();
@@ -63,7 +65,7 @@ fn a_stranger_gets_one_stream_and_a_small_window() {
         let scope = Scope::new();
         let listener = listener(&acceptor, Gate::new(0, 0), &scope);
         let to = listener.local_addr().unwrap();
-        let accept = async { listener.accept().await.unwrap().finish().await.unwrap().0 };
+        let accept = async { listener.accept(|_| {}).await.unwrap().finish().await.unwrap().0 };
         let connect = connect(to, "tunnel.test", connector.quic_config(), &scope);
         let (server, client) = tokio::join!(accept, connect);
         let client = client.unwrap();
@@ -112,8 +114,10 @@ fn who_comes_on_top_of_the_limit_is_refused_until_there_is_room() {
             let listener = listener(&acceptor, gate.clone(), &scope);
             let to = listener.local_addr().unwrap();
             let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let refused = Rc::new(Cell::new(0));
+            let count = refused.clone();
             scope.spawn(async move {
-                while let Some(arriving) = listener.accept().await {
+                while let Some(arriving) = listener.accept(|_| count.set(count.get() + 1)).await {
                     let _ = tell.send(arriving.finish().await.unwrap());
                 }
             });
@@ -121,6 +125,7 @@ fn who_comes_on_top_of_the_limit_is_refused_until_there_is_room() {
             let _first = dial().await.unwrap();
             let _second = dial().await.unwrap();
             assert_eq!(dial().await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+            assert_eq!(refused.get(), 1);
             drop(told.recv().await);
             let _third = dial().await.unwrap();
         }
@@ -161,7 +166,7 @@ fn under_pressure_addresses_are_validated_before_anything_is_counted() {
         let to = listener.local_addr().unwrap();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         scope.spawn(async move {
-            while let Some(arriving) = listener.accept().await {
+            while let Some(arriving) = listener.accept(|_| {}).await {
                 let _ = tell.send(arriving.finish().await.unwrap());
             }
         });
@@ -184,7 +189,7 @@ fn a_server_that_is_another_is_not_believed() {
         let scope = Scope::new();
         let listener = listener(&acceptor, Gate::new(0, 0), &scope);
         let to = listener.local_addr().unwrap();
-        let accept = async { listener.accept().await.unwrap().finish().await };
+        let accept = async { listener.accept(|_| {}).await.unwrap().finish().await };
         let connect = connect(to, "tunnel.test", connector.quic_config(), &scope);
         let (accepted, connected) = tokio::join!(accept, connect);
         assert!(accepted.is_err() && connected.is_err());

@@ -91,7 +91,7 @@ impl Ends {
                 let (acceptor, connector) = tls();
                 let listener = listener(&acceptor, Gate::new(0, 0), &scope);
                 let to = listener.local_addr().unwrap();
-                let accept = async { listener.accept().await.unwrap().finish().await.unwrap().0 };
+                let accept = async { listener.accept(|_| {}).await.unwrap().finish().await.unwrap().0 };
                 let connect = quic::connect(to, "tunnel.test", connector.quic_config(), &scope);
                 let (server, client) = tokio::join!(accept, connect);
                 Ends { client: quic::many(client.unwrap()), server: quic::many(server), scope }
