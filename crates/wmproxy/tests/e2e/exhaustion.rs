@@ -44,7 +44,7 @@ fn accepting_pauses_and_goes_on() {
 #[test]
 fn flows_that_find_no_descriptor_are_dropped_and_counted() {
     let backend = UdpBackend::echo();
-    let config = udp(backend.addr(), "idle_timeout = \"2s\"");
+    let config = udp(backend.addr(), "idle_timeout = \"6s\"");
     let proxy = setup(&config).nofile(128).expect_warn("out of resources").start();
     let to = proxy.udp("u");
     let served: Vec<UdpClient> = (0..20).map(|_| UdpClient::connect(to)).collect();
@@ -60,7 +60,7 @@ fn flows_that_find_no_descriptor_are_dropped_and_counted() {
         client.echo(b"unharmed by the crowd");
     }
     let dropped = || proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", "no_flow")]);
-    assert!(dropped() >= 100.0, "{} of 200 were dropped", dropped());
+    eventually("half of the crowd to be dropped", || dropped() >= 100.0);
     assert_eq!(proxy.log().count("out of resources"), 1, "one line, not a flood");
     eventually("the flows to end", || proxy.active() == 0);
     for client in &crowd {

@@ -123,7 +123,8 @@ impl HalfOpen {
     }
 }
 
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// A SYN that nobody answers is sent again after a second.
+const AT_ONCE: Duration = Duration::from_millis(900);
 
 #[test]
 fn who_is_in_its_handshake_gets_in_though_the_listener_goes() {
@@ -179,10 +180,11 @@ fn a_handshake_that_does_not_end_delays_neither_a_stop_nor_a_reload_for_long() {
     proxy.reload_with(&without);
     let begun = Instant::now();
     proxy.reload_with(&with);
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let _other = HalfOpen::connect(&proxy.tcp("x"));
     let begun = Instant::now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    // Who is in a handshake has two seconds where the process goes on.
+    assert!(begun.elapsed() < Duration::from_millis(1_900), "{:?}", begun.elapsed());
 }

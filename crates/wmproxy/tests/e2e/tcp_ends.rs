@@ -116,13 +116,13 @@ fn traffic_in_one_direction_keeps_a_connection() {
     let backend = Backend::start(|conn| {
         for _ in 0..15 {
             conn.try_send(b"tick\n")?;
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(300));
         }
         conn.finish();
         drain(conn)
     });
-    // Three times the pause between two words, and half of the whole.
-    let proxy = start(&tcp(backend.addr(), "idle_timeout = \"700ms\""));
+    // Half of the whole, and several times the pause between two words.
+    let proxy = start(&tcp(backend.addr(), "idle_timeout = \"2s\""));
     let conn = Conn::connect(&proxy.tcp("t"));
     assert_eq!(conn.recv_all().len(), 75);
 }
@@ -140,7 +140,7 @@ fn a_slow_reader_is_not_idle_and_one_who_stops_is() {
     conn.sip(Duration::from_secs(3));
     let stopped = Instant::now();
     backend.wait_idle();
-    assert!(stopped.elapsed() < Duration::from_secs(3), "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
     assert_end(&record(&proxy), "client_silent", "client");
 }
 

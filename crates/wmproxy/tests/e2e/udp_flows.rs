@@ -60,7 +60,7 @@ fn a_peer_that_never_answers_is_told_from_an_idle_one() {
 #[test]
 fn traffic_from_either_side_keeps_a_flow() {
     let backend = UdpBackend::silent();
-    let proxy = start(&udp(backend.addr(), "idle_timeout = \"700ms\""));
+    let proxy = start(&udp(backend.addr(), "idle_timeout = \"2s\""));
     let client = UdpClient::connect(proxy.udp("u"));
     client.send(b"subscribe");
     backend.wait_received(1);
@@ -69,12 +69,12 @@ fn traffic_from_either_side_keeps_a_flow() {
     for _ in 0..14 {
         backend.send_to(b"tick", inside);
         assert_eq!(client.recv(), b"tick");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
     }
     // Twice the timeout, by the client's word alone.
     for _ in 0..14 {
         client.send(b"tock");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
     }
     assert_eq!(backend.last().1, inside);
     assert_eq!(proxy.listener_number("u", "accepted"), 1);
@@ -152,23 +152,23 @@ fn questions_asked_at_once_are_all_answered_before_a_flow_ends() {
 fn a_shorter_idle_timeout_holds_for_the_flows_that_begin_with_it() {
     let backend = UdpBackend::echo();
     let config = |idle: &str| format!("workers = 1\n{ACCESS_LOG}{}", udp(backend.addr(), idle));
-    let proxy = start(&config("idle_timeout = \"3s\""));
+    let proxy = start(&config("idle_timeout = \"8s\""));
     let first = UdpClient::connect(proxy.udp("u"));
-    first.echo(b"for three seconds");
+    first.echo(b"for eight seconds");
     proxy.reload_with(&config("idle_timeout = \"300ms\""));
     let second = UdpClient::connect(proxy.udp("u"));
     let begun = std::time::Instant::now();
     second.echo(b"for less than one");
     let record = proxy.access_log(1).remove(0);
     assert_eq!(record["bytes_in"].as_u64(), Some(17));
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     eventually("the first to end", || proxy.active() == 0);
 }
 
 #[test]
 fn when_full_the_flow_idle_for_longest_makes_room() {
     let backend = UdpBackend::whoami();
-    let more = "idle_timeout = \"3s\"\nmax_connections = 8";
+    let more = "idle_timeout = \"9s\"\nmax_connections = 8";
     // One worker, so that one table holds all flows and its order is what the test sees.
     let config = format!("workers = 1\n{ACCESS_LOG}{}", udp(backend.addr(), more));
     let proxy = start(&config);
@@ -240,7 +240,7 @@ fn a_limit_lowered_by_a_reload_ends_one_flow_for_each_newcomer() {
     let config = |max: u32| {
         format!(
             "workers = 1\n{}",
-            udp(backend.addr(), &format!("max_connections = {max}\nidle_timeout = \"3s\""))
+            udp(backend.addr(), &format!("max_connections = {max}\nidle_timeout = \"9s\""))
         )
     };
     let proxy = start(&config(8));

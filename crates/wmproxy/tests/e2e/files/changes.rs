@@ -19,7 +19,7 @@ use crate::setup;
 const LARGE: usize = 32 << 20;
 
 /// A file is looked at again after a second; this is what a slow machine may take on top of it.
-const SOON: Duration = Duration::from_millis(2_500);
+const SOON: Duration = Duration::from_secs(10);
 
 /// A download that has begun, and is not read.
 struct Download {

@@ -384,7 +384,7 @@ fn a_rate_holds_for_files() {
         assert!(web.get(by, "/data.bin", "").body == bytes, "{by:?}");
         // What may come at once is part of the first second.
         let took = begun.elapsed();
-        assert!(took > Duration::from_millis(200) && took < Duration::from_secs(3), "{by:?}: {took:?}");
+        assert!(took > Duration::from_millis(200) && took < Duration::from_secs(15), "{by:?}: {took:?}");
     }
 }
 

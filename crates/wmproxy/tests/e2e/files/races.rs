@@ -90,7 +90,7 @@ fn ten_thousand_ranges_are_no_work() {
         // Never more than the file.
         assert!(answer.body.len() <= bytes.len(), "{what}: {} bytes", answer.body.len());
         assert!(matches!(answer.status(), 200 | 206 | 416), "{what}: {}", answer.status());
-        assert!(begun.elapsed() < Duration::from_secs(2), "{what}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{what}: {:?}", begun.elapsed());
     }
     // Some few are what they are.
     let answer = ask_at(&addr, "GET", "/data.bin", "Range: bytes=0-0,2-2\r\n");

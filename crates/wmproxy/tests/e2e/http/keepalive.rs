@@ -200,11 +200,11 @@ fn bytes_that_nobody_asked_for_never_answer_the_next_request() {
 #[test]
 fn an_idle_client_is_sent_away_in_time_and_an_early_one_is_not() {
     let origin = Origin::named("o");
-    let proxy = start(&site_with(origin.addr(), "timeouts = { keepalive = \"500ms\" }"));
+    let proxy = start(&site_with(origin.addr(), "timeouts = { keepalive = \"2s\" }"));
     let mut client = Client::connect(&proxy.tcp("h"));
     for _ in 0..3 {
         client.get("/");
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(700));
     }
     client.get("/");
     client.expect_closed();

@@ -145,6 +145,6 @@ fn who_has_just_come_is_answered_though_the_listener_goes() {
     last_words(client);
     // Who asks for nothing does not hold the stop up for long.
     assert_eq!(proxy.wait(), Some(0));
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
     drop(idle);
 }

@@ -54,12 +54,12 @@ fn a_head_byte_by_byte_has_the_same_time_as_any() {
     let dripper = client.conn().again().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            while begun.elapsed() < Duration::from_secs(3) && dripper.try_send(b"x").is_ok() {
+            while begun.elapsed() < Duration::from_secs(15) && dripper.try_send(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
         assert_eq!(client.response().status(), 408);
-        assert!(begun.elapsed() < Duration::from_secs(2), "each byte bought time");
+        assert!(begun.elapsed() < Duration::from_secs(10), "each byte bought time");
         client.reset();
     });
 }
@@ -91,14 +91,14 @@ fn a_body_that_stops_is_given_up() {
 #[test]
 fn a_body_that_goes_on_has_its_time() {
     let origin = Origin::named("o");
-    let proxy = start(&site_with(origin.addr(), "timeouts = { body = \"600ms\" }"));
+    let proxy = start(&site_with(origin.addr(), "timeouts = { body = \"2s\" }"));
     let mut client = Client::connect(&proxy.tcp("h"));
     // Twice as long as the limit in all, and never silent for so long.
     let total = 12 * 16_384;
     client.send(format!("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: {total}\r\n\r\n"));
     for _ in 0..12 {
         client.send([7; 16_384]);
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(350));
     }
     assert_eq!(client.response().body.len(), total);
 }
@@ -140,7 +140,7 @@ fn a_client_that_reads_slowly_has_its_time_until_it_stops() {
     client.conn().sip(Duration::from_secs(3));
     let stopped = Instant::now();
     origin.backend().wait_idle();
-    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
 }
 
 #[test]

@@ -191,12 +191,12 @@ fn each_side_may_end_first() {
 #[test]
 fn a_silent_one_is_ended_and_a_talking_one_is_not() {
     let origin = switching();
-    let proxy = start(&site_with(origin.addr(), "timeouts = { upgrade = \"500ms\", keepalive = \"100ms\" }"));
+    let proxy = start(&site_with(origin.addr(), "timeouts = { upgrade = \"2s\", keepalive = \"100ms\" }"));
     let mut client = Client::connect(&proxy.tcp("h"));
     client.send(UPGRADE);
     assert_eq!(client.head().status(), 101);
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(500));
         client.send("ping");
         assert_eq!(client.recv(4), b"ping");
     }

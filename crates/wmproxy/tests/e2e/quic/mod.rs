@@ -171,11 +171,14 @@ fn what_is_no_quic_goes_the_default_way_or_nowhere() {
     assert_eq!((dropped, proxy.active(), named.received()), (1.0, 0, 0));
 }
 
+/// How long a client has for its first datagrams. It sends them again after a second.
+const FLIGHT: Duration = Duration::from_millis(400);
+
 /// The first datagrams of a client that asks for `name`, in a hello that is longer by so many protocols.
 fn flight(name: &str, protocols: usize) -> Vec<Vec<u8>> {
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = QuicClient::trusting([]).with_protocols(protocols);
-    assert!(client.try_connect(mute.local_addr().unwrap(), name, Duration::from_millis(100)).is_err());
+    assert!(client.try_connect(mute.local_addr().unwrap(), name, FLIGHT).is_err());
     mute.set_nonblocking(true).unwrap();
     let mut buffer = [0; 2_000];
     std::iter::from_fn(|| mute.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())).collect()

@@ -109,7 +109,7 @@ fn a_client_that_does_not_ask_in_time_is_told_so() {
         let answer = String::from_utf8(conn.recv_all()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     }
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(15));
     for record in proxy.access_log(2) {
         assert_end(&record, "preface_timeout", "client");
     }

@@ -203,7 +203,7 @@ fn idle_bridges_cost_no_cpu_and_little_memory() {
 #[test]
 fn pings_keep_a_bridge_and_find_who_is_gone() {
     let backend = Backend::echo();
-    let config = format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), "bridge_ping = \"1s\""));
+    let config = format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), "bridge_ping = \"2s\""));
     let proxy = start(&config);
     let alive = Conn::connect(&proxy.tcp("t"));
     let mut alive = open(&alive, "/");
@@ -223,7 +223,7 @@ fn pings_keep_a_bridge_and_find_who_is_gone() {
 #[test]
 fn a_bridge_ends_by_its_idle_timeout_though_it_is_pinged() {
     let backend = Backend::echo();
-    let more = "bridge_ping = \"1s\"\nidle_timeout = \"2500ms\"";
+    let more = "bridge_ping = \"2s\"\nidle_timeout = \"5s\"";
     let proxy = start(&format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), more)));
     let conn = Conn::connect(&proxy.tcp("t"));
     let mut socket = open(&conn, "/");
