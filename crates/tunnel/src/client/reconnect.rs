@@ -19,9 +19,9 @@ use super::session::SessionError;
 /// more rarely instead of as fast as they can.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// The longest pause where the machine answers and nobody listens: what such an attempt costs is one packet each way, and a
-/// server that comes back is found at once.
-const NOBODY: Duration = Duration::from_secs(1);
+/// The longest pause where the server will be back soon, or is. Where the machine answers and nobody listens, an attempt costs
+/// one packet each way; and a server whose session was lost has just been there, however often it dies.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Something that runs beside the others.
 type Beside = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -52,7 +52,7 @@ async fn keep(client: Arc<TunnelClient>, link: Arc<Link>, beside: mpsc::Unbounde
             logged_in = Box::pin(log_in(&client, &link)) => logged_in,
             _ = leaving.wait_for(|leaving| *leaving) => break,
         };
-        let error = match logged_in {
+        let (error, longest) = match logged_in {
             Ok(logged_in) => {
                 let control = Control::new(&client, &link, logged_in);
                 let began = Instant::now();
@@ -60,15 +60,25 @@ async fn keep(client: Arc<TunnelClient>, link: Arc<Link>, beside: mpsc::Unbounde
                 if began.elapsed() >= STABLE {
                     backoff.reset();
                 }
-                error
+                let is_soon = error.as_ref().is_some_and(SessionError::is_loss);
+                (error, if is_soon { SOON } else { Duration::MAX })
             }
-            Err(error) => Some(error),
+            Err(error) => {
+                let longest = if error.is_nobody() { SOON } else { Duration::MAX };
+                (Some(error), longest)
+            }
         };
         if *leaving.borrow() {
             break;
         }
         if let Some(error) = error {
-            rest(&client, &link, error, &mut backoff).await;
+            let pause = if error.is_lasting() {
+                // Only the options of either end can change that, so it is looked for rarely.
+                client.spec.max_backoff
+            } else {
+                backoff.pause(longest)
+            };
+            rest(&client, &link, &error, pause, &mut backoff).await;
         }
     }
     link.ended();
@@ -96,15 +106,15 @@ async fn have(
 }
 
 /// Waits before the next attempt. A change of the network, or the end, is not waited for.
-async fn rest(client: &TunnelClient, link: &Link, error: SessionError, backoff: &mut Backoff) {
+async fn rest(
+    client: &TunnelClient,
+    link: &Link,
+    error: &SessionError,
+    pause: Duration,
+    backoff: &mut Backoff,
+) {
     let mut network = client.network.subscribe();
     let mut leaving = client.leaving.subscribe();
-    let pause = if error.is_lasting() {
-        // Only the options of either end can change that, so it is looked for rarely.
-        client.spec.max_backoff
-    } else {
-        backoff.pause(if error.is_nobody() { NOBODY } else { Duration::MAX })
-    };
     link.waiting(error.to_string(), pause);
     tokio::select! {
         () = tokio::time::sleep(pause) => {}

@@ -116,6 +116,16 @@ impl SessionError {
         matches!(self, SessionError::Connect(ConnectError { fault: Fault::Refused, .. }))
     }
 
+    /// Whether a session that stood was cut off, without a word of why.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            SessionError::Speech(SpeechError::Ended | SpeechError::Io(_))
+                | SessionError::Silent(_)
+                | SessionError::Leaves
+        )
+    }
+
     /// Whether only people can do something about it.
     pub(super) fn is_lasting(&self) -> bool {
         match self {

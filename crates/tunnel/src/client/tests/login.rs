@@ -167,6 +167,21 @@ async fn a_lost_session_is_made_anew_and_registers_the_same() {
     assert_eq!(second.register().await, registered);
 }
 
+#[tokio::test]
+async fn a_server_that_dies_again_and_again_is_soon_found_each_time() {
+    let far = Far::start().await;
+    let near =
+        Near::new(ClientSpec { pool: 0, max_backoff: Duration::from_secs(3600), ..spec(&[far.addr()]) });
+    let mut session = far.login().await;
+    for _ in 0..6 {
+        near.until_state(SessionState::Open).await;
+        drop(session);
+        let lost = Instant::now();
+        session = far.login().await;
+        assert!(lost.elapsed() < Duration::from_millis(1500), "{:?}", lost.elapsed());
+    }
+}
+
 /// The next message, which stays.
 async fn peek(stream: &Stream) -> Result<Message, crate::carrier::speech::SpeechError> {
     let message = crate::carrier::speech::read_message(stream, 4096).await?;
