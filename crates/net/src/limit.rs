@@ -1,7 +1,9 @@
-//! What a listener lets in: how many connections and flows, of whom how often, and how fast their bytes.
+//! What a listener lets in: how many connections and flows, of whom how often, and how fast their bytes. And how often who
+//! guesses at a secret.
 
 mod budget;
 mod clients;
+mod guesses;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU64;
@@ -18,6 +20,7 @@ use crate::eviction::Evictions;
 use crate::record::Outcome;
 pub use budget::Budget;
 use clients::{Arrivals, Open};
+pub use guesses::{GuessTerms, Guesses, Verdict};
 
 /// What a [`Gate`] keeps to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -16,3 +16,5 @@ pub mod client;
 pub mod datagrams;
 pub mod options;
 pub mod server;
+
+mod pace;

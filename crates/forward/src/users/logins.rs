@@ -10,10 +10,9 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 use wmproxy_http::auth::{Cache, Hash, Running, Tag};
 use wmproxy_http::forward::Unknown;
-use wmproxy_net::limit::client_of;
+use wmproxy_net::limit::{GuessTerms, Guesses, Verdict, client_of};
 use wmproxy_runtime::clock;
 
-use super::guesses::{Guesses, Verdict};
 use crate::lock::lock;
 
 /// How long a password that was right counts, after its last use. Long, so that who is at work goes on being let in while
@@ -23,6 +22,18 @@ const LIFE: Duration = Duration::from_secs(600);
 /// When to ask again where too many passwords are being compared: by then some have been.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// What wrong passwords cost the address that they come from.
+const GUESSES: GuessTerms = GuessTerms {
+    // A person who tries all of their passwords, or a few programs of one household that were not told of a new one.
+    free: 10,
+    wait: Duration::from_secs(1),
+    // Some three hundred guesses a day.
+    longest_wait: Duration::from_secs(300),
+    forget: Duration::from_secs(900),
+    // Of 88 bytes each. Each costs an attacker a hash, of which a core compares some tens in a second.
+    places: 4096,
+};
+
 /// What outlives each listener: what was right of late, what is being compared, and who was wrong.
 #[derive(Debug)]
 pub(super) struct Logins {
@@ -30,7 +41,7 @@ pub(super) struct Logins {
     /// Names and passwords that are being compared. Whoever says the same meanwhile waits for the same answer, so that a
     /// browser that opens many connections costs one hash.
     running: Mutex<HashMap<Tag, Arc<OnceCell<bool>>>>,
-    guesses: Mutex<Guesses>,
+    guesses: Mutex<Guesses<IpAddr, Tag>>,
     counts: Counts,
 }
 
@@ -78,7 +89,7 @@ impl Default for Logins {
         Logins {
             known: LazyLock::new(|| Cache::new(LIFE)),
             running: Mutex::default(),
-            guesses: Mutex::new(Guesses::new()),
+            guesses: Mutex::new(Guesses::new(GUESSES)),
             counts: Counts::default(),
         }
     }

@@ -15,7 +15,6 @@
 mod account;
 mod accounts;
 mod directory;
-mod guesses;
 mod guest;
 mod ledger;
 mod logins;

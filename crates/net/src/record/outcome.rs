@@ -125,7 +125,7 @@ outcomes! {
     PeerNoPong = "peer_no_pong", Upstream;
     /// Refused: the client has `per_client_connections` already.
     ClientLimit = "client_limit", Client;
-    /// Refused: the client comes more often than `per_client_rate`.
+    /// Refused: the client comes more often than `per_client_rate`, or after too many wrong secrets too soon.
     RateLimited = "rate_limited", Client;
     /// The user's quota of bytes was used up.
     Quota = "quota", Client;

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use wmproxy_net::stream::Stream;
 use wmproxy_wire::tunnel::codec::{self, CodecError};
 use wmproxy_wire::tunnel::message::Message;
@@ -35,18 +37,22 @@ pub enum SpeechError {
 /// # Errors
 /// There is none, see [`SpeechError`].
 pub async fn read_message(stream: &Stream, limit: usize) -> Result<Message, SpeechError> {
+    Heard { stream, bytes: Vec::new() }.message(limit).await
+}
+
+/// The same, where a message may be long in coming, and once it has begun has to be there `within` so long.
+///
+/// # Errors
+/// As [`read_message`]; [`io::ErrorKind::TimedOut`] where the rest is late.
+pub async fn read_message_begun(
+    stream: &Stream,
+    limit: usize,
+    within: Duration,
+) -> Result<Message, SpeechError> {
     let mut heard = Heard { stream, bytes: Vec::new() };
-    loop {
-        if let Some((message, len)) = codec::decode(&heard.bytes, limit)? {
-            heard.bytes.drain(..len);
-            return Ok(message);
-        }
-        let wanted = match heard.bytes.len() {
-            0 => FIRST,
-            have => (codec::needed(&heard.bytes, limit)? - have).min(MORE),
-        };
-        heard.more(wanted).await?;
-    }
+    heard.more(FIRST).await?;
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    timeout(within, heard.message(limit)).await.map_err(late)?
 }
 
 /// What was read of a message, given back to the stream unless it is consumed.
@@ -56,6 +62,20 @@ struct Heard<'a> {
 }
 
 impl Heard<'_> {
+    async fn message(&mut self, limit: usize) -> Result<Message, SpeechError> {
+        loop {
+            if let Some((message, len)) = codec::decode(&self.bytes, limit)? {
+                self.bytes.drain(..len);
+                return Ok(message);
+            }
+            let wanted = match self.bytes.len() {
+                0 => FIRST,
+                have => (codec::needed(&self.bytes, limit)? - have).min(MORE),
+            };
+            self.more(wanted).await?;
+        }
+    }
+
     async fn more(&mut self, wanted: usize) -> Result<(), SpeechError> {
         let have = self.bytes.len();
         let stream = self.stream;
@@ -112,8 +132,6 @@ pub async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use wmproxy_wire::tunnel::message::{Register, Service};
 
     use super::super::tests::{finish, read, run, sockets};
@@ -198,7 +216,7 @@ mod tests {
             let (front, back) = bytes.split_at(8);
             write_all(&near, front).await.unwrap();
             let wait = Duration::from_millis(20);
-            assert!(tokio::time::timeout(wait, read_message(&far, LIMIT)).await.is_err());
+            assert!(timeout(wait, read_message(&far, LIMIT)).await.is_err());
             write_all(&near, back).await.unwrap();
             assert_eq!(read_message(&far, LIMIT).await.unwrap(), Message::Ping(9));
         });

@@ -1,8 +1,8 @@
 //! The client's end: its sessions, what it offers in them, and how they come back.
 //!
 //! What lives here: the login, the conversation with a server (`control`), connections that wait (`pool`) or one that is
-//! `shared`, what becomes of a visitor (`serve`, `flows`), visits of private services and their secrets, and the pauses after
-//! which all of that begins again (`reconnect`). What must not: local services, which are behind [`Serve`] and
+//! `shared`, what becomes of a visitor (`serve`, `flows`), visits of private services, their secrets and who guesses at them,
+//! and the pauses after which all of that begins again (`reconnect`). What must not: local services, which are behind [`Serve`] and
 //! [`DatagramEnd`], and the way to the servers, which is behind [`Reach`].
 //!
 //! The conversation is a task of the control runtime; what the bytes of visitors pass through belongs to workers.
@@ -10,6 +10,7 @@
 mod backoff;
 mod control;
 mod flows;
+mod guesses;
 mod link;
 mod login;
 mod offers;
@@ -46,6 +47,8 @@ use wmproxy_wire::destination::Destination;
 
 use crate::datagrams::DatagramWay;
 use crate::options::{ClientSpec, ServiceSpec, VisitSpec};
+use crate::pace::Pace;
+use guesses::Guesses;
 use link::Link;
 use offers::{Offered, Offers};
 use visits::Visits;
@@ -122,6 +125,10 @@ pub struct TunnelClient {
     scope: Scope,
     links: Vec<Arc<Link>>,
     offers: ArcSwap<Offers>,
+    /// Who was wrong about secrets, at whichever server.
+    guesses: Guesses,
+    /// Of what the log has of visitors that are not let in.
+    pace: Pace,
     /// Changes with the offers, and with whether they are up.
     news: watch::Sender<u64>,
     /// Changes with the addresses and routes of this machine.
@@ -151,6 +158,8 @@ impl TunnelClient {
             workers,
             scope,
             offers: ArcSwap::default(),
+            guesses: Guesses::default(),
+            pace: Pace::default(),
             news: watch::Sender::new(0),
             network: watch::Sender::new(0),
             leaving: watch::Sender::new(false),

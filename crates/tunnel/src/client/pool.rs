@@ -101,7 +101,7 @@ impl Bench {
         self.fill(session, 0);
         let since = clock::now();
         let start = tokio::select! {
-            start = next_start(&stream) => Some(start),
+            start = next_start(&stream, session.client.spec.connect_timeout) => Some(start),
             () = session.over() => None,
         };
         self.waiting.fetch_sub(1, Relaxed);
@@ -153,9 +153,9 @@ async fn connect(session: &Session) -> Result<Stream, ConnectError> {
     timeout(session.client.spec.connect_timeout, session.join(Purpose::Wait)).await.map_err(late)?
 }
 
-/// Waits for the visitor that a stream is for.
-pub(super) async fn next_start(stream: &Stream) -> Result<Start, ConnectError> {
-    match speech::read_message(stream, LOGIN_LIMIT).await {
+/// Waits for the visitor that a stream is for. Who has begun to come has to be there `within` so long.
+pub(super) async fn next_start(stream: &Stream, within: Duration) -> Result<Start, ConnectError> {
+    match speech::read_message_begun(stream, LOGIN_LIMIT, within).await {
         Ok(Message::Start(start)) => Ok(start),
         Ok(Message::Refused(refusal)) => {
             let fault = if refusal.code == RefusalCode::Limit { Fault::Limited } else { Fault::Denied };

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use wmproxy_net::connect::{ConnectError, Fault};
+use wmproxy_net::record::Outcome;
 use wmproxy_net::stream::Stream;
 use wmproxy_wire::tunnel::codec::LOGIN_LIMIT;
 use wmproxy_wire::tunnel::message::{Answer, Message, Refusal, RefusalCode, Start};
+use wmproxy_wire::units::Secret;
 
+use super::guesses::{Guesses, Judged};
 use super::session::plain;
 use crate::auth;
 use crate::carrier::speech::{self, SpeechError};
@@ -16,49 +19,95 @@ use crate::options::{ServiceSpec, VisitSpec};
 /// How long the other end may take to prove that it knows the secret: two ways through a server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a visitor may take to hear that it is not let in.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Why a visitor is not let in.
+pub(super) struct Stranger {
+    /// What both logs have.
+    pub(super) refusal: Refusal,
+    /// What its record has.
+    pub(super) outcome: Outcome,
+}
+
 /// Asks a visitor for the secret, and proves it, as the owner of a service. `client` is the owner's name.
 pub(super) async fn ask(
     stream: &Stream,
     client: &str,
     spec: &ServiceSpec,
     start: &Start,
-) -> Result<(), Refusal> {
+    guesses: &Guesses,
+) -> Result<(), Stranger> {
     let who = start.client.as_deref().map_or("somebody without a name".to_owned(), plain);
-    let refusal = |code, text: String| Refusal { code, text };
-    let Some(secret) = &spec.secret else {
-        return Err(refusal(RefusalCode::NoService, "the service has no secret".to_owned()));
-    };
     let service = format!("{client}/{}", spec.service.name);
-    let asked = async {
-        let nonce = auth::nonce();
-        speech::write_message(stream, &Message::Dare(nonce)).await?;
-        let answer = match speech::read_message(stream, LOGIN_LIMIT).await? {
-            Message::Answer(answer) => answer,
-            _ => return Ok(false),
-        };
-        if !auth::is_same(&answer.mac, &auth::visitor_proof(secret, &service, &nonce, &answer.nonce)) {
-            let wrong = refusal(RefusalCode::Unauthenticated, "the secret is wrong".to_owned());
-            speech::write_message(stream, &Message::Refused(wrong)).await?;
-            // Or the reset of the stream may overtake it.
-            let _ = std::future::poll_fn(|cx| stream.poll_shutdown_write(cx)).await;
-            let _ = speech::read_message(stream, LOGIN_LIMIT).await;
-            return Ok(false);
-        }
-        let granted = Message::Granted(auth::owner_proof(secret, &service, &nonce, &answer.nonce));
-        speech::write_message(stream, &granted).await?;
-        Ok::<_, SpeechError>(true)
+    let stranger = |code, text: String, outcome| Stranger { refusal: Refusal { code, text }, outcome };
+    let Some(secret) = &spec.secret else {
+        let text = "the service has no secret".to_owned();
+        return Err(stranger(RefusalCode::NoService, text, Outcome::Unauthenticated));
     };
-    match timeout(PATIENCE, asked).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => {
-            tracing::warn!(service, visitor = who, "a visitor does not know the service's secret");
-            Err(refusal(RefusalCode::Unauthenticated, format!("{who} does not know the secret")))
+    match timeout(PATIENCE, question(stream, secret, &service, start, guesses)).await {
+        Ok(Ok(Some(Judged::Right))) => Ok(()),
+        Ok(Ok(Some(Judged::Later(wait)))) => {
+            let text = format!("{who} was wrong too often, and has to wait for {wait:?}");
+            Err(stranger(RefusalCode::Limit, text, Outcome::RateLimited))
+        }
+        Ok(Ok(Some(Judged::Wrong) | None)) => {
+            let text = format!("{who} does not know the secret");
+            Err(stranger(RefusalCode::Unauthenticated, text, Outcome::Unauthenticated))
         }
         Ok(Err(error)) => {
-            Err(refusal(RefusalCode::Other, format!("{who} left before it was let in: {error}")))
+            let text = format!("{who} left before it was let in: {error}");
+            Err(stranger(RefusalCode::Other, text, Outcome::ClientLeft))
         }
-        Err(_) => Err(refusal(RefusalCode::Other, format!("{who} did not answer in time"))),
+        Err(_) => {
+            let text = format!("{who} did not answer in time");
+            Err(stranger(RefusalCode::Other, text, Outcome::PrefaceTimeout))
+        }
     }
+}
+
+/// What the visitor's answer is; none if it says something else.
+async fn question(
+    stream: &Stream,
+    secret: &Secret,
+    service: &str,
+    start: &Start,
+    guesses: &Guesses,
+) -> Result<Option<Judged>, SpeechError> {
+    let client = start.client.as_deref();
+    if let Some(wait) = guesses.wait(client, service) {
+        turn_away(stream, RefusalCode::Limit, later(wait)).await?;
+        return Ok(Some(Judged::Later(wait)));
+    }
+    let nonce = auth::nonce();
+    speech::write_message(stream, &Message::Dare(nonce)).await?;
+    let Message::Answer(answer) = speech::read_message(stream, LOGIN_LIMIT).await? else { return Ok(None) };
+    let expected = auth::visitor_proof(secret, service, &nonce, &answer.nonce);
+    let judged = guesses.judge(client, service, nonce, || auth::is_same(&answer.mac, &expected));
+    match judged {
+        Judged::Right => {
+            let proof = auth::owner_proof(secret, service, &nonce, &answer.nonce);
+            speech::write_message(stream, &Message::Granted(proof)).await?;
+        }
+        Judged::Wrong => {
+            turn_away(stream, RefusalCode::Unauthenticated, "the secret is wrong".to_owned()).await?;
+        }
+        Judged::Later(wait) => turn_away(stream, RefusalCode::Limit, later(wait)).await?,
+    }
+    Ok(Some(judged))
+}
+
+fn later(wait: Duration) -> String {
+    format!("too many wrong secrets: try again in {} s", wait.as_millis().div_ceil(1000))
+}
+
+/// Has a visitor know why it is not let in.
+async fn turn_away(stream: &Stream, code: RefusalCode, text: String) -> Result<(), SpeechError> {
+    speech::write_message(stream, &Message::Refused(Refusal { code, text })).await?;
+    // Or the reset of the stream may overtake it.
+    let _ = std::future::poll_fn(|cx| stream.poll_shutdown_write(cx)).await;
+    let _ = timeout(LAST_WORD, speech::read_message(stream, LOGIN_LIMIT)).await;
+    Ok(())
 }
 
 /// Proves to a service's owner that the secret is known, and has it prove the same.

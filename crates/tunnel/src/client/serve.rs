@@ -9,11 +9,11 @@ use wmproxy_net::record::{AccessLog, ClosedRecord, Outcome, Record};
 use wmproxy_net::stream::Stream;
 use wmproxy_wire::tunnel::message::{Failed, Form, Kind, Message, Refusal, RefusalCode, Start};
 
-use super::End;
 use super::flows;
 use super::offers::{Offered, Offers};
-use super::secret;
+use super::secret::{self, Stranger};
 use super::session::Session;
+use super::{End, TunnelClient};
 use crate::datagrams::Carry;
 
 /// What the visitors of a session are served by.
@@ -59,10 +59,18 @@ pub(super) fn begin(session: &Arc<Session>, stream: Stream, start: Start) {
     }
     let session = session.clone();
     session.client.scope.clone().spawn(async move {
-        let client = &session.client.spec.name;
-        match secret::ask(&stream, client, &served.offered.offer.spec, &start).await {
+        let TunnelClient { spec, guesses, .. } = &*session.client;
+        let offer = &served.offered.offer;
+        match secret::ask(&stream, &spec.name, &offer.spec, &start, guesses).await {
             Ok(()) => hand_over(&session, &served, stream, start),
-            Err(refusal) => refuse(&session, &stream, start.service, refusal.code, refusal.text),
+            Err(Stranger { refusal, outcome }) => {
+                Record::open(offer.metrics.clone(), Some(served.log.clone()), start.visitor).close(outcome);
+                if let Some(others) = session.client.pace.admit() {
+                    let service = served.offered.name();
+                    tracing::warn!(service, others, "a visitor is not let in: {}", refusal.text);
+                }
+                refuse(&session, &stream, start.service, refusal.code, refusal.text);
+            }
         }
     });
 }

@@ -61,11 +61,14 @@ async fn spread(session: &Arc<Session>, incoming: &mut Incoming) {
 fn take(session: &Arc<Session>, stream: Stream) {
     let session = session.clone();
     session.client.scope.clone().spawn(async move {
+        // It is opened for somebody who is there.
+        let patience = session.client.spec.connect_timeout;
+        let late = |_| ConnectError::new(Fault::TimedOut, "nothing came in time");
         let start = tokio::select! {
-            start = next_start(&stream) => start,
+            start = timeout(patience, next_start(&stream, patience)) => start.map_err(late),
             () = session.over() => return,
         };
-        match start {
+        match start.flatten() {
             Ok(start) => serve::begin(&session, stream, start),
             Err(error) => {
                 tracing::debug!(server = session.link.server, "a stream is for nobody: {error}");

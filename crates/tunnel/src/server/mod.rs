@@ -5,7 +5,6 @@ mod directory;
 mod entrance;
 mod login;
 mod open;
-mod pace;
 mod publish;
 mod quic;
 mod registry;

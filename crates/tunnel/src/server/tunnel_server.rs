@@ -19,11 +19,11 @@ use wmproxy_wire::units::Secret;
 
 use super::client::Client;
 use super::directory::Directory;
-use super::pace::Pace;
 use super::registry::{Registry, SessionNumber};
 use super::session::{End, Session};
 use super::status::{Counters, count};
 use crate::options::ServerSpec;
+use crate::pace::Pace;
 
 /// A tunnel server.
 ///

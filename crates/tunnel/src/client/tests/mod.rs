@@ -4,6 +4,7 @@ mod datagrams;
 mod far;
 mod login;
 mod real;
+mod secrets;
 mod site;
 mod visitors;
 

@@ -9,7 +9,7 @@ const INTERVAL: u64 = 1000;
 
 /// Lets a line pass now and then, and counts those that it holds back.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// From when on the next may pass, in milliseconds of the clock.
     next: AtomicU64,
     held_back: AtomicU64,
@@ -17,7 +17,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Whether a line may pass, and if so how many did not since the last.
-    pub(super) fn admit(&self) -> Option<u64> {
+    pub(crate) fn admit(&self) -> Option<u64> {
         let now = clock::now().0;
         let is_due = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
             (next <= now).then_some(now + INTERVAL)
