@@ -95,6 +95,9 @@ pub(crate) struct LoadArgs {
     /// Work of the same sort done before the clock starts
     #[arg(long)]
     pub(crate) warmup: u64,
+    /// Datagrams: the share that may be lost before the run has failed
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) may_lose: f64,
     /// HTTP: how many fields the proxies on the way add to a request
     #[arg(long, default_value_t = 0)]
     pub(crate) added: u32,

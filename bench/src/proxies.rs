@@ -16,7 +16,7 @@ use crate::child::{BETWEEN, Guarded};
 use crate::scenario::{Door, Feature, Front, Kind, Spec};
 
 /// A proxy that does not answer within this has not started.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 
 /// Who carries the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

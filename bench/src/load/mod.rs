@@ -17,7 +17,7 @@ use std::io::BufRead;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::LoadArgs;
@@ -50,6 +50,40 @@ pub(crate) struct Latency {
     /// Until the first entry of a listing has come, the median.
     #[serde(default)]
     pub(crate) entry: Option<f64>,
+}
+
+/// How many datagrams may be lost before a run has failed.
+struct Losses {
+    most: u64,
+    /// What had come back at the last look, and since when it is no more.
+    done: u64,
+    since: Instant,
+}
+
+impl Losses {
+    /// What has not come back when nothing at all has come for so long is lost. Shorter than that, and a machine that stands
+    /// still for a moment makes losses of what is under way: the next window comes on top of it, and the kernel drops both.
+    const AFTER: Duration = Duration::from_secs(1);
+
+    fn of(work: u64, share: f64) -> Self {
+        Losses { most: (work as f64 * share) as u64, done: 0, since: Instant::now() }
+    }
+
+    /// To be asked when some were given up.
+    ///
+    /// # Errors
+    /// When more than the share is lost, and when nothing comes back at all.
+    fn judge(&mut self, done: u64, lost: u64) -> Result<()> {
+        if lost > self.most {
+            bail!("{lost} of {} datagrams lost", lost + done);
+        }
+        if done > self.done {
+            (self.done, self.since) = (done, Instant::now());
+        } else if self.since.elapsed() > STALL {
+            bail!("stalled: no datagram has come back for {} s", STALL.as_secs());
+        }
+        Ok(())
+    }
 }
 
 /// The role `load`.

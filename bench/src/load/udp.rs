@@ -4,13 +4,13 @@
 //! datagram takes 2,304), so that nothing needs to be lost by any proxy, whatever buffer it asks for.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rustix::net::RecvFlags;
 
 use super::door::{self, Association};
-use super::{LoadReport, await_start, deliver};
+use super::{LoadReport, Losses, await_start, deliver};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::pattern::{message, seq_of, stamp};
@@ -21,9 +21,6 @@ const WINDOW: u64 = 20;
 /// A socket sends when it may send so many: those who send much send in bursts (QUIC in bursts of ten packets, RFC 9002
 /// section 7.7), and a client that woke for each echo would be slower than the proxies it is to load.
 const BURST: u64 = WINDOW / 2;
-
-/// What has not come back when nothing at all has come for so long is lost.
-const LOST_AFTER: Duration = Duration::from_millis(200);
 
 struct Lane {
     socket: UdpSocket,
@@ -55,16 +52,17 @@ pub(super) fn run(args: &LoadArgs) -> Result<()> {
         epoll.add(&lane.socket, index)?;
         lanes.push(lane);
     }
-    play(&mut epoll, &mut lanes, args.warmup)?;
+    play(&mut epoll, &mut lanes, args.warmup, args.may_lose)?;
     await_start()?;
     let start = Instant::now();
-    let tally = play(&mut epoll, &mut lanes, args.work)?;
+    let tally = play(&mut epoll, &mut lanes, args.work, args.may_lose)?;
     let seconds = start.elapsed().as_secs_f64();
     deliver(&LoadReport { done: tally.done, lost: tally.lost, seconds, latency: None })
 }
 
 /// Sends `work` datagrams over all lanes and sees each come back or counts it lost.
-fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64) -> Result<Tally> {
+fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64, may_lose: f64) -> Result<Tally> {
+    let mut losses = Losses::of(work, may_lose);
     let mut tally = Tally { to_send: work, ..Tally::default() };
     let mut ready = Vec::new();
     let mut scratch = vec![0; lanes[0].datagram.len() + 1];
@@ -72,7 +70,7 @@ fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64) -> Result<Tally> {
         lane.refill(&mut tally)?;
     }
     while tally.done + tally.lost < work {
-        epoll.wait_for(Some(LOST_AFTER), &mut ready)?;
+        epoll.wait_for(Some(Losses::AFTER), &mut ready)?;
         for &index in &ready {
             lanes[index].drain(&mut scratch, &mut tally)?;
             lanes[index].refill(&mut tally)?;
@@ -83,9 +81,7 @@ fn play(epoll: &mut Epoll, lanes: &mut [Lane], work: u64) -> Result<Tally> {
                 lane.due = lane.next;
                 lane.refill(&mut tally)?;
             }
-            if tally.lost > work / 10 {
-                bail!("{} of {} datagrams lost", tally.lost, tally.lost + tally.done);
-            }
+            losses.judge(tally.done, tally.lost)?;
         }
     }
     Ok(tally)

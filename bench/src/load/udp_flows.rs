@@ -4,21 +4,18 @@
 //! Every datagram belongs to another flow than the one before, so that nothing is gained by joining those of one flow.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rustix::net::RecvFlags;
 
-use super::{LoadReport, await_start, deliver};
+use super::{LoadReport, Losses, await_start, deliver};
 use crate::cli::LoadArgs;
 use crate::epoll::Epoll;
 use crate::pattern::{message, seq_of, stamp};
 
 /// Datagrams in flight over all sockets: as many as the eight sockets of the other scenarios have.
 const WINDOW: usize = 160;
-
-/// As there.
-const LOST_AFTER: Duration = Duration::from_millis(200);
 
 struct Crowd {
     sockets: Vec<UdpSocket>,
@@ -44,23 +41,24 @@ pub(super) fn run(args: &LoadArgs) -> Result<()> {
     let message = message(args.size, 0, 0);
     let mut crowd = Crowd { sockets, waiting, message, turn: 0, in_flight: 0, sent: 0 };
     // Each once, so that all flows are there.
-    crowd.play(&mut epoll, args.warmup.max(args.parallel as u64))?;
+    crowd.play(&mut epoll, args.warmup.max(args.parallel as u64), args.may_lose)?;
     await_start()?;
     let start = Instant::now();
-    let (done, lost) = crowd.play(&mut epoll, args.work)?;
+    let (done, lost) = crowd.play(&mut epoll, args.work, args.may_lose)?;
     deliver(&LoadReport { done, lost, seconds: start.elapsed().as_secs_f64(), latency: None })
 }
 
 impl Crowd {
     /// Sends `work` datagrams and sees each come back or counts it lost. Answers how many of either.
-    fn play(&mut self, epoll: &mut Epoll, work: u64) -> Result<(u64, u64)> {
+    fn play(&mut self, epoll: &mut Epoll, work: u64, may_lose: f64) -> Result<(u64, u64)> {
+        let mut losses = Losses::of(work, may_lose);
         let (mut done, mut lost) = (0, 0);
         let until = self.sent + work;
         let mut ready = Vec::new();
         let mut scratch = vec![0; self.message.len() + 1];
         self.refill(until)?;
         while done + lost < work {
-            epoll.wait_for(Some(LOST_AFTER), &mut ready)?;
+            epoll.wait_for(Some(Losses::AFTER), &mut ready)?;
             for &index in &ready {
                 done += u64::from(self.receive(index, &mut scratch)?);
             }
@@ -68,9 +66,7 @@ impl Crowd {
                 let given_up = self.waiting.iter_mut().filter_map(Option::take).count();
                 self.in_flight -= given_up;
                 lost += given_up as u64;
-                if lost > work / 10 {
-                    bail!("{lost} of {} datagrams lost", lost + done);
-                }
+                losses.judge(done, lost)?;
             }
             self.refill(until)?;
         }
