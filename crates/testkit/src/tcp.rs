@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -364,15 +365,27 @@ impl Write for Conn {
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago, for TCP and UDP: for programs that can't be told to pick one themselves.
+/// A port that is free on every address, for TCP and UDP: for programs that can't be told to pick one themselves. It is
+/// none of those that the kernel gives to clients, so that no connection takes it before it is bound, and no two calls
+/// of a process give the same.
 pub fn free_port() -> u16 {
-    loop {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+    /// Below the ports that Linux gives to clients, unless it is told otherwise, and above those of well-known services.
+    const PORTS: std::ops::Range<u32> = 16_000..32_000;
+    static NEXT: std::sync::OnceLock<AtomicU32> = std::sync::OnceLock::new();
+    // Tests of several binaries may run beside each other: each process begins somewhere else.
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(7919)));
+    let is_free = |port: u16| {
+        let any = (std::net::Ipv4Addr::UNSPECIFIED, port);
+        std::net::TcpListener::bind(any).is_ok() && std::net::UdpSocket::bind(any).is_ok()
+    };
+    for _ in PORTS {
+        let number = next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + number).unwrap();
+        if is_free(port) {
             return port;
         }
     }
+    panic!("no port is free")
 }
 
 /// An address where nobody listens: connecting is refused at once. The port stays taken while the value lives.

@@ -163,7 +163,8 @@ impl Proxy {
     }
 
     fn wait_ready(&mut self) {
-        let end = Instant::now() + PATIENCE;
+        // A binary with all its debugging information comes from the disk first, while others may be built beside it.
+        let end = Instant::now() + 3 * PATIENCE;
         while !matches!(admin::exchange(&self.admin, "GET", "/api/v1/status"), Ok(answer) if answer.status == 200)
         {
             let ended = self.child.lock().unwrap().try_wait().unwrap();
