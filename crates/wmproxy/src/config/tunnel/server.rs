@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wmproxy_http::options::{HttpOptions, HttpSpec};
 use wmproxy_net::addr::{AddressSpec, Host, Protocol};
+use wmproxy_net::sockopt::{Keepalive, ListenSocket, TcpOptions};
 use wmproxy_net::tls::{AcceptorSpec, CertOptions, CertSpec, ListenerTls, state_directory};
 use wmproxy_tunnel::options::{GrantOptions, GrantSpec, ServerOptions, TransportKind};
 use wmproxy_wire::tunnel::message::ALPN;
@@ -23,6 +25,10 @@ const DOOR: &str = "tunnel";
 
 /// The file of the identity that a server makes for itself, in the state directory.
 const IDENTITY: &str = "tunnel-identity.pem";
+
+/// When a silent connection of a client is probed. That a client is gone its session finds out sooner; but what its visitors
+/// have of it may be silent for a day, and would hold their places in its grant for as long.
+const PROBE: Duration = Duration::from_secs(60);
 
 /// How `listen` is written.
 const LISTEN: &str = "write listen = \":7000\"";
@@ -66,7 +72,7 @@ impl Planner<'_> {
             terminate,
             advertise: server.advertise.as_deref().map(Into::into),
             visitors: server.visitors.spec(),
-            socket: HttpOptions::default().spec(DOOR.into(), Arc::new([])).socket,
+            socket: door_socket(),
             front: front(server),
             access_log,
             request_log,
@@ -247,6 +253,12 @@ impl Planner<'_> {
             None => drop(keys.insert(key.expose().to_owned(), place)),
         }
     }
+}
+
+/// What is set on the sockets of clients.
+fn door_socket() -> ListenSocket {
+    let tcp = TcpOptions { keepalive: Some(Keepalive::after(PROBE)), ..TcpOptions::default() };
+    ListenSocket { tcp, ..ListenSocket::default() }
 }
 
 /// How visitors of http and https are served.

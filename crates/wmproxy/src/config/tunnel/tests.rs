@@ -57,6 +57,7 @@ fn a_server_has_its_grants_and_defaults() {
     let server = plan.tunnel_server.unwrap();
     assert!(server.takes(TransportKind::Tcp) && server.takes(TransportKind::Quic));
     assert_eq!(server.spec.login_timeout, Duration::from_secs(10));
+    assert!(server.socket.tcp.keepalive.is_some(), "a client that is gone is found out");
     let home = &server.spec.clients[0];
     assert_eq!(home.ports, [PortRange { first: 20000, last: 20100 }, PortRange { first: 25, last: 25 }]);
     assert_eq!(home.hosts, ["*.home.example.com", "home.example.com"]);
