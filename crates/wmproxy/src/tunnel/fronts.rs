@@ -253,16 +253,52 @@ impl Leads {
     }
 
     fn add_names(&mut self, exposure: &Exposure, onward: &Onward) -> Result<(), Refusal> {
+        let mut patterns = Vec::with_capacity(exposure.hosts.len());
         for host in &exposure.hosts {
             let pattern =
                 NamePattern::parse(host).map_err(|why| rules::invalid(format!("`{host}`: {why}")))?;
-            let is_shared =
-                matches!((self.names.named(&pattern), onward), (Some(Onward::Here), Onward::Here));
-            if !is_shared && !self.names.add_name(pattern, onward.clone()) {
-                let text = format!("`{host}` belongs to another service");
-                return Err(Refusal { code: RefusalCode::InUse, text });
+            match (self.names.named(&pattern), onward) {
+                (None, _) => patterns.push(pattern),
+                (Some(Onward::Here), Onward::Here) => {}
+                (Some(_), _) => {
+                    let text = format!("`{host}` belongs to another service");
+                    return Err(Refusal { code: RefusalCode::InUse, text });
+                }
             }
         }
+        // All of them or none: a service that is refused must not take the names of others.
+        for pattern in patterns {
+            self.names.add_name(pattern, onward.clone());
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_refused_for_one_host_gets_none() {
+        let hosts = |hosts: &[&str]| Exposure {
+            name: "https:home/web".into(),
+            kind: Kind::Https,
+            port: 0,
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            paths: Vec::new(),
+            visitors: Vec::new(),
+            terminate: true,
+            max_connections: 0,
+            http: Default::default(),
+            members: Vec::new(),
+        };
+        let mut leads = Leads::default();
+        let host: NamePattern = NamePattern::parse("a.example").unwrap();
+        assert!(leads.add_names(&hosts(&["a.example", "b..example"]), &Onward::Here).is_err());
+        assert!(leads.names.named(&host).is_none());
+        for _ in 0..2 {
+            assert!(leads.add_names(&hosts(&["a.example", "*.b.example"]), &Onward::Here).is_ok());
+        }
+        assert!(leads.names.named(&host).is_some());
     }
 }
