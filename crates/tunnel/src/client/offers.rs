@@ -83,7 +83,7 @@ impl Offered {
         let Offer { spec, metrics, .. } = &self.offer;
         ServiceStatus {
             name: self.name().to_owned(),
-            kind: word(self.kind()).to_owned(),
+            kind: self.kind().as_str().to_owned(),
             is_private: spec.service.is_private,
             is_up: self.is_up(),
             visitors: metrics.active(),
@@ -107,16 +107,5 @@ fn latest(before: Option<&Arc<Offered>>, end: &Arc<dyn DatagramEnd>) -> Arc<Late
             latest
         }
         None => Arc::new(Latest::new(end.clone())),
-    }
-}
-
-/// The word for a kind of service.
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Tcp => "tcp",
-        Kind::Udp => "udp",
-        Kind::Http => "http",
-        Kind::Https => "https",
-        Kind::Proxy => "proxy",
     }
 }

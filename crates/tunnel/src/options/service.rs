@@ -169,13 +169,7 @@ impl ServiceKind {
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
-        match self {
-            ServiceKind::Tcp => "tcp",
-            ServiceKind::Udp => "udp",
-            ServiceKind::Http => "http",
-            ServiceKind::Https => "https",
-            ServiceKind::Proxy => "proxy",
-        }
+        self.kind().as_str()
     }
 
     /// Whether visitors ask for a host, rather than come to a port.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock;
 use wmproxy_runtime::scope::Scope;
+use wmproxy_wire::tunnel::codec::LOGIN_LIMIT;
 use wmproxy_wire::tunnel::message::{
     Challenge, Hello, Join, Message, Purpose, Refusal, RefusalCode, SessionId, VERSION, Visit, Welcome,
 };
@@ -19,9 +20,6 @@ use super::tunnel_server::{Shown, TunnelServer};
 use crate::auth::{self, Exporter};
 use crate::carrier::speech::{SpeechError, read_message, write_message};
 use crate::datagrams::QuicDatagrams;
-
-/// The longest message before a proof: names and numbers, and no lists.
-const MAX_MESSAGE: usize = 4096;
 
 /// A connection on which something is to be proven.
 pub(super) struct Newcomer<'a> {
@@ -73,7 +71,7 @@ impl From<std::io::Error> for Unproven {
 impl TunnelServer {
     /// Hears what a newcomer has to say, and tells it if the answer is no. Sets no deadline of its own.
     pub(super) async fn greet(&self, newcomer: &Newcomer<'_>) -> Result<Proven, Unproven> {
-        let proven = match read_message(newcomer.stream, MAX_MESSAGE).await? {
+        let proven = match read_message(newcomer.stream, LOGIN_LIMIT).await? {
             Message::Hello(hello) => self.login(newcomer, hello).await.map(Proven::Session),
             // On a connection of QUIC the first stream is for the login.
             Message::Join(join) if newcomer.datagrams.is_none() => self.join(newcomer, join).await,
@@ -92,7 +90,7 @@ impl TunnelServer {
         let challenge =
             Challenge { version: hello.version.min(VERSION), capabilities: 0, nonce: auth::nonce() };
         write_message(newcomer.stream, &Message::Challenge(challenge.clone())).await?;
-        let Message::Proof(mac) = read_message(newcomer.stream, MAX_MESSAGE).await? else {
+        let Message::Proof(mac) = read_message(newcomer.stream, LOGIN_LIMIT).await? else {
             return Err(Unproven::Broken("it answers a challenge with something else".into()));
         };
         let spec = self.spec();
@@ -151,7 +149,7 @@ impl TunnelServer {
         let joined = match join.purpose {
             Purpose::Wait => Joined::Wait,
             Purpose::Many => Joined::Many,
-            Purpose::Visit => match read_message(newcomer.stream, MAX_MESSAGE).await? {
+            Purpose::Visit => match read_message(newcomer.stream, LOGIN_LIMIT).await? {
                 Message::Visit(visit) => Joined::Visit(visit),
                 _ => return Err(Unproven::Broken("it is for a visit, and says none".into())),
             },

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use wmproxy_net::stream::Stream;
 use wmproxy_runtime::clock::Ticks;
 use wmproxy_runtime::scope::Scope;
+use wmproxy_wire::tunnel::codec::LIMIT;
 use wmproxy_wire::tunnel::message::{Message, Nonce, Refusal, Register, Registered, SessionId};
 
 use super::client::Client;
@@ -17,9 +18,6 @@ use super::registry::SessionNumber;
 use super::tunnel_server::TunnelServer;
 use crate::carrier::speech::{SpeechError, read_message, write_message};
 use crate::datagrams::QuicDatagrams;
-
-/// The longest message on a control connection: a registration of several thousand services.
-const MAX_MESSAGE: usize = 4 << 20;
 
 /// A heartbeat that is missed so often is a loss: one may be late, and two may be lost with what else was on the way.
 const MISSED: u32 = 3;
@@ -205,7 +203,7 @@ impl Control<'_> {
             let next = self.heard + self.heartbeat * (asked + 1);
             let look = if self.is_leaving { next.min(Instant::now() + LAST_LOOK) } else { next };
             tokio::select! {
-                message = read_message(self.stream, MAX_MESSAGE) => {
+                message = read_message(self.stream, LIMIT) => {
                     (self.heard, asked) = (Instant::now(), 0);
                     let message = message.map_err(|error| self.lost(error))?;
                     self.take(message).await?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use wmproxy_runtime::clock;
 
-use super::registry::{Report, kind_name};
+use super::registry::Report;
 use super::tunnel_server::TunnelServer;
 
 /// A server as it is now.
@@ -156,7 +156,7 @@ impl TunnelServer {
             });
             let service = |report: Report<'_>| ServiceEntry {
                 name: report.service.name.clone(),
-                kind: kind_name(report.service.kind),
+                kind: report.service.kind.as_str(),
                 is_private: report.service.is_private,
                 is_up: report.service.is_up,
                 exposure: report.exposure.map(|name| name.to_string()),

@@ -10,6 +10,7 @@ use wmproxy_net::connect::Fault;
 use wmproxy_net::record::{Outcome, Record};
 use wmproxy_net::relay::{Terms, relay};
 use wmproxy_net::stream::Stream;
+use wmproxy_wire::tunnel::codec::LOGIN_LIMIT;
 use wmproxy_wire::tunnel::message::{Message, Refusal, RefusalCode, Visit};
 
 use super::client::Client;
@@ -19,9 +20,6 @@ use super::session::{LAST_WORD, Session};
 use super::tunnel_server::TunnelServer;
 use crate::carrier::Unplaced;
 use crate::carrier::speech::{read_message, write_message};
-
-/// The longest visit's message.
-const MAX_MESSAGE: usize = 4096;
 
 /// How long nothing may pass. Both ends have shorter times of their own; this one is for what they forget.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -34,7 +32,7 @@ impl TunnelServer {
         self.scope.clone().spawn(async move {
             let _held = held;
             let limit = self.spec().login_timeout;
-            match tokio::time::timeout(limit, read_message(&stream, MAX_MESSAGE)).await {
+            match tokio::time::timeout(limit, read_message(&stream, LOGIN_LIMIT)).await {
                 Ok(Ok(Message::Visit(visit))) => self.visit(client, visit, stream).await,
                 Ok(_) => {
                     self.count(|counters| &counters.broken);

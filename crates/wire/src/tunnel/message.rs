@@ -241,6 +241,19 @@ pub enum Kind {
     Proxy = 4,
 }
 
+impl Kind {
+    /// The word for it in configuration, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Tcp => "tcp",
+            Kind::Udp => "udp",
+            Kind::Http => "http",
+            Kind::Https => "https",
+            Kind::Proxy => "proxy",
+        }
+    }
+}
+
 /// What the server does to requests and answers of a service.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct HttpRules {

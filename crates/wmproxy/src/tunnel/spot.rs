@@ -88,11 +88,7 @@ pub(super) fn least(a: u32, b: u32) -> u32 {
 /// Where visitors reach an exposure whose listener is bound to an address.
 pub(super) fn place(exposure: &Exposure, bound: SocketAddr, spec: &PortsSpec) -> Place {
     let Some(host) = &spec.advertise else { return Place::Address(bound) };
-    let kind = match exposure.kind {
-        Kind::Udp => "udp",
-        Kind::Proxy => "proxy",
-        Kind::Tcp | Kind::Http | Kind::Https => "tcp",
-    };
+    let kind = exposure.kind.as_str();
     Place::Url(match host.parse::<IpAddr>() {
         Ok(ip) => format!("{kind}://{}", SocketAddr::new(ip, bound.port())),
         Err(_) => format!("{kind}://{host}:{}", bound.port()),

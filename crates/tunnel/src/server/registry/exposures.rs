@@ -7,7 +7,6 @@ use wmproxy_wire::tunnel::message::{Placed, Refusal, Registered, Service};
 
 use super::claim::{Claim, Spot, is_name};
 use super::grants::Pattern;
-use super::judge::kind_name;
 use super::{Entry, Owner, Registry, SessionNumber, Standing};
 use crate::server::{Exposure, Place};
 
@@ -174,7 +173,7 @@ fn result(client: &str, entry: &Entry, places: &Places) -> Option<Result<Vec<Str
         }
         Standing::Held { exposure: Some(name), .. } => name,
     };
-    let kind = kind_name(entry.service.kind);
+    let kind = entry.service.kind.as_str();
     let text = |place: &Place| match place {
         Place::Address(address) => format!("{kind}://{address}"),
         Place::Url(url) => url.clone(),

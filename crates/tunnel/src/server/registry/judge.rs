@@ -230,20 +230,9 @@ impl Holder {
 
 /// `tcp:home/ssh`; of a group, which may be in several places, `tcp:ssh@20022`.
 fn exposure_name(client: &str, entry: &Entry, claim: &Claim, place: &str) -> Arc<str> {
-    let kind = kind_name(claim.kind);
+    let kind = claim.kind.as_str();
     match &claim.group {
         Some(group) => format!("{kind}:{group}@{place}").into(),
         None => format!("{kind}:{client}/{}", entry.service.name).into(),
-    }
-}
-
-/// The word for a kind in configuration, logs and metrics.
-pub(crate) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Tcp => "tcp",
-        Kind::Udp => "udp",
-        Kind::Http => "http",
-        Kind::Https => "https",
-        Kind::Proxy => "proxy",
     }
 }

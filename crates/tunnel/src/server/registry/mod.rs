@@ -24,7 +24,6 @@ use crate::options::ServerSpec;
 use claim::Claim;
 pub(crate) use exposures::Report;
 use grants::Grants;
-pub(crate) use judge::kind_name;
 
 /// Numbers sessions, upwards.
 pub(crate) type SessionNumber = u64;
