@@ -192,12 +192,12 @@ impl TunnelClient {
 
     /// The way to a private service of another client: a connection to it, whatever the destination.
     pub fn visit(self: &Arc<Self>, spec: VisitSpec) -> Arc<dyn Connect> {
-        Arc::new(Visits { client: self.clone(), spec })
+        Arc::new(Visits::new(self.clone(), spec))
     }
 
     /// The same for datagrams.
     pub fn visit_datagrams(self: &Arc<Self>, spec: VisitSpec) -> Arc<dyn DatagramWay> {
-        Arc::new(Visits { client: self.clone(), spec })
+        Arc::new(Visits::new(self.clone(), spec))
     }
 
     /// How it is.

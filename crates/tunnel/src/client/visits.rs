@@ -1,7 +1,7 @@
 //! Visits: the ways to private services of other clients.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -22,14 +22,39 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The way to a private service of another client.
 pub(super) struct Visits {
-    pub(super) client: Arc<TunnelClient>,
-    pub(super) spec: VisitSpec,
+    client: Arc<TunnelClient>,
+    spec: VisitSpec,
+    /// Why the last one failed, if it did: who visits sees nothing but a connection that ends, so the log has to tell; once.
+    failed: Mutex<Option<String>>,
 }
 
 impl Visits {
+    pub(super) fn new(client: Arc<TunnelClient>, spec: VisitSpec) -> Visits {
+        Visits { client, spec, failed: Mutex::new(None) }
+    }
+
+    /// The stream to the owner; a failure is logged.
+    async fn open(&self, form: Form, visitor: Option<SocketAddr>) -> Result<Stream, ConnectError> {
+        let opened = self.find(form, visitor).await;
+        self.note(opened.as_ref().err());
+        opened
+    }
+
+    fn note(&self, error: Option<&ConnectError>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = error.map(ToString::to_string);
+        if *failed == why {
+            return;
+        }
+        if let Some(why) = &why {
+            tracing::warn!(service = %self.spec.service, "visits fail: {why}");
+        }
+        *failed = why;
+    }
+
     /// The stream to the owner, through whichever server leads there. On any thread, for health checks come by it, too; so it
     /// shares nothing with a worker's other connections, which are for the many.
-    async fn open(&self, form: Form, visitor: Option<SocketAddr>) -> Result<Stream, ConnectError> {
+    async fn find(&self, form: Form, visitor: Option<SocketAddr>) -> Result<Stream, ConnectError> {
         let visit = self.visit(form, visitor);
         let mut error = None;
         for session in self.sessions().await {

@@ -48,6 +48,9 @@ fn a_private_service_is_reached_by_who_knows_its_secret() {
         for port in [bad, none] {
             Conn::connect(&Addr::local(port)).expect_reset();
         }
+        for why in ["visits fail: the secret is wrong", "visits fail: there is no such service"] {
+            work.log().wait(why);
+        }
         assert_eq!(backend.accepted(), 3, "who does not know the secret gets nowhere");
         work.finish();
         home.finish();
