@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use wmproxy_forward::egress::OwnListeners;
 use wmproxy_http::filter::Tables;
 use wmproxy_http::options::HttpSpec;
 use wmproxy_http::traffic::Traffic;
@@ -45,6 +46,8 @@ pub(crate) struct Means {
     pub(crate) peers: Registry,
     pub(crate) filters: Arc<Tables>,
     pub(crate) traffic: Arc<Traffic>,
+    /// Where forward proxies let nobody go.
+    pub(crate) own: Arc<OwnListeners>,
 }
 
 /// Opens to visitors what the clients of a tunnel server offer.
@@ -54,6 +57,7 @@ pub(crate) struct TunnelPorts {
     server: Arc<TunnelServer>,
     groups: Groups,
     fronts: Fronts,
+    own: Arc<OwnListeners>,
     open: tokio::sync::Mutex<Open>,
     /// What is shown of it.
     face: Mutex<Face>,
@@ -103,6 +107,7 @@ impl TunnelPorts {
             server,
             groups,
             fronts,
+            own: means.own,
             open: tokio::sync::Mutex::default(),
             face: Mutex::default(),
         })
@@ -170,10 +175,11 @@ impl TunnelPorts {
         face.listeners.iter().chain(gone).cloned().collect()
     }
 
-    /// The groups behind ports and fronts.
+    /// The groups behind ports and fronts, by name.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         let mut groups = self.face.lock().unwrap_or_else(PoisonError::into_inner).groups.clone();
         groups.extend(self.fronts.groups());
+        groups.sort_by(|a, b| a.name().cmp(b.name()));
         groups
     }
 
@@ -403,6 +409,10 @@ impl TunnelPorts {
 
     fn show(&self, open: &Open) {
         let parts = open.ports.values().flat_map(|port| &port.parts);
+        self.own.replace_offered(parts.clone().filter_map(|part| match part.listener.bound.address {
+            Address::Inet(address) => Some((part.listener.bound.protocol, address)),
+            Address::Unix(_) | Address::Name(..) => None,
+        }));
         let mut listeners: Vec<_> = parts.map(|part| part.listener.metrics.clone()).collect();
         listeners.sort_by(|a, b| a.name.cmp(&b.name));
         let groups = open.ports.values().filter_map(|port| port.group.clone()).collect();

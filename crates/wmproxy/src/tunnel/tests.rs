@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wmproxy_forward::egress::OwnListeners;
 use wmproxy_http::filter::Tables;
 use wmproxy_http::options::HttpOptions;
 use wmproxy_http::traffic::Traffic;
@@ -26,13 +27,16 @@ struct House {
     workers: Workers,
     scopes: Scopes,
     ports: Arc<TunnelPorts>,
+    own: Arc<OwnListeners>,
 }
 
 impl House {
     async fn new() -> House {
         let workers = Workers::start(2).unwrap();
         let scopes = Scopes::default();
+        let own = Arc::new(OwnListeners::new());
         let means = Means {
+            own: own.clone(),
             workers: workers.handle(),
             scopes: scopes.clone(),
             peers: Registry::new(),
@@ -40,7 +44,7 @@ impl House {
             traffic: Arc::new(Traffic::new(2)),
         };
         let server = TunnelServer::new(ServerOptions::default().spec(Vec::new()));
-        let house = House { workers, scopes, ports: TunnelPorts::new(means, server) };
+        let house = House { workers, scopes, ports: TunnelPorts::new(means, server), own };
         house.ports.configure(Some(spec())).await;
         house
     }
@@ -133,6 +137,19 @@ fn ask(front: SocketAddr, host: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn forward_proxies_know_the_ports_that_are_offered() {
+    run(async {
+        let house = House::new().await;
+        let tcp = house.open(exposure("tcp:a/ssh", Kind::Tcp, 0)).await;
+        assert!(house.own.hold(Protocol::Tcp, tcp) && !house.own.hold(Protocol::Udp, tcp));
+        let udp = house.open(exposure("udp:a/dns", Kind::Udp, 0)).await;
+        assert!(house.own.hold(Protocol::Udp, udp) && !house.own.hold(Protocol::Tcp, tcp));
+        house.ports.configure(None).await;
+        assert!(!house.own.hold(Protocol::Udp, udp));
+    });
 }
 
 #[test]
@@ -271,6 +288,8 @@ fn a_thousand_are_open_soon_and_one_more_at_once() {
         let again = house.publish(&wanted).await;
         let one = begun.elapsed();
         assert_eq!(results, again[..1000]);
+        let groups = house.ports.groups();
+        assert!(groups.len() == 1002 && groups.is_sorted_by_key(|group| group.name()));
         // A debug build on a busy machine; a release takes a tenth of it.
         assert!(all < Duration::from_secs(5) && one < Duration::from_secs(2), "{all:?}, {one:?}");
         eprintln!("a thousand in {all:?}, one more in {one:?}");
