@@ -24,7 +24,7 @@ use crate::carrier::speech::{self, SpeechError};
 const IN_FLIGHT: u32 = 32;
 
 /// The most that a worker remembers to owe: visitors do not wait for ever.
-const MOST_OWED: u32 = 1024;
+const MOST_OWED: u32 = 4096;
 
 /// A connection that has waited so long was a good one, whatever became of it.
 const STEADY: Duration = Duration::from_secs(5);

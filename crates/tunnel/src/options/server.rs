@@ -142,7 +142,7 @@ impl Default for ServerOptions {
             heartbeat: HumanDuration::from_secs(15),
             max_pool: 256,
             wait_timeout: HumanDuration::from_secs(10),
-            max_waiting: 1024,
+            max_waiting: 4096,
             grace: HumanDuration::from_secs(30),
             clients: BTreeMap::new(),
             visitors: VisitorsOptions::default(),
