@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wmproxy_net::connect::{ConnectError, Fault};
@@ -23,6 +25,10 @@ use crate::options::{TransportKind, Trust};
 /// How long the server may take for a login once it is connected to; it gives the client no longer either.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// After so long without an answer another attempt begins beside the ones before it: what was sent into a network that has just
+/// changed, or to a server that has just come back, is repeated after ever longer pauses only.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The program, for the server's log.
 const AGENT: &str = concat!("wmproxy ", env!("CARGO_PKG_VERSION"));
 
@@ -39,13 +45,8 @@ pub(super) struct LoggedIn {
 /// Connects to a server and logs in.
 pub(super) async fn log_in(client: &TunnelClient, link: &Link) -> Result<LoggedIn, SessionError> {
     let patience = client.spec.connect_timeout;
-    let connected = async {
-        match client.spec.transport {
-            TransportKind::Tcp => over_tcp(client, link).await,
-            TransportKind::Quic => over_quic(client, link).await,
-        }
-    };
-    let connected = timeout(patience, connected).await.map_err(|_| SessionError::Late(patience))??;
+    let connected = timeout(patience, connect(client, link)).await;
+    let connected = connected.map_err(|_| SessionError::Late(patience))??;
     let Connected { stream, exporter, connection, fingerprint } = connected;
     let welcome = timeout(PATIENCE, prove(client, &stream, &exporter)).await;
     let welcome = welcome.map_err(|_| SessionError::Late(PATIENCE))??;
@@ -63,6 +64,24 @@ struct Connected {
     connection: Option<quinn::Connection>,
     /// Of the certificate, in hex digits.
     fingerprint: Option<String>,
+}
+
+/// Connects, by whichever attempt ends first.
+async fn connect(client: &TunnelClient, link: &Link) -> Result<Connected, SessionError> {
+    let attempt = || async {
+        match client.spec.transport {
+            TransportKind::Tcp => over_tcp(client, link).await,
+            TransportKind::Quic => over_quic(client, link).await,
+        }
+    };
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        attempts.push(attempt());
+        tokio::select! {
+            Some(connected) = attempts.next() => return connected,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
 }
 
 async fn over_tcp(client: &TunnelClient, link: &Link) -> Result<Connected, SessionError> {

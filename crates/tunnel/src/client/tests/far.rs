@@ -87,6 +87,11 @@ impl Far {
         .await
     }
 
+    /// The next connection, on which nothing is said.
+    pub(super) async fn accept_without_tls(&self) -> tokio::net::TcpStream {
+        within("a connection", self.listener.accept()).await.unwrap().0
+    }
+
     /// Takes a login on the next connection.
     pub(super) async fn login(&self) -> FarSession {
         self.login_on(self.accept().await, |_| {}).await

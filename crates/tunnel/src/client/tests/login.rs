@@ -182,6 +182,19 @@ async fn a_server_that_dies_again_and_again_is_soon_found_each_time() {
     }
 }
 
+#[tokio::test]
+async fn an_attempt_that_is_not_answered_is_soon_repeated() {
+    let far = Far::start().await;
+    let began = Instant::now();
+    let near = Near::new(ClientSpec { pool: 0, ..spec(&[far.addr()]) });
+    // As of a network that swallows what comes before it is up.
+    let unanswered = far.accept_without_tls().await;
+    let session = far.login().await;
+    near.until_state(SessionState::Open).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    drop((unanswered, session));
+}
+
 /// The next message, which stays.
 async fn peek(stream: &Stream) -> Result<Message, crate::carrier::speech::SpeechError> {
     let message = crate::carrier::speech::read_message(stream, 4096).await?;
