@@ -35,21 +35,40 @@ impl Planner<'_> {
         (written, file): (Option<&Secret>, Option<&str>),
         of: &str,
     ) -> Option<Secret> {
-        let secret = self.secret(path, key, written, file);
+        let secret = self.guarded(path, key, (written, file));
         let is_said = written.is_some() || file.is_some();
-        let read = file.filter(|_| secret.is_some() && written.is_none());
-        if let Some((file, place)) = read.map(|file| (file, path.key(&format!("{key}_file")))) {
+        if !is_said && !self.is_in_doubt(path) {
+            let found = self.error(path, format!("`{key}` is missing: {of}"));
+            self.push(found.hint(format!("write {key} = \"...\" or {key}_file = \"...\"; {KEY_HINT}")));
+        }
+        secret
+    }
+
+    /// What `key` says, or the file `key_file`: nobody should be able to read or to guess it.
+    fn guarded(
+        &mut self,
+        path: &Path,
+        key: &str,
+        (written, file): (Option<&Secret>, Option<&str>),
+    ) -> Option<Secret> {
+        let secret = self.secret(path, key, written, file)?;
+        let place = self.secret_place(path, key);
+        if let Some(file) = file {
             let file = self.file(&place, file);
             if let Some(message) = exposed(&file) {
                 let found = self.error(&place, message);
                 self.push(found.warning().hint(format!("chmod o-r {}", file.display())));
             }
         }
-        if !is_said && !self.is_in_doubt(path) {
-            let found = self.error(path, format!("`{key}` is missing: {of}"));
-            self.push(found.hint(format!("write {key} = \"...\" or {key}_file = \"...\"; {KEY_HINT}")));
+        // Of keys both ends have more to say.
+        if key == "secret" && secret.expose().chars().count() < MIN_KEY {
+            let message = format!(
+                "a secret of less than {MIN_KEY} characters may be guessed, also by the tunnel server"
+            );
+            let found = self.error(&place, message);
+            self.push(found.warning().hint(KEY_HINT));
         }
-        secret
+        Some(secret)
     }
 
     /// Where to point for what is said by `key`, or in the file that `key` with `_file` names.

@@ -49,8 +49,8 @@ impl Planner<'_> {
             self.check_http_rules(service, &path);
             let users = self.service_users(service, &path);
             let registered = self.registered(service, index, &users, &path);
-            let secret =
-                self.secret(&path, "secret", service.secret.as_ref(), service.secret_file.as_deref());
+            let written = (service.secret.as_ref(), service.secret_file.as_deref());
+            let secret = self.guarded(&path, "secret", written);
             let end = self.service_end(service, users, &path);
             if let Some(end) = end.filter(|_| self.errors() == before) {
                 plans.push(TunnelServicePlan { spec: ServiceSpec { service: registered, secret }, end });

@@ -146,6 +146,7 @@ fn what_is_wrong_with_a_service_is_told_with_its_remedy() {
     for (service, message) in [
         ("name = \"a\"\nlocal = \"a:1\"", "write port = 20022, or port = 0"),
         ("name = \"a\"\nport = 1", "`local` is missing"),
+        ("name = \"a\"\nlocal = \"a:1\"\nsecret = \"short\"", "may be guessed, also by the tunnel server"),
         ("local = \"a:1\"\nport = 1", "`name` is missing"),
         ("name = \"a b\"\nlocal = \"a:1\"\nport = 1", "a name has 1 to 64"),
         ("name = \"a\"\nlocal = \":1\"\nport = 1", "a target needs a host"),
