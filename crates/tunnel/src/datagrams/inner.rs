@@ -60,8 +60,7 @@ pub async fn serve(carry: Carry, service: InnerService, scope: Scope) {
         Ok(carrier) => carrier,
         Err(error) => return tracing::debug!(service = %service.metrics.name, %error, "no way for datagrams"),
     };
-    let limits = Limits { idle_timeout: service.end.idle_timeout(), max_requests: 0, max_responses: 0 };
-    let flows = Flows::new(service.metrics.clone(), service.gate.clone(), limits);
+    let flows = Flows::new(service.metrics.clone(), service.gate.clone(), limits(&*service.end));
     let inner = Rc::new(Inner { carrier, service, flows, scope });
     tokio::select! {
         result = inner.carrier.run(&inner) => if let Err(error) = result {
@@ -75,6 +74,10 @@ pub async fn serve(carry: Carry, service: InnerService, scope: Scope) {
         // With the tunnel the visitor is gone, as far as can be told here.
         ended.value.record.close(Outcome::ClientReset);
     }
+}
+
+fn limits(end: &dyn DatagramEnd) -> Limits {
+    Limits { idle_timeout: end.idle_timeout(), max_requests: 0, max_responses: 0 }
 }
 
 impl Keeper for Inner {
@@ -164,6 +167,8 @@ impl Inner {
         record.peer = socket.peer_address().ok().map(Address::Inet);
         let header = end.header(origin.visitor, origin.local).map(Vec::into_boxed_slice);
         let socket = Rc::new(socket);
+        // They may be others than when the carrier began.
+        self.flows.table().set_limits(limits(&**end));
         let flow = Flow { socket: socket.clone(), record, header, task: None, _permit: permit };
         let id = self.flows.insert(number, flow);
         // It must not keep alive what holds its leash.

@@ -7,8 +7,8 @@ use super::real::{at_port, carried, home, placed};
 use super::site::{Site, lead};
 use super::*;
 
-/// Sockets towards a backend.
-struct To(SocketAddr);
+/// Sockets towards a backend, of flows that may be silent for so long.
+struct To(SocketAddr, Duration);
 
 impl DatagramEnd for To {
     fn open(&self, _: Option<SocketAddr>) -> io::Result<UdpSocket> {
@@ -20,7 +20,7 @@ impl DatagramEnd for To {
     }
 
     fn idle_timeout(&self) -> Duration {
-        PATIENCE
+        self.1
     }
 
     fn max_flows(&self) -> u32 {
@@ -29,7 +29,11 @@ impl DatagramEnd for To {
 }
 
 fn datagrams(offer: Offer, backend: SocketAddr) -> Offer {
-    let mut offer = Offer { end: End::Datagrams { end: Arc::new(To(backend)), log: None }, ..offer };
+    datagrams_for(offer, backend, PATIENCE)
+}
+
+fn datagrams_for(offer: Offer, backend: SocketAddr, idle: Duration) -> Offer {
+    let mut offer = Offer { end: End::Datagrams { end: Arc::new(To(backend, idle)), log: None }, ..offer };
     offer.spec.service.kind = Kind::Udp;
     offer
 }
@@ -72,6 +76,30 @@ async fn datagrams_of_every_size_pass_however_they_are_carried_and_flows_outlive
             .await
             .unwrap();
         assert_eq!(near.client.status().services[0].visitors_total, 3, "flows began anew");
+    }
+}
+
+#[tokio::test]
+async fn new_flows_live_by_what_a_reload_says_and_old_ones_as_before() {
+    let echo = UdpBackend::echo();
+    for spec in carried(([127, 0, 0, 1], 0).into()) {
+        let site = Site::start();
+        let spec = ClientSpec { servers: super::spec(&[site.addr]).servers, ..spec };
+        let dns = |idle| at_port(datagrams_for(offer("dns", echo.addr()), echo.addr(), idle), 20053);
+        let near = home(spec, vec![dns(PATIENCE)]);
+        placed(&near).await;
+        let listener = site.datagrams("home/dns").await;
+        let _old = talk(listener, 1).await;
+        let metrics = near.client.offers.load().list[0].offer.metrics.clone();
+        near.client.configure(vec![Offer { metrics: metrics.clone(), ..dns(Duration::from_millis(20)) }]);
+        let _new = talk(listener, 2).await;
+        within("the end of both new flows", async {
+            while metrics.active() > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert_eq!(metrics.active(), 1);
     }
 }
 
