@@ -155,6 +155,7 @@ impl House {
             peers: peers.clone(),
             filters: filters.clone(),
             traffic: traffic.clone(),
+            own: outside.own.clone(),
         };
         let tunnels = Tunnels::new(means, control.clone(), outside.finder.clone());
         House {

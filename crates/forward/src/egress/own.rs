@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
@@ -13,9 +14,13 @@ use super::class::leads_to;
 /// A port to connect a socket to that sends nothing (RFC 863).
 const DISCARD: u16 = 9;
 
-/// The addresses that this process listens on. One list for all, replaced when listeners come or go.
+/// The addresses that this process listens on. One list for all, replaced when listeners come or go; and one of ports that
+/// come and go by themselves, as what a tunnel's clients offer does.
 #[derive(Debug, Default)]
-pub struct OwnListeners(ArcSwap<Bound>);
+pub struct OwnListeners {
+    listeners: ArcSwap<Bound>,
+    offered: ArcSwap<Bound>,
+}
 
 #[derive(Debug, Default)]
 struct Bound {
@@ -32,6 +37,25 @@ impl OwnListeners {
 
     /// Replaces the list: of the addresses that sockets are bound to, as they are bound.
     pub fn replace(&self, bound: impl IntoIterator<Item = (Protocol, SocketAddr)>) {
+        self.listeners.store(Arc::new(bound.into_iter().collect()));
+    }
+
+    /// Replaces the list of ports that are offered to visitors of a tunnel.
+    pub fn replace_offered(&self, bound: impl IntoIterator<Item = (Protocol, SocketAddr)>) {
+        self.offered.store(Arc::new(bound.into_iter().collect()));
+    }
+
+    /// Whether one of our listeners is there. An address that leads to another (NAT64 and its like) is both.
+    pub fn hold(&self, protocol: Protocol, to: SocketAddr) -> bool {
+        let lists = [self.listeners.load(), self.offered.load()];
+        let to = canonical(to);
+        let inner = leads_to(to.ip()).map(|ip| SocketAddr::new(ip.into(), to.port()));
+        std::iter::once(to).chain(inner).any(|to| lists.iter().any(|bound| bound.hold(protocol, to)))
+    }
+}
+
+impl FromIterator<(Protocol, SocketAddr)> for Bound {
+    fn from_iter<I: IntoIterator<Item = (Protocol, SocketAddr)>>(bound: I) -> Bound {
         let mut list = Bound::default();
         for (protocol, address) in bound {
             let address = canonical(address);
@@ -41,15 +65,7 @@ impl OwnListeners {
                 list.exactly.insert((protocol, address));
             }
         }
-        self.0.store(std::sync::Arc::new(list));
-    }
-
-    /// Whether one of our listeners is there. An address that leads to another (NAT64 and its like) is both.
-    pub(super) fn hold(&self, protocol: Protocol, to: SocketAddr) -> bool {
-        let bound = self.0.load();
-        let to = canonical(to);
-        let inner = leads_to(to.ip()).map(|ip| SocketAddr::new(ip.into(), to.port()));
-        std::iter::once(to).chain(inner).any(|to| bound.hold(protocol, to))
+        list
     }
 }
 
@@ -138,6 +154,18 @@ mod tests {
         }
         own.replace([]);
         assert!(!own.hold(Protocol::Tcp, "127.0.0.1:80".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_offered_is_ours_beside_the_listeners() {
+        let own = own(&[(Protocol::Tcp, "127.0.0.1:80")]);
+        let held = |to: &str| own.hold(Protocol::Tcp, to.parse().unwrap());
+        own.replace_offered([(Protocol::Tcp, "127.0.0.1:20022".parse().unwrap())]);
+        assert!(held("127.0.0.1:80") && held("127.0.0.1:20022"));
+        own.replace([]);
+        assert!(!held("127.0.0.1:80") && held("127.0.0.1:20022"));
+        own.replace_offered([]);
+        assert!(!held("127.0.0.1:20022"));
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl TunnelPorts {
     ) -> Vec<Result<Vec<Place>, Refusal>> {
         let Some(spec) = open.spec.clone().filter(|_| !open.is_draining) else {
             self.retire(open).await;
+            self.show(open);
             let refused = || Err(sockets::system("the server opens no ports now".to_owned()));
             return wanted.iter().map(|_| refused()).collect();
         };
