@@ -25,6 +25,10 @@ const MISSED: u32 = 3;
 /// How long a client may take for the last word.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// How long nothing more is read of a client for each service that it has registered: some twenty times as long as it takes to
+/// read and judge it. Thus a client of a thousand registers ten times a second at most, and nobody keeps a worker busy by it.
+const REST: Duration = Duration::from_micros(100);
+
 /// How often is looked whether a session that is to end with its last stream has none left.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
@@ -142,6 +146,8 @@ struct Control<'a> {
     stream: &'a Stream,
     heartbeat: Duration,
     heard: Instant,
+    /// Until when nothing is read.
+    rests: Instant,
     pings: u64,
     /// Whether this end has said that it is about to go.
     is_leaving: bool,
@@ -185,8 +191,17 @@ pub(super) async fn serve(server: &TunnelServer, session: &Session, stream: &Str
 async fn speak(server: &TunnelServer, session: &Session, stream: &Stream) -> End {
     let heartbeat = server.spec().heartbeat;
     let heard = Instant::now();
-    let mut control =
-        Control { server, session, stream, heartbeat, heard, pings: 0, is_leaving: false, has_left: false };
+    let mut control = Control {
+        server,
+        session,
+        stream,
+        heartbeat,
+        heard,
+        rests: heard,
+        pings: 0,
+        is_leaving: false,
+        has_left: false,
+    };
     match control.run().await {
         Err(End::Lost(_)) if control.has_left => End::Left,
         // It need not wait for us to end what we said would end.
@@ -203,7 +218,7 @@ impl Control<'_> {
             let next = self.heard + self.heartbeat * (asked + 1);
             let look = if self.is_leaving { next.min(Instant::now() + LAST_LOOK) } else { next };
             tokio::select! {
-                message = read_message(self.stream, LIMIT) => {
+                message = read_rested(self.stream, self.rests) => {
                     (self.heard, asked) = (Instant::now(), 0);
                     let message = message.map_err(|error| self.lost(error))?;
                     self.take(message).await?;
@@ -233,7 +248,11 @@ impl Control<'_> {
     /// Takes what the client says.
     async fn take(&mut self, message: Message) -> Result<(), End> {
         match message {
-            Message::Register(register) => self.server.registers(self.session, register),
+            Message::Register(register) => {
+                let services = u32::try_from(register.services.len()).unwrap_or(u32::MAX);
+                self.rests = Instant::now() + REST.saturating_mul(services);
+                self.server.registers(self.session, register);
+            }
             Message::State(state) => self.server.changes_state(self.session, state),
             Message::Ping(number) => self.say(&Message::Pong(number)).await?,
             Message::Pong(_) => {}
@@ -297,4 +316,12 @@ impl Control<'_> {
         }
         End::Lost(error.to_string())
     }
+}
+
+/// The next message, and not before a time.
+async fn read_rested(stream: &Stream, rests: Instant) -> Result<Message, SpeechError> {
+    if rests > Instant::now() {
+        tokio::time::sleep_until(rests).await;
+    }
+    read_message(stream, LIMIT).await
 }

@@ -48,7 +48,7 @@ fn junk_ends_its_own_connection() {
 fn who_proves_nothing_is_let_go_in_time_and_counted() {
     on_worker(async {
         let site = Site::new(ServerSpec {
-            login_timeout: Duration::from_millis(150),
+            login_timeout: Duration::from_millis(800),
             max_pending_per_address: 3,
             ..spec(vec![grant("home")])
         });
@@ -154,5 +154,23 @@ fn what_is_shown_of_services_is_bounded_and_harmless() {
         let status = site.server.status();
         let shown: Vec<_> = status.clients[0].services.iter().map(|service| &*service.name).collect();
         assert_eq!(shown, ["s2", "s3"]);
+    });
+}
+
+#[test]
+fn who_registers_without_end_has_to_rest() {
+    on_worker(async {
+        let site = Site::new(spec(vec![grant("home"), grant("bad")]));
+        let mut home = site.login("home").await;
+        home.offer(vec![tcp(1, "ssh", 20000)]).await;
+        let mut bad = site.login("bad").await;
+        let many: Vec<_> = (0..2000).map(|id| tcp(id, &format!("s{id}"), 1)).collect();
+        bad.register(many.clone()).await;
+        let begun = std::time::Instant::now();
+        bad.register(many).await;
+        assert!(begun.elapsed() >= Duration::from_millis(150), "{:?}", begun.elapsed());
+        others_carry_on(&site, &home).await;
+        // It is heard again.
+        bad.offer(vec![tcp(1, "x", 20050)]).await;
     });
 }
