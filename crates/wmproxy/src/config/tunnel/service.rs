@@ -1,6 +1,7 @@
 //! The plan of `[[tunnel_client.service]]`: what is registered, and what serves its visitors here.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use wmproxy_forward::options::{DEFAULT_EGRESS, ForwardOptions, UserSpec};
@@ -9,7 +10,8 @@ use wmproxy_net::options::OneOrMany;
 use wmproxy_net::preface::ProxyVersion;
 use wmproxy_tunnel::options::{ServiceKind, ServiceSpec};
 use wmproxy_upstream::options::{GroupOptions, ServerOptions};
-use wmproxy_wire::tunnel::message::Service;
+use wmproxy_wire::tunnel::codec::{self, LIMIT};
+use wmproxy_wire::tunnel::message::{Message, Register, Service};
 use wmproxy_wire::units::{ByteRate, HumanDuration, Secret};
 
 use super::super::options::{TunnelClientOptions, TunnelServiceOptions};
@@ -49,6 +51,7 @@ impl Planner<'_> {
             self.check_http_rules(service, &path);
             let users = self.service_users(service, &path);
             let registered = self.registered(service, index, &users, &path);
+            self.check_fits(slice::from_ref(&registered), &path);
             let written = (service.secret.as_ref(), service.secret_file.as_deref());
             let secret = self.guarded(&path, "secret", written);
             let end = self.service_end(service, users, &path);
@@ -56,7 +59,19 @@ impl Planner<'_> {
                 plans.push(TunnelServicePlan { spec: ServiceSpec { service: registered, secret }, end });
             }
         }
+        let all: Vec<Service> = plans.iter().map(|plan| plan.spec.service.clone()).collect();
+        self.check_fits(&all, &table);
         plans
+    }
+
+    /// Whether a server would read a registration of these. Or it would end each session at once, with all that is offered.
+    fn check_fits(&mut self, services: &[Service], path: &Path) {
+        let register = Message::Register(Register { epoch: 1, services: services.to_vec() });
+        let mut bytes = Vec::new();
+        codec::encode(&register, &mut bytes);
+        if let Err(error) = codec::decode(&bytes, LIMIT) {
+            self.problem(path, format!("no tunnel server takes this: {error}"));
+        }
     }
 
     fn service_name<'o>(

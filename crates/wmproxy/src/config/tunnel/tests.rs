@@ -142,6 +142,26 @@ fn every_kind_of_service_has_its_end() {
 }
 
 #[test]
+fn what_no_server_would_read_is_refused() {
+    let web = |name: &str, length: usize| {
+        format!(
+            "[[tunnel_client.service]]\nname = \"{name}\"\ntype = \"http\"\nlocal = \"a:1\"\nhosts = \"{name}.example\"\n\
+             request_headers = {{ set = {{ x-long = \"{}\" }} }}\n",
+            "x".repeat(length)
+        )
+    };
+    let told = client(&web("a", 9000));
+    assert!(
+        told.contains("no tunnel server takes this: malformed message: a text that is too long"),
+        "{told}"
+    );
+    // Each is short enough, and all together are not.
+    let many: String = (0..600).map(|n| web(&format!("s{n}"), 8000)).collect();
+    let told = client(&many);
+    assert!(told.contains("bytes is too long"), "{told}");
+}
+
+#[test]
 fn what_is_wrong_with_a_service_is_told_with_its_remedy() {
     for (service, message) in [
         ("name = \"a\"\nlocal = \"a:1\"", "write port = 20022, or port = 0"),
