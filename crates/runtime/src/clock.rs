@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn the_clock_moves_forward_with_real_time() {
-        let (start, exact, began) = (now(), precise(), std::time::Instant::now());
+        // The time by which the others are judged begins before theirs, and ends behind it.
+        let began = std::time::Instant::now();
+        let (start, exact) = (now(), precise());
         std::thread::sleep(Duration::from_millis(30));
         let (coarse, exact) = (now().since(start), Duration::from_nanos(precise() - exact));
         let real = began.elapsed();

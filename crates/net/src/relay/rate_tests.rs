@@ -35,7 +35,17 @@ fn play<T: Send + 'static>(
     terms: Terms,
     script: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
 ) -> (Outcome, Arc<ListenerMetrics>, T) {
-    let ((client, near_client), (peer, near_peer)) = (pair(), pair());
+    play_after(|_, _| {}, terms, script)
+}
+
+/// The same, where something has been said before the relay begins.
+fn play_after<T: Send + 'static>(
+    say: impl FnOnce(&mut TcpStream, &mut TcpStream),
+    terms: Terms,
+    script: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
+) -> (Outcome, Arc<ListenerMetrics>, T) {
+    let ((mut client, near_client), (mut peer, near_peer)) = (pair(), pair());
+    say(&mut client, &mut peer);
     let thread = std::thread::spawn(move || script(client, peer));
     let runtime = tokio::runtime::LocalRuntime::new().unwrap();
     let (outcome, metrics) = runtime.block_on(async {
@@ -120,12 +130,15 @@ fn bulk_is_spliced_at_its_rate_unless_that_is_turned_off() {
 fn who_waits_for_its_rate_is_not_idle() {
     // A piece every 62 ms; without the rate's account each of these pauses would be an idle timeout.
     let terms = Terms { idle_timeout: Duration::from_millis(30), ..limited(&Gate::new(0, 0), Some(1000)) };
-    let (outcome, metrics, ()) = play(terms, |mut client, mut peer| {
+    let say = |client: &mut TcpStream, peer: &mut TcpStream| {
         client.write_all(&[1; 500]).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
+    };
+    let (outcome, metrics, _client) = play_after(say, terms, |client, mut peer| {
         peer.read_exact(&mut [0; 500]).unwrap();
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        client
     });
     assert_eq!(outcome, Outcome::Done);
     assert_eq!(metrics.blocks.sum(|b| &b.bytes_in), 500);

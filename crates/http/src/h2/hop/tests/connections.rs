@@ -157,7 +157,9 @@ fn who_gives_up_all_the_time_wears_out_connections_of_their_own() {
 #[test]
 fn a_connection_that_leads_to_nobody_is_given_up() {
     run(async || {
-        let (hop, proxy) = (Hop { silence: SOON, ..hop() }, Proxy::new(echo));
+        // Long enough for a busy machine.
+        let silence = Duration::from_millis(500);
+        let (hop, proxy) = (Hop { silence, ..hop() }, Proxy::new(echo));
         let first = open(&hop, &proxy).await;
         proxy.deaf.set(1);
         let second = timeout(Duration::from_secs(5), open(&hop, &proxy)).await.unwrap();
@@ -168,7 +170,7 @@ fn a_connection_that_leads_to_nobody_is_given_up() {
         drop((first, third));
         // A new one that is no better says so, for another proxy to be tried.
         proxy.deaf.set(usize::MAX);
-        let nobody = Hop { silence: SOON, ..Hop::new(Duration::from_secs(60)) };
+        let nobody = Hop { silence, ..Hop::new(Duration::from_secs(60)) };
         let failed = nobody.open(0, &to(), None, || proxy.connect()).await.unwrap_err();
         assert_eq!(failed.fault, Fault::HopDown, "{failed}");
     });
@@ -178,7 +180,7 @@ fn a_connection_that_leads_to_nobody_is_given_up() {
 fn a_proxy_that_is_there_may_take_its_time() {
     run(async || {
         // Long enough for a busy machine.
-        let silence = Duration::from_millis(250);
+        let silence = Duration::from_millis(600);
         let proxy = Proxy::new(move |asked: Asked| async move {
             tokio::time::sleep(silence * 3).await;
             echo(asked).await;
