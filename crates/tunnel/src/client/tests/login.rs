@@ -111,13 +111,13 @@ async fn refuse(far: &Far, code: RefusalCode) -> Instant {
 #[tokio::test]
 async fn a_refused_login_is_tried_again_at_once_only_where_that_may_help() {
     let far = Far::start().await;
-    let near = Near::new(ClientSpec { max_backoff: Duration::from_millis(250), ..spec(&[far.addr()]) });
+    let near = Near::new(ClientSpec { max_backoff: Duration::from_secs(2), ..spec(&[far.addr()]) });
     let refused = refuse(&far, RefusalCode::Limit).await;
     let again = refuse(&far, RefusalCode::Unauthenticated).await;
-    assert!(again - refused < Duration::from_millis(200));
+    assert!(again - refused < Duration::from_millis(1_600));
     near.until_state(SessionState::Waiting).await;
     let session = far.login().await;
-    assert!(again.elapsed() >= Duration::from_millis(250));
+    assert!(again.elapsed() >= Duration::from_secs(2));
     near.until_state(SessionState::Open).await;
     drop::<FarSession>(session);
 }
@@ -137,12 +137,13 @@ async fn a_change_of_the_network_ends_every_pause() {
 #[tokio::test]
 async fn a_server_that_falls_silent_is_given_up() {
     let far = Far::start().await;
-    let near = Near::new(ClientSpec { pool: 0, heartbeat: Duration::from_millis(30), ..spec(&[far.addr()]) });
+    let near =
+        Near::new(ClientSpec { pool: 0, heartbeat: Duration::from_millis(200), ..spec(&[far.addr()]) });
     let session = far.login().await;
     near.until_state(SessionState::Open).await;
     let lost = Instant::now();
     let _again = far.login().await;
-    assert!(lost.elapsed() >= Duration::from_millis(80));
+    assert!(lost.elapsed() >= Duration::from_millis(500));
     near.until("another session", |session| session.reconnects == 1).await;
     drop(session);
 }
@@ -163,7 +164,7 @@ async fn a_lost_session_is_made_anew_and_registers_the_same() {
             break far.login_on(arrived, |_| {}).await;
         }
     };
-    assert!(lost.elapsed() < Duration::from_secs(1));
+    assert!(lost.elapsed() < Duration::from_secs(5));
     assert_eq!(second.register().await, registered);
 }
 

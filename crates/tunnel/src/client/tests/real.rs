@@ -92,7 +92,7 @@ async fn a_client_that_came_first_has_its_session_soon_after_the_server_is_there
     let site = Site::start_at(addr);
     let began = std::time::Instant::now();
     placed(&near).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(site.ask("home/ssh", b"hello").await.unwrap(), b"hello");
 }
 

@@ -108,16 +108,26 @@ async fn guesses_all_at_once_are_not_more_than_one_after_another() {
 async fn the_rest_of_half_a_start_does_not_have_for_ever() {
     let far = Far::start().await;
     let near =
-        Near::new(ClientSpec { pool: 1, connect_timeout: Duration::from_millis(100), ..spec(&[far.addr()]) });
+        Near::new(ClientSpec { pool: 1, connect_timeout: Duration::from_millis(500), ..spec(&[far.addr()]) });
     near.client.configure(vec![]);
     let session = far.login().await;
     session.register().await;
     let waits = far.joined(&session).await;
     // It waits for longer than that for a visitor,
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(near.client.status().sessions[0].pool, 1);
     // but not so for one that has begun to come.
     send(&waits, &[0, 13, 0]).await;
     let _ = within("the end", recv_all(&waits)).await;
     far.joined(&session).await;
+}
+
+#[tokio::test]
+async fn who_is_turned_away_and_stays_is_reset() {
+    let owner = Owner::new().await;
+    let stream = owner.start("mallory").await;
+    let Message::Dare(dare) = hear(&stream).await else { panic!("no dare") };
+    assert_eq!(answer(&stream, &dare, "a guess").await, WRONG);
+    // An end alone would leave the server with a stream that is open the other way, and with nobody who closes it.
+    assert!(within("a reset", recv_all(&stream)).await.is_err());
 }

@@ -28,7 +28,7 @@ fn a_session_takes_over_without_closing_anything() {
 #[test]
 fn what_a_lost_client_offered_is_kept_for_its_return() {
     on_worker(async {
-        let grace = Duration::from_millis(300);
+        let grace = Duration::from_millis(1_500);
         let site = Site::new(ServerSpec { grace, ..spec(vec![grant("home")]) });
         let mut home = site.login("home").await;
         home.offer(vec![tcp(1, "ssh", 20000)]).await;
