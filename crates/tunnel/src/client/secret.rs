@@ -20,7 +20,7 @@ use crate::options::{ServiceSpec, VisitSpec};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a visitor may take to hear that it is not let in.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_secs(3);
 
 /// Why a visitor is not let in.
 pub(super) struct Stranger {
@@ -104,8 +104,8 @@ fn later(wait: Duration) -> String {
 /// Has a visitor know why it is not let in.
 async fn turn_away(stream: &Stream, code: RefusalCode, text: String) -> Result<(), SpeechError> {
     speech::write_message(stream, &Message::Refused(Refusal { code, text })).await?;
-    // Or the reset of the stream may overtake it.
-    let _ = std::future::poll_fn(|cx| stream.poll_shutdown_write(cx)).await;
+    // The visitor closes when it has heard that, and the reset of the stream is not to overtake it. Without an end of this
+    // direction: behind one the server would not see the reset, and wait for a visitor that stays.
     let _ = timeout(LAST_WORD, speech::read_message(stream, LOGIN_LIMIT)).await;
     Ok(())
 }
