@@ -291,7 +291,7 @@ fn a_thousand_are_open_soon_and_one_more_at_once() {
         let groups = house.ports.groups();
         assert!(groups.len() == 1002 && groups.is_sorted_by_key(|group| group.name()));
         // A debug build on a busy machine; a release takes a tenth of it.
-        assert!(all < Duration::from_secs(5) && one < Duration::from_secs(2), "{all:?}, {one:?}");
+        assert!(all < Duration::from_secs(20) && one < Duration::from_secs(8), "{all:?}, {one:?}");
         eprintln!("a thousand in {all:?}, one more in {one:?}");
     });
 }

@@ -73,7 +73,7 @@ pub(crate) fn tcp(upstream: impl Display, more: &str) -> String {
 
 /// A `[[stream]]` named `u` on a UDP port of 127.0.0.1, whose flows end soon: the teardown waits for their end.
 pub(crate) fn udp(upstream: impl Display, more: &str) -> String {
-    let idle = if more.contains("idle_timeout") { "" } else { "idle_timeout = \"1s\"\n" };
+    let idle = if more.contains("idle_timeout") { "" } else { "idle_timeout = \"2s\"\n" };
     stream("u", "udp://127.0.0.1:0", upstream, &format!("{idle}{more}"))
 }
 

@@ -39,9 +39,9 @@ fn iperf3_both_ways() {
     for args in [&[][..], &["-R"], &["-P", "4"], &["-P", "4", "-R"]] {
         let said = test(args);
         let bytes = said["end"]["sum_received"]["bytes"].as_u64().unwrap();
-        assert!(bytes > 50 << 20, "{args:?}: only {bytes} bytes in two seconds");
+        assert!(bytes > 10 << 20, "{args:?}: only {bytes} bytes in two seconds");
     }
-    for args in [&["-u", "-b", "50M", "-l", "1200"][..], &["-u", "-b", "50M", "-l", "1200", "-R"]] {
+    for args in [&["-u", "-b", "20M", "-l", "1200"][..], &["-u", "-b", "20M", "-l", "1200", "-R"]] {
         // Nothing retransmits here, and iperf3's own socket holds some ten milliseconds of it: whenever the machine
         // gives iperf3 no turn for longer, datagrams are lost behind us. A defect of ours loses them each time.
         let mut sums = Vec::new();
@@ -49,7 +49,7 @@ fn iperf3_both_ways() {
             let sum = test(args)["end"]["sum"].clone();
             let (packets, lost) = (sum["packets"].as_u64().unwrap(), sum["lost_percent"].as_f64().unwrap());
             sums.push(sum);
-            packets > 5_000 && lost < 2.0
+            packets > 2_000 && lost < 2.0
         });
         assert!(passes, "{args:?}: {sums:#?}");
     }

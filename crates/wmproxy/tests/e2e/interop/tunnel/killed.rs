@@ -13,8 +13,9 @@ use super::super::asked;
 use super::{CARRIERS, await_echo, client, echoes, end, server, service, settle, visitors};
 use crate::setup;
 
-/// How soon services are back when a dead end is there again.
-const BACK: Duration = Duration::from_secs(2);
+/// How soon services are back when a dead end is there again: a second or two, and more where the machine is busy. Who waits
+/// for a timeout of the network's or a long pause takes longer than that.
+const BACK: Duration = Duration::from_secs(10);
 
 /// Visitors that come and go until they are told to stop, and may find nobody.
 struct Load {
