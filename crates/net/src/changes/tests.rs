@@ -38,6 +38,16 @@ fn of_route(kind: u8, flags: u32) -> Vec<u8> {
 }
 
 #[test]
+fn addresses_of_others_are_not_ours() {
+    for ours in ["127.0.0.1:80", "127.9.8.7:0", "0.0.0.0:1"] {
+        assert!(is_ours(ours.parse().unwrap()), "{ours}");
+    }
+    for others in ["192.0.2.1:80", "[2001:db8::1]:80"] {
+        assert!(!is_ours(others.parse().unwrap()), "{others}");
+    }
+}
+
+#[test]
 fn what_is_told_again_is_no_change() {
     let mut known = Known::default();
     let mut tell = |message: Vec<u8>| known.take(&message);

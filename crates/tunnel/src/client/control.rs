@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
+use wmproxy_net::addr::Address;
+use wmproxy_net::changes;
 use wmproxy_net::stream::Stream;
 use wmproxy_wire::tunnel::codec::LIMIT;
 use wmproxy_wire::tunnel::message::{Message, Registered, State};
@@ -153,6 +155,7 @@ impl Control {
             Event::News => self.tell_news().await?,
             Event::Note(note) => self.say(&note).await?,
             Event::Due => self.beat().await?,
+            Event::NetworkChanged if self.has_lost_its_address() => return Err(SessionError::AddressGone),
             Event::NetworkChanged => {
                 self.pulse.deadline = self.pulse.deadline.min(Instant::now() + PROBE);
                 self.ping().await?;
@@ -255,6 +258,14 @@ impl Control {
             return Err(SessionError::Silent(now.saturating_duration_since(self.pulse.heard)));
         }
         self.ping().await
+    }
+
+    /// Whether the session's own connection goes from an address that this machine has no longer. One of QUIC moves to another.
+    fn has_lost_its_address(&self) -> bool {
+        match self.stream.local_address() {
+            Ok(Address::Inet(address)) => !changes::is_ours(address),
+            _ => false,
+        }
     }
 
     async fn ping(&mut self) -> Result<(), SessionError> {

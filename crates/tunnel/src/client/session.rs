@@ -96,6 +96,8 @@ pub(super) enum SessionError {
     Broken(&'static str),
     #[error("the session was lost: nothing was heard for {0:?}")]
     Silent(Duration),
+    #[error("the session was lost: this machine has no longer the address that it went from")]
+    AddressGone,
     #[error("further connections are answered with another certificate than the login")]
     OtherIdentity,
     #[error("it is about to go")]
@@ -122,6 +124,7 @@ impl SessionError {
             self,
             SessionError::Speech(SpeechError::Ended | SpeechError::Io(_))
                 | SessionError::Silent(_)
+                | SessionError::AddressGone
                 | SessionError::Leaves
         )
     }

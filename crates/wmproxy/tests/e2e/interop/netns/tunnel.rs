@@ -67,6 +67,36 @@ fn a_client_behind_a_nat_is_reached_from_outside() {
     }
 }
 
+/// What goes from an address that is gone is never answered: the client sees that, and waits for no answer.
+#[test]
+fn a_client_whose_address_changes_comes_back_from_the_new_one() {
+    if !asked() {
+        return;
+    }
+    for carrier in CARRIERS {
+        let Some(network) = behind_nat() else { return };
+        let Network { client: home, server: public, .. } = &network;
+        let (echo, datagrams) = home.on(|| {
+            (Backend::echo_at(&addr("127.0.0.1:7")), UdpBackend::echo_at("127.0.0.1:7".parse().unwrap()))
+        });
+        let serving = public.on(|| end(&server(":7000", "transports = [\"tcp\", \"quic\"]")));
+        let services = service("echo", "tcp", echo.addr(), 20007)
+            + &service("datagrams", "udp", datagrams.addr(), 20007);
+        let served = home.on(|| end(&client("10.77.2.80:7000", carrier, services)));
+        reached(public, "10.77.2.80:20007", carrier);
+        serving.expect_warn("tunnel");
+        served.expect_warn("tunnel");
+        home.ip("address del 10.77.1.50/24 dev wire");
+        home.ip("address add 10.77.1.51/24 dev wire");
+        home.ip("route add default via 10.77.1.1");
+        if !carrier.contains("quic") {
+            served.log().wait("this machine has no longer the address");
+        }
+        reached(public, "10.77.2.80:20007", carrier);
+        settle(&served);
+    }
+}
+
 /// Whether the client's services answer visitors from the public side in time.
 fn reached(from: &Machine, at: &str, carrier: &str) {
     let serves = || {
