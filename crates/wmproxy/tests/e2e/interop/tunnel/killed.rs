@@ -13,9 +13,12 @@ use super::super::asked;
 use super::{CARRIERS, await_echo, client, echoes, end, server, service, settle, visitors};
 use crate::setup;
 
-/// How soon services are back when a dead end is there again: a second or two, and more where the machine is busy. Who waits
-/// for a timeout of the network's or a long pause takes longer than that.
-const BACK: Duration = Duration::from_secs(10);
+/// How soon services are back when a dead end is there again.
+const BACK: Duration = Duration::from_secs(2);
+
+/// The same for the few times that the machine is busy with something else. Who waits for a timeout of the network's or a long
+/// pause takes longer than that.
+const BACK_AT_LAST: Duration = Duration::from_secs(10);
 
 /// Visitors that come and go until they are told to stop, and may find nobody.
 struct Load {
@@ -79,6 +82,7 @@ fn either_end_may_die_ten_times_under_load() {
         let configs = [server, client];
         await_echo(&ports, Duration::from_secs(10));
         let load = Load::start(&ports);
+        let mut late = Vec::new();
         for round in 0..10 {
             let which = round % 2;
             let before = load.served();
@@ -87,10 +91,11 @@ fn either_end_may_die_ten_times_under_load() {
             ends[which].wait();
             ends[which] = forgiving(&configs[which], &state);
             let back = Instant::now();
-            await_echo(&ports, BACK);
-            assert!(back.elapsed() < BACK, "{carrier}, round {round}: back after {:?}", back.elapsed());
+            await_echo(&ports, BACK_AT_LAST);
+            late.extend(Some((round, back.elapsed())).filter(|(_, took)| *took > BACK));
         }
         load.end();
+        assert!(late.len() <= 3, "{carrier}: rounds, and when services were back: {late:?}");
         // Whoever was cut off is gone at the other ends, too.
         backend.wait_idle();
         let [server, client] = ends;
