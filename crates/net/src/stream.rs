@@ -130,6 +130,15 @@ impl Stream {
         self.layered.store(true, Ordering::Relaxed);
     }
 
+    /// Has TLS alone say that one direction has ended, by its close_notify (RFC 8446 section 6.1). The FIN goes when the
+    /// stream is dropped: on the way there may be others, such as proxies, that take the first FIN for the end of both
+    /// directions. Nothing happens without a TLS session.
+    pub fn end_within_tls(&self) {
+        if let Some(session) = self.layer().as_mut().and_then(|layer| layer.session.as_mut()) {
+            session.hold_fin();
+        }
+    }
+
     /// Keying material of the TLS session, the uppermost if there are several, that only both its ends know (RFC 8446
     /// section 7.5). None without TLS, and where the session's spec does not hold to TLS 1.3 only.
     pub fn export_keying_material(&self, label: &[u8], context: &[u8]) -> Option<[u8; 32]> {

@@ -67,6 +67,8 @@ pub(crate) struct Session {
     ended: bool,
     /// We have.
     closed: bool,
+    /// That is all there is to say of an end: what is below ends with the stream.
+    holds_fin: bool,
     /// No record can be trusted any more.
     failed: bool,
     /// Why, while that is still to be told.
@@ -106,6 +108,7 @@ impl Session {
             taken: 0,
             ended: false,
             closed: false,
+            holds_fin: false,
             failed: false,
             failure: None,
         }
@@ -372,7 +375,12 @@ impl Session {
         sealed
     }
 
-    /// Says that nothing more will be written: close_notify, then a FIN once everything is sent.
+    /// See [`Stream::end_within_tls`].
+    pub(crate) fn hold_fin(&mut self) {
+        self.holds_fin = true;
+    }
+
+    /// Says that nothing more will be written: close_notify, then a FIN once everything is sent, if it is not held back.
     pub(crate) fn poll_shutdown_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -386,7 +394,10 @@ impl Session {
             self.close().map_err(io::Error::from)?;
         }
         ready!(self.poll_flush(cx, stream))?;
-        self.below.poll_shutdown_write(cx, stream)
+        match self.holds_fin {
+            true => Poll::Ready(Ok(())),
+            false => self.below.poll_shutdown_write(cx, stream),
+        }
     }
 
     fn close(&mut self) -> Result<(), TlsError> {

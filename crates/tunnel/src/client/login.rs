@@ -88,6 +88,7 @@ async fn over_tcp(client: &TunnelClient, link: &Link) -> Result<Connected, Sessi
     let to = link.to.as_ref().ok_or(SessionError::NoAddress)?;
     let stream = client.reach.connect_alone(to).await?;
     let info = client.tls.secure(&stream, &link.server, &link.host).await.map_err(SessionError::Tls)?;
+    stream.end_within_tls();
     let exporter = stream.export_keying_material(auth::EXPORTER_LABEL, &[]).filter(|_| is_tunnel(&info));
     let exporter = exporter.ok_or(SessionError::NoTunnel)?;
     let fingerprint = info.client.as_ref().map(|certificate| certificate.fingerprint.clone());

@@ -302,6 +302,8 @@ impl Session {
             Err(error) if is_forgotten(&error) => return Ok(false),
             secured => secured?,
         };
+        // The way may lead through a proxy that passes no half-close on.
+        stream.end_within_tls();
         if !self.is_same_server(&info) {
             self.enter(Phase::Over);
             let text = "who answers has another certificate than who has proven the key";

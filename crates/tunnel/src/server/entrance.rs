@@ -36,6 +36,7 @@ impl Entrance {
         let info = tls::accept(stream, &self.tls)
             .await
             .map_err(|error| (Unproven::Broken(error.to_string()), error.client_outcome()))?;
+        stream.end_within_tls();
         let other = |text: &str| (Unproven::Broken(text.into()), Outcome::NotSpoken);
         if info.alpn.as_deref() != Some(ALPN.as_bytes()) {
             return Err(other("it does not ask for the tunnel's protocol"));

@@ -192,3 +192,30 @@ fn what_was_right_is_read_before_a_failure_behind_it() {
         assert!(read(&server, 100).await.is_err(), "and so it stays");
     });
 }
+
+#[test]
+fn a_fin_that_is_held_back_comes_with_the_end_of_the_stream() {
+    let authority = Authority::new();
+    run(async {
+        let (acceptor, connector) =
+            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
+        accepted.unwrap();
+        client.end_within_tls();
+        write(&client, b"question").await;
+        poll_fn(|cx| client.poll_shutdown_write(cx)).await.unwrap();
+        assert_eq!(read(&server, 100).await.unwrap(), b"question");
+        assert_eq!(read(&server, 100).await.unwrap(), b"", "it is an end");
+        write(&server, b"answer").await;
+        assert_eq!(read(&client, 100).await.unwrap(), b"answer");
+        // All is said and heard, so that a FIN would be here, too.
+        let mut byte = [0];
+        let fin = poll_fn(|cx| std::task::Poll::Ready(server.poll_read_base(cx, &mut byte))).await;
+        assert!(fin.is_pending(), "no FIN yet");
+        poll_fn(|cx| server.poll_shutdown_write(cx)).await.unwrap();
+        assert_eq!(read(&client, 100).await.unwrap(), b"");
+        drop(client);
+        let fin = poll_fn(|cx| server.poll_read_base(cx, &mut byte)).await;
+        assert!(matches!(fin, Ok(0)), "{fin:?}");
+    });
+}

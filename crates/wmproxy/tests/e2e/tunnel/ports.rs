@@ -1,5 +1,8 @@
 //! Services with ports of their own.
 
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
 use wmproxy_testkit::tcp::{Closed, free_port};
 use wmproxy_testkit::wait::eventually;
 use wmproxy_testkit::{Addr, Backend, Conn, Pattern, Rng, UdpBackend, UdpClient};
@@ -115,7 +118,7 @@ fn only_those_may_come_who_are_allowed() {
 fn a_port_is_one_clients_and_the_other_learns_why() {
     let (server, backend, port) = (Server::start(), Backend::echo(), free_port());
     let home = server.home("", tcp("echo", backend.addr(), port, ""));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let strange = taken.local_addr().unwrap().port();
     server.proxy.expect_warn("a tunnel service was refused");
     let services = tcp("same", backend.addr(), port, "")
@@ -155,4 +158,63 @@ fn a_proxy_leads_into_the_clients_network_as_far_as_its_egress_says() {
     assert!(line.contains("403"), "{line}");
     drop((visitor, denied));
     client.finish();
+}
+
+/// A parent that takes the first FIN for the end of both directions, as many do.
+fn impatient_parent() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The thread ends with the test's process: whom it waits for does not come.
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || through(client));
+        }
+    });
+    port
+}
+
+/// One connection through that parent.
+fn through(client: TcpStream) -> io::Result<()> {
+    let mut lines = BufReader::new(&client);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if lines.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let server = TcpStream::connect(head.split(' ').nth(1).unwrap())?;
+    (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let pass = |mut from: &TcpStream, mut to: &TcpStream| {
+        let _ = io::copy(&mut from, &mut to);
+        for end in [&client, &server] {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| pass(&client, &server));
+        pass(&server, &client);
+    });
+    Ok(())
+}
+
+#[test]
+fn an_end_is_passed_on_through_a_parent_that_passes_none_on() {
+    let backend = Backend::start(|conn| {
+        let question = conn.recv_all();
+        conn.try_send(&question)?;
+        Ok(question.len() as u64)
+    });
+    for carrier in ["", "mux = true"] {
+        let (server, port, parent) = (Server::start(), free_port(), impatient_parent());
+        let via = format!("via = \"out\"\n{carrier}");
+        let chain = format!("[chain.out]\nhops = [\"http://127.0.0.1:{parent}\"]\n");
+        let client = server.home(via, tcp("late", backend.addr(), port, "") + &chain);
+        for _ in 0..5 {
+            let visitor = Conn::connect(&Addr::local(port));
+            visitor.send(b"question");
+            visitor.finish();
+            assert_eq!(visitor.recv_all(), b"question", "{carrier}");
+        }
+        client.finish();
+    }
 }
