@@ -141,6 +141,8 @@ fn place(config: &str, dir: &Path) -> String {
 struct Baseline {
     descriptors: Descriptors,
     tasks: u64,
+    /// Connections that wait in the pools of a tunnel's client.
+    waiting: u64,
 }
 
 /// A running proxy. Its end, or its drop, is a strict teardown.
@@ -180,7 +182,7 @@ impl Proxy {
 
     /// Takes what is open and alive now as the baseline of the teardown: after a reload that adds or removes listeners.
     pub fn rebase(&self) {
-        let baseline = Baseline { descriptors: self.settled(), tasks: self.tasks() };
+        let baseline = Baseline { descriptors: self.settled(), tasks: self.tasks(), waiting: self.waiting() };
         *self.baseline.lock().unwrap() = baseline;
     }
 
@@ -279,6 +281,13 @@ impl Proxy {
     /// Tasks that are alive: one for each connection and flow, and those of the listeners.
     pub fn tasks(&self) -> u64 {
         self.metrics().sum("wmproxy_tasks", &[]) as u64
+    }
+
+    /// Connections that wait for visitors in the pools of a tunnel's client, each with a task.
+    pub(crate) fn waiting(&self) -> u64 {
+        let status = self.status();
+        let sessions = status["tunnel_client"]["sessions"].as_array();
+        sessions.into_iter().flatten().filter_map(|session| session["pool"].as_u64()).sum()
     }
 
     /// Which generation of the config is live.
