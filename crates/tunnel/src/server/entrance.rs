@@ -73,9 +73,11 @@ impl Entrance {
 }
 
 impl TunnelServer {
-    /// A place for a connection that has not proven anything yet.
+    /// A place for a connection that has not proven anything yet. Where a session stands from there is one even when strangers
+    /// have them all: each address has few.
     fn enter(&self, from: Option<SocketAddr>) -> Option<Permit> {
-        let permit = self.pending.try_enter();
+        let is_known = || self.known.has(from);
+        let permit = self.pending.try_enter().or_else(|| is_known().then(|| self.pending.enter_anyway()));
         let permit = permit.and_then(|mut permit| {
             let has_room = from.is_none_or(|from| permit.claim(from.ip()));
             has_room.then_some(permit)

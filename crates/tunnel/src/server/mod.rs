@@ -3,6 +3,7 @@
 mod client;
 mod directory;
 mod entrance;
+mod known;
 mod login;
 mod open;
 mod publish;

@@ -19,6 +19,7 @@ use wmproxy_wire::units::Secret;
 
 use super::client::Client;
 use super::directory::Directory;
+use super::known::Known;
 use super::registry::{Registry, SessionNumber};
 use super::session::{End, Session};
 use super::status::{Counters, count};
@@ -33,6 +34,8 @@ pub struct TunnelServer {
     spec: ArcSwap<ServerSpec>,
     /// Who has not proven anything yet.
     pub(super) pending: Arc<Gate>,
+    /// Whose sessions stand.
+    pub(super) known: Known,
     registry: Mutex<Registry>,
     pub(super) clients: ArcSwap<BTreeMap<Arc<str>, Arc<Client>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
@@ -59,6 +62,7 @@ impl TunnelServer {
         let visits = ListenerMetrics::new("tunnel:visits".into(), Protocol::Tcp, nowhere, workers);
         let server = Arc::new(TunnelServer {
             pending: Arc::default(),
+            known: Known::default(),
             registry: Mutex::new(Registry::new(&spec)),
             clients: ArcSwap::default(),
             sessions: Mutex::default(),
@@ -171,6 +175,7 @@ impl TunnelServer {
             let old = registry.login(&client.name, session.number);
             client.begin(&session);
             self.sessions().insert(session.id, session.clone());
+            self.known.add(session.from);
             (session, old)
         };
         self.count(|counters| &counters.logins);
@@ -218,6 +223,7 @@ impl TunnelServer {
             End::Left => {}
         }
         self.sessions().remove(&session.id);
+        self.known.remove(session.from);
         session.client.end(session.number);
         let text = "the session is over".to_owned();
         session.mailbox.end(Refusal { code: RefusalCode::NoSession, text });

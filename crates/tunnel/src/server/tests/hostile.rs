@@ -79,6 +79,34 @@ fn who_proves_nothing_is_let_go_in_time_and_counted() {
 }
 
 #[test]
+fn strangers_take_no_place_from_clients_whose_sessions_stand() {
+    on_worker(async {
+        let site = Site::new(ServerSpec { max_pending: 2, ..spec(vec![grant("home")]) });
+        let mut home = site.login("home").await;
+        home.offer(vec![tcp(1, "ssh", 20000)]).await;
+        let stranger = |last: u8| {
+            wmproxy_testkit::Conn::connect_from(
+                [127, 0, 0, last].into(),
+                &wmproxy_testkit::Addr::Inet(site.address),
+            )
+        };
+        let strangers = [stranger(2), stranger(3)];
+        until("they have all places", || site.server.status().pending == 2).await;
+        let late = stranger(4);
+        until("there is none for another", || site.server.status().counts.pending_refused == 1).await;
+        // From where a session stands there still is.
+        let further = site.dial().await;
+        further.challenge("home").await;
+        assert_eq!(site.server.status().pending, 3);
+        drop((strangers, late, further));
+        until("all are gone", || site.server.status().pending == 0).await;
+        drop(home);
+        let here = Some(([127, 0, 0, 1], 1).into());
+        until("the session is over", || !site.server.known.has(here)).await;
+    });
+}
+
+#[test]
 fn who_claims_what_others_have_is_refused() {
     on_worker(async {
         let both = |name: &str| GrantSpec { hosts: vec!["*.example.com".into()], ..grant(name) };
