@@ -9,6 +9,7 @@ mod balance_queue;
 mod balance_return;
 mod cli;
 mod default_config;
+mod docs;
 mod drain;
 mod exhaustion;
 mod files;
