@@ -87,17 +87,9 @@ impl NetworkChanges {
 
 /// Whether this machine has the address, or may act as if it had. What was sent from one that it has no longer is never
 /// answered, which is otherwise found out only by waiting.
-pub fn is_ours(address: SocketAddr) -> bool {
-    let any_port = SocketAddr::new(address.ip(), 0);
-    let any_port = match (any_port, address) {
-        // An address of one link is one only together with that link.
-        (SocketAddr::V6(mut v6), SocketAddr::V6(from)) => {
-            v6.set_scope_id(from.scope_id());
-            SocketAddr::V6(v6)
-        }
-        (other, _) => other,
-    };
-    let bound = UdpSocket::bind(any_port);
+pub fn is_ours(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    let bound = UdpSocket::bind(address);
     // Where no socket can be had nobody knows, and nothing is to be given up.
     !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
