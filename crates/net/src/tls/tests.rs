@@ -143,6 +143,15 @@ async fn shake(
     (client, server, accepted, connected)
 }
 
+/// Two ends of a connection whose handshake is over, the client's first.
+async fn secured() -> (Stream, Stream) {
+    let authority = Authority::new();
+    let (acceptor, connector) = (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
+    let (client, server, accepted, connected) = shake(&acceptor, &connector, "a.test").await;
+    assert!(accepted.is_ok() && connected.is_ok());
+    (client, server)
+}
+
 async fn read(stream: &Stream, room: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; room];
     let n = poll_fn(|cx| stream.poll_read(cx, &mut buffer)).await?;

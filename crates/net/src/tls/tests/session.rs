@@ -87,12 +87,8 @@ fn an_idle_session_holds_no_buffer() {
 
 #[test]
 fn a_reader_that_stops_stops_the_writer() {
-    let authority = Authority::new();
     run(async {
-        let (acceptor, connector) =
-            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
-        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
-        accepted.unwrap();
+        let (client, server) = secured().await;
         let data = noise(64 * 1024);
         let mut taken = 0_usize;
         poll_fn(|cx| {
@@ -114,12 +110,8 @@ fn a_reader_that_stops_stops_the_writer() {
 
 #[test]
 fn an_end_without_close_notify_is_a_truncation() {
-    let authority = Authority::new();
     run(async {
-        let (acceptor, connector) =
-            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
-        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
-        accepted.unwrap();
+        let (client, server) = secured().await;
         write(&client, b"half of it").await;
         poll_fn(|cx| client.poll_shutdown_base(cx)).await.unwrap();
         assert_eq!(read(&server, 100).await.unwrap(), b"half of it");
@@ -131,12 +123,8 @@ fn an_end_without_close_notify_is_a_truncation() {
 
 #[test]
 fn a_record_that_was_tampered_with_ends_the_session_with_an_alert() {
-    let authority = Authority::new();
     run(async {
-        let (acceptor, connector) =
-            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
-        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
-        accepted.unwrap();
+        let (client, server) = secured().await;
         let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
         poll_fn(|cx| client.poll_write_base(cx, &forged)).await.unwrap();
         let error = read(&server, 100).await.unwrap_err();
@@ -176,12 +164,8 @@ fn unread_bytes_belong_to_the_handshake() {
 
 #[test]
 fn what_was_right_is_read_before_a_failure_behind_it() {
-    let authority = Authority::new();
     run(async {
-        let (acceptor, connector) =
-            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
-        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
-        accepted.unwrap();
+        let (client, server) = secured().await;
         write(&client, b"right").await;
         let forged = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
         poll_fn(|cx| client.poll_write_base(cx, &forged)).await.unwrap();
@@ -195,12 +179,8 @@ fn what_was_right_is_read_before_a_failure_behind_it() {
 
 #[test]
 fn a_fin_that_is_held_back_comes_with_the_end_of_the_stream() {
-    let authority = Authority::new();
     run(async {
-        let (acceptor, connector) =
-            (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
-        let (client, server, accepted, _) = shake(&acceptor, &connector, "a.test").await;
-        accepted.unwrap();
+        let (client, server) = secured().await;
         client.end_within_tls();
         write(&client, b"question").await;
         poll_fn(|cx| client.poll_shutdown_write(cx)).await.unwrap();

@@ -7,18 +7,10 @@ async fn told(stream: &Stream) {
     poll_fn(|cx| stream.poll_readable(cx)).await.unwrap();
 }
 
-async fn waiting() -> (Stream, Stream) {
-    let authority = Authority::new();
-    let (acceptor, connector) = (acceptor(authority.accepts(&["a.test"])), connector(authority.connects()));
-    let (client, server, accepted, connected) = shake(&acceptor, &connector, "a.test").await;
-    assert!(accepted.is_ok() && connected.is_ok());
-    (client, server)
-}
-
 #[test]
 fn tickets_are_silence() {
     run(async {
-        let (client, server) = waiting().await;
+        let (client, server) = secured().await;
         told(&client).await;
         assert!(client.is_quiet() && server.is_quiet());
         assert!(client.is_quiet(), "they were taken in");
@@ -32,7 +24,7 @@ fn tickets_are_silence() {
 fn data_and_every_kind_of_end_are_none() {
     run(async {
         for what in ["data", "close_notify", "end", "reset", "garbage"] {
-            let (client, server) = waiting().await;
+            let (client, server) = secured().await;
             assert!(server.is_quiet());
             match what {
                 "data" => write(&client, b"x").await,
@@ -54,7 +46,7 @@ fn data_and_every_kind_of_end_are_none() {
 fn one_on_its_way_to_another_worker_sees_them_too() {
     run(async {
         for what in ["data", "close_notify", "end", "reset"] {
-            let (client, server) = waiting().await;
+            let (client, server) = secured().await;
             let parts = server.dismantle().unwrap();
             assert!(parts.is_quiet());
             match what {
@@ -69,7 +61,7 @@ fn one_on_its_way_to_another_worker_sees_them_too() {
             // Loopback delivers within the call.
             assert!(!parts.is_quiet(), "{what}");
         }
-        let (client, server) = waiting().await;
+        let (client, server) = secured().await;
         let server = server.dismantle().unwrap().assemble().unwrap();
         assert!(server.is_quiet());
         write(&server, b"start").await;
