@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use wmproxy_testkit::wait::holds_within;
-use wmproxy_testkit::{Addr, Backend, Conn, UdpBackend, UdpClient};
+use wmproxy_testkit::{Addr, Backend, Conn, Proxy, UdpBackend, UdpClient};
 
 use super::super::tunnel::{CARRIERS, client, end, server, service, settle};
 use super::network::{Machine, Network};
@@ -39,9 +39,9 @@ fn behind_nat() -> Option<Network> {
     Some(network)
 }
 
-/// A machine's own address, on which the NAT has put another one, is not what visitors are seen with: theirs is.
-#[test]
-fn a_client_behind_a_nat_is_reached_from_outside() {
+/// Has a client behind the NAT offer an echo over each carrier, with these lines in its table, and sees that it is reached before
+/// and after the network has been disturbed: by `disturb`, which is told the carrier and has the client's end.
+fn outlives(more: &str, disturb: impl Fn(&Network, &str, &Proxy)) {
     if !asked() {
         return;
     }
@@ -54,47 +54,37 @@ fn a_client_behind_a_nat_is_reached_from_outside() {
         let serving = public.on(|| end(&server(":7000", "transports = [\"tcp\", \"quic\"]")));
         let services = service("echo", "tcp", echo.addr(), 20007)
             + &service("datagrams", "udp", datagrams.addr(), 20007);
-        let served =
-            home.on(|| end(&client("10.77.2.80:7000", format!("heartbeat = \"1s\"\n{carrier}"), services)));
+        let served = home.on(|| end(&client("10.77.2.80:7000", format!("{more}\n{carrier}"), services)));
         reached(public, "10.77.2.80:20007", carrier);
-        // The NAT forgets all that it knows, as one that starts anew: what ran is lost, and the client comes back.
         serving.expect_warn("tunnel");
         served.expect_warn("tunnel");
-        network.proxy.ip("address flush dev servers");
-        network.proxy.ip("address add 10.77.2.2/24 dev servers");
+        disturb(&network, carrier, &served);
         reached(public, "10.77.2.80:20007", carrier);
         settle(&served);
     }
 }
 
+/// A machine's own address, on which the NAT has put another one, is not what visitors are seen with: theirs is.
+#[test]
+fn a_client_behind_a_nat_is_reached_from_outside() {
+    outlives("heartbeat = \"1s\"", |network, _, _| {
+        // The NAT forgets all that it knows, as one that starts anew: what ran is lost, and the client comes back.
+        network.proxy.ip("address flush dev servers");
+        network.proxy.ip("address add 10.77.2.2/24 dev servers");
+    });
+}
+
 /// What goes from an address that is gone is never answered: the client sees that, and waits for no answer.
 #[test]
 fn a_client_whose_address_changes_comes_back_from_the_new_one() {
-    if !asked() {
-        return;
-    }
-    for carrier in CARRIERS {
-        let Some(network) = behind_nat() else { return };
-        let Network { client: home, server: public, .. } = &network;
-        let (echo, datagrams) = home.on(|| {
-            (Backend::echo_at(&addr("127.0.0.1:7")), UdpBackend::echo_at("127.0.0.1:7".parse().unwrap()))
-        });
-        let serving = public.on(|| end(&server(":7000", "transports = [\"tcp\", \"quic\"]")));
-        let services = service("echo", "tcp", echo.addr(), 20007)
-            + &service("datagrams", "udp", datagrams.addr(), 20007);
-        let served = home.on(|| end(&client("10.77.2.80:7000", carrier, services)));
-        reached(public, "10.77.2.80:20007", carrier);
-        serving.expect_warn("tunnel");
-        served.expect_warn("tunnel");
+    outlives("", |Network { client: home, .. }, carrier, served| {
         home.ip("address del 10.77.1.50/24 dev wire");
         home.ip("address add 10.77.1.51/24 dev wire");
         home.ip("route add default via 10.77.1.1");
         if !carrier.contains("quic") {
             served.log().wait("this machine has no longer the address");
         }
-        reached(public, "10.77.2.80:20007", carrier);
-        settle(&served);
-    }
+    });
 }
 
 /// Whether the client's services answer visitors from the public side in time.
