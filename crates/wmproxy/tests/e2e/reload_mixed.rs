@@ -109,7 +109,7 @@ fn a_hundred_reloads_under_mixed_load_lose_nothing_and_hold_no_memory() {
         for round in 1..=100 {
             proxy.reload_with(&config(round));
             if round == 30 {
-                warm = proxy.rss_kb();
+                warm = proxy.memory_kb();
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -122,6 +122,6 @@ fn a_hundred_reloads_under_mixed_load_lose_nothing_and_hold_no_memory() {
     let metrics = proxy.metrics();
     assert_eq!(metrics.sum("wmproxy_udp_dropped_total", &[]), 0.0);
     // What 70 reloads left behind, were it a few KB each, would show; the allocator's own ups and downs do not.
-    let grown = proxy.rss_kb().saturating_sub(warm);
+    let grown = proxy.memory_kb().saturating_sub(warm);
     assert!(grown < 3 * 1024, "{grown} KB more than the {warm} KB after 30 reloads");
 }

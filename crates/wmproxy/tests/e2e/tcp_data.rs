@@ -121,11 +121,11 @@ fn a_storm_of_connections_leaves_nothing_behind() {
         eventually("the connections to end", || proxy.active() == 0);
     };
     storm();
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     for _ in 0..4 {
         storm();
     }
-    let grown = proxy.rss_kb().saturating_sub(before);
+    let grown = proxy.memory_kb().saturating_sub(before);
     assert!(grown < 1_024, "{grown} KiB more after five storms than after the first");
 }
 
@@ -222,10 +222,10 @@ fn a_slow_client_stalls_the_peer_and_not_our_memory() {
     });
     let proxy = start(&tcp(backend.addr(), ""));
     let addr = proxy.tcp("t");
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let conns: Vec<Conn> = (0..CONNS).map(|_| Conn::connect(&addr)).collect();
     let total = stalled(&sent);
-    let grown = proxy.rss_kb().saturating_sub(before);
+    let grown = proxy.memory_kb().saturating_sub(before);
     // What is under way lies in four socket buffers and a pipe; the kernel's, which stop at some megabytes each.
     assert!(total <= CONNS * in_flight(), "{total} bytes were taken from the peers");
     assert!(grown < CONNS * 256, "{grown} KiB more with {CONNS} stalled connections");
@@ -253,7 +253,7 @@ fn a_slow_peer_stalls_the_client_and_not_our_memory() {
     // What workers keep for all connections is there before.
     warm_up(&proxy.tcp("warm"));
     let conn = Conn::connect(&proxy.tcp("t"));
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let sent = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -268,7 +268,7 @@ fn a_slow_peer_stalls_the_client_and_not_our_memory() {
         });
         let taken = stalled(&sent);
         assert!(taken <= most, "{taken} bytes were taken from the client");
-        let grown = proxy.rss_kb().saturating_sub(before);
+        let grown = proxy.memory_kb().saturating_sub(before);
         assert!(grown < 1024, "{grown} KiB more with one stalled connection");
         release.send(()).unwrap();
     });

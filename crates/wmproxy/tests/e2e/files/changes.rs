@@ -230,7 +230,7 @@ fn ranges_of_ten_gigabytes_are_found_at_their_place() {
     file.write_all(b"end").unwrap();
     drop(file);
     let proxy = tree.serve("", "");
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let head = super::ask(&proxy, "HEAD", "/huge.bin", "");
     assert_eq!(head.head.get("content-length"), Some("10737418240"));
     for (range, expected) in [
@@ -252,7 +252,7 @@ fn ranges_of_ten_gigabytes_are_found_at_their_place() {
     assert_eq!(client.head().status(), 200);
     assert!(client.recv(8 << 20).iter().all(|byte| *byte == 0));
     drop(client);
-    assert!(proxy.rss_kb() < before + 24 * 1024, "{} KiB, {before} before", proxy.rss_kb());
+    assert!(proxy.memory_kb() < before + 24 * 1024, "{} KiB, {before} before", proxy.memory_kb());
 }
 
 #[test]
@@ -285,11 +285,11 @@ fn many_files_cost_no_memory_and_no_descriptors() {
             assert_eq!((answer.status(), answer.text()), (200, (number % KINDS).to_string().as_str()));
         }
         if batch == FILES / BATCH / 5 {
-            after_some = proxy.rss_kb();
+            after_some = proxy.memory_kb();
         }
     }
     // What the first 4,000 took is all that it takes.
-    assert!(proxy.rss_kb() < after_some + 4 * 1024, "{} KiB, {after_some} before", proxy.rss_kb());
+    assert!(proxy.memory_kb() < after_some + 4 * 1024, "{} KiB, {after_some} before", proxy.memory_kb());
     assert!(proxy.fds().others < 3_000, "{:?}", proxy.fds());
 }
 

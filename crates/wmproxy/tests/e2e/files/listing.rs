@@ -250,7 +250,7 @@ fn a_hundred_thousand_entries_come_at_once() {
         std::fs::hard_link(from, tree.path(format!("entry-{number}.txt"))).unwrap();
     }
     let proxy = tree.serve("browse = true", "");
-    let before = proxy.rss_kb();
+    let before = proxy.peak_rss_kb();
     let mut client = Client::connect(&proxy.tcp("h"));
     let mut page = Vec::new();
     let mut list = || {

@@ -75,13 +75,13 @@ fn slow_downloads_hold_no_memory_and_no_thread() {
     let (tree, bytes) = large();
     let proxy = tree.serve("", "");
     get(&proxy, "/data.bin", "");
-    let (before, threads) = (proxy.rss_kb(), proxy.threads());
+    let (before, threads) = (proxy.memory_kb(), proxy.threads());
     let slow: Vec<_> = (0..DOWNLOADS).map(|_| begin(&proxy)).collect();
     // Others are served as before.
     let begun = Instant::now();
     assert_eq!(get(&proxy, "/a.txt", "").text(), "alpha");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    let each = proxy.rss_kb().saturating_sub(before) as f64 / DOWNLOADS as f64;
+    let each = proxy.memory_kb().saturating_sub(before) as f64 / DOWNLOADS as f64;
     assert!(each < 24.0, "{each} KiB for each");
     assert!(proxy.threads() <= threads + 34, "{} threads, {threads} before", proxy.threads());
     let mut slow = slow.into_iter();
@@ -152,7 +152,7 @@ fn who_reads_no_archive_keeps_others_from_no_file() {
     let most = MOST.min(limit / 4 / DESCRIPTORS);
     let (tree, _) = large();
     let proxy = tree.serve("browse = true", "");
-    let (before, threads) = (proxy.rss_kb(), proxy.threads());
+    let (before, threads) = (proxy.memory_kb(), proxy.threads());
     let ask = |client: u64| {
         let address = [127, 0, 0, 1 + client as u8].into();
         let mut client = Client::over(Conn::connect_from(address, &proxy.tcp("h")));
@@ -172,7 +172,7 @@ fn who_reads_no_archive_keeps_others_from_no_file() {
     assert!(slow.iter().all(|(_, status)| *status == 200));
     assert_eq!(ask(most).1, 503, "all have all");
     assert_eq!(get(&proxy, "/a.txt", "").text(), "alpha");
-    let each = proxy.rss_kb().saturating_sub(before) / most;
+    let each = proxy.memory_kb().saturating_sub(before) / most;
     assert!(each < 640, "{each} KiB for each");
     let most = 16 * proxy.status()["workers"].as_u64().unwrap();
     assert!(proxy.threads() <= threads + most, "{} threads, {threads} before", proxy.threads());

@@ -107,11 +107,11 @@ fn flat_memory(proxy: &Proxy, length: u64) {
     for form in ["plain", "chunked"] {
         download(&mut client, form, MIB);
         upload(&mut client, form, MIB);
-        let before = proxy.rss_kb();
+        let before = proxy.memory_kb();
         download(&mut client, form, length);
-        let down = proxy.rss_kb();
+        let down = proxy.memory_kb();
         upload(&mut client, form, length);
-        let up = proxy.rss_kb();
+        let up = proxy.memory_kb();
         assert!(
             down.max(up) < before + GROWTH_KB,
             "{form}: {before} KiB before, {down} after the download, {up} after the upload"
@@ -238,14 +238,14 @@ fn a_slow_reader_slows_its_origin_and_nobody_else() {
     let mut slow = Client::connect(&proxy.tcp("h"));
     slow.read_slowly();
     let total = 256 * MIB;
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     slow.send(format!("GET /plain/{total} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
     assert_eq!(slow.head().status(), 200);
     origin.wait_requests(1);
     for _ in 0..20 {
         download(&mut Client::connect(&proxy.tcp("h")), "plain", MIB);
     }
-    assert!(proxy.rss_kb() < before + GROWTH_KB, "{} KiB, {before} before", proxy.rss_kb());
+    assert!(proxy.memory_kb() < before + GROWTH_KB, "{} KiB, {before} before", proxy.memory_kb());
     // What nobody reads stands still, and is not an end.
     assert!(!holds_within(Duration::from_millis(300), || proxy.active() == 0));
     let (pattern, mut got) = (Pattern::new(3), 0);

@@ -146,7 +146,7 @@ fn who_does_not_read_slows_the_origin_and_holds_no_memory() {
     let proxy = start(&site_with(origin.addr(), "timeouts = { write = \"60s\" }"));
     let mut client = Client::connect(&proxy.tcp("h"));
     client.get("/small");
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     // Nothing is read of it, while the others on the same connection go on.
     let held = client.run(|send| async move {
         let (answer, _) = send.ready().await.unwrap().send_request(request("GET", "/large"), true).unwrap();
@@ -156,7 +156,7 @@ fn who_does_not_read_slows_the_origin_and_holds_no_memory() {
         assert_eq!(client.get("/small").text(), "small");
     }
     client.idle(Duration::from_millis(300));
-    assert!(proxy.rss_kb() < before + 24 * 1024, "{} KiB, {before} before", proxy.rss_kb());
+    assert!(proxy.memory_kb() < before + 24 * 1024, "{} KiB, {before} before", proxy.memory_kb());
     let (body, _) = client.run(|_| download(held.into_body())).unwrap();
     assert_eq!(body.len(), 64 << 20);
 }

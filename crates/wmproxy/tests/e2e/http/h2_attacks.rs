@@ -225,7 +225,7 @@ fn floods_are_stopped() {
     Client::connect(&proxy.tcp("h")).get("/");
     // One line for each connection that went too far.
     proxy.expect_warn("reached limit");
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     for (name, flood) in floods {
         let mut raw = Raw::connect(&proxy.tcp("h"));
         raw.conn().socket().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -234,5 +234,5 @@ fn floods_are_stopped() {
         drop(raw);
     }
     assert!(holds_within(PATIENCE, || proxy.active() == 0));
-    assert!(proxy.rss_kb() < before + 32 * 1024, "{} KiB, {before} before", proxy.rss_kb());
+    assert!(proxy.memory_kb() < before + 32 * 1024, "{} KiB, {before} before", proxy.memory_kb());
 }

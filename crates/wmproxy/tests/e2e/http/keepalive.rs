@@ -282,9 +282,9 @@ fn connections_that_wait_for_a_request_cost_little_memory() {
         clients
     };
     let warm = open_all(100);
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let more = open_all(1_000);
-    let memory = proxy.rss_kb().saturating_sub(before);
+    let memory = proxy.memory_kb().saturating_sub(before);
     assert!(memory < 6_000, "{memory} KiB for 1000 connections without a request");
     drop((warm, more));
 }

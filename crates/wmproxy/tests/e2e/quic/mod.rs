@@ -264,13 +264,13 @@ fn a_storm_of_hellos_without_an_end_is_bounded() {
     let (server, other) = (QuicServer::start("a.example"), UdpBackend::silent());
     let routes = [("a.example", server.addr()), ("default", other.addr())];
     let proxy = start(&format!("workers = 1\n{}", routed(&routes, "")));
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let clients: Vec<UdpClient> = (0..3_000).map(|_| UdpClient::connect(proxy.udp("u"))).collect();
     clients.iter().for_each(|client| client.send(&early()));
     let client = QuicClient::trusting([&server]);
     assert_eq!(client.connect(proxy.udp("u"), "a.example").name(), "a.example");
     let dropped = proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", "preface_limit")]);
     assert!(dropped > 0.0, "the oldest have to go");
-    let grown = proxy.rss_kb().saturating_sub(before);
+    let grown = proxy.memory_kb().saturating_sub(before);
     assert!(grown < 24_576, "{grown} KiB for clients that said nothing");
 }

@@ -51,7 +51,7 @@ fn a_hundred_megabytes_pass_each_way_at_once() {
         })
     });
     let chain = Chain::before(backend.addr());
-    let before = (chain.outer.rss_kb(), chain.inner.rss_kb());
+    let before = (chain.outer.memory_kb(), chain.inner.memory_kb());
     let conn = chain.connect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -68,7 +68,7 @@ fn a_hundred_megabytes_pass_each_way_at_once() {
         assert_eq!((record["bytes_in"].as_u64(), record["bytes_out"].as_u64()), (Some(TOTAL), Some(TOTAL)));
     }
     let grown = [(&chain.outer, before.0), (&chain.inner, before.1)]
-        .map(|(proxy, before)| proxy.rss_kb().saturating_sub(before));
+        .map(|(proxy, before)| proxy.memory_kb().saturating_sub(before));
     assert!(grown.iter().all(|grown| *grown < 2048), "{grown:?} KiB more");
 }
 

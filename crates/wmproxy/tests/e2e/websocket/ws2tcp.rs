@@ -75,7 +75,7 @@ fn a_flood_of_pings_is_answered_by_the_last_of_them() {
     let backend = Backend::echo();
     let proxy = start(&ws2tcp(backend.addr(), ""));
     let conn = Conn::connect(&proxy.tcp("t"));
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let mut socket = open(&conn, "/");
     const COUNT: u32 = 50_000;
     std::thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn a_flood_of_pings_is_answered_by_the_last_of_them() {
             last = Some(number);
         }
     });
-    let grown = proxy.rss_kb().saturating_sub(before);
+    let grown = proxy.memory_kb().saturating_sub(before);
     assert!(grown < 2048, "{grown} KiB more");
 }
 
@@ -114,7 +114,7 @@ fn a_message_of_16_megabytes_passes_without_being_held() {
     let proxy = start(&ws2tcp(backend.addr(), ""));
     let conn = Conn::connect(&proxy.tcp("t"));
     let mut socket = open(&conn, "/");
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             socket.send(Message::binary(Pattern::new(1).bytes(0, TOTAL))).unwrap();
@@ -128,7 +128,7 @@ fn a_message_of_16_megabytes_passes_without_being_held() {
             let now = std::mem::replace(&mut last, stalled());
             now > 0 && now == last && !holds_within(Duration::from_millis(200), || stalled() != now)
         });
-        let grown = proxy.rss_kb().saturating_sub(before);
+        let grown = proxy.memory_kb().saturating_sub(before);
         assert!(grown < 1024, "{grown} KiB more with half a message in between");
         release.send(()).unwrap();
         sender.join().unwrap();
@@ -147,7 +147,7 @@ fn a_client_that_does_not_read_stalls_the_server_and_not_our_memory() {
         Ok(offset)
     });
     let proxy = start(&ws2tcp(backend.addr(), ""));
-    let before = proxy.rss_kb();
+    let before = proxy.memory_kb();
     let conns: Vec<Conn> = (0..10).map(|_| open_raw(&proxy.tcp("t"))).collect();
     let mut last = 0;
     eventually("the server to stall", || {
@@ -155,7 +155,7 @@ fn a_client_that_does_not_read_stalls_the_server_and_not_our_memory() {
         let now = std::mem::replace(&mut last, sent());
         now > 0 && now == last && !holds_within(Duration::from_millis(200), || sent() != now)
     });
-    let grown = proxy.rss_kb().saturating_sub(before);
+    let grown = proxy.memory_kb().saturating_sub(before);
     assert!(grown < 10 * 256, "{grown} KiB more with 10 stalled bridges");
     // And it goes on where it stood.
     let [mut socket, _] = halves(&conns[0], Role::Client);
@@ -188,9 +188,9 @@ fn idle_bridges_cost_no_cpu_and_little_memory() {
         conns
     };
     let warm = open_all(50);
-    let before = (proxy.rss_kb(), proxy.cpu_ticks());
+    let before = (proxy.memory_kb(), proxy.cpu_ticks());
     let more = open_all(1_000);
-    let memory = proxy.rss_kb().saturating_sub(before.0);
+    let memory = proxy.memory_kb().saturating_sub(before.0);
     assert!(memory < 4_000, "{memory} KiB for 1000 idle bridges");
     let ticks = proxy.cpu_ticks();
     std::thread::sleep(Duration::from_millis(500));

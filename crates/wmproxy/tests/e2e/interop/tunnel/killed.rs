@@ -136,7 +136,7 @@ fn memory_stays_flat(carrier: &str) {
             thread::sleep(Duration::from_millis(5));
         }
     };
-    let memory = || public.rss_kb() + home.rss_kb();
+    let memory = || public.memory_kb() + home.memory_kb();
     let began = Instant::now();
     talk(began + length / 3);
     let before = memory();
