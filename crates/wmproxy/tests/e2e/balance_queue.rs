@@ -86,7 +86,7 @@ fn a_crowd_gets_through_a_narrow_gate() {
 #[test]
 fn a_full_queue_and_a_long_wait_have_outcomes_of_their_own() {
     let backend = Backend::named("a");
-    let proxy = start(&config(&backend, 1, "{ max = 1, timeout = \"700ms\" }"));
+    let proxy = start(&config(&backend, 1, "{ max = 1, timeout = \"3s\" }"));
     let held = Conn::connect(&proxy.tcp("t"));
     assert_eq!(held.line(), "a");
     let waiting = join_queue(&proxy, 1);

@@ -27,7 +27,7 @@ fn a_server_that_comes_back_starts_slowly() {
     let (steady, lost) = (Backend::named("steady"), Backend::named("lost"));
     let lost_addr = lost.addr().clone();
     let servers = [steady.addr().to_string(), lost_addr.to_string()];
-    let upstream = group("g", &servers, "fail_timeout = \"300ms\"\nslow_start = \"20s\"");
+    let upstream = group("g", &servers, "fail_timeout = \"300ms\"\nslow_start = \"1m\"");
     let proxy = start(&format!("{upstream}{}", tcp("g", "")));
     proxy.expect_warn("ejected");
     let addr = proxy.tcp("t");
@@ -36,7 +36,7 @@ fn a_server_that_comes_back_starts_slowly() {
     assert_eq!(share(&addr, "steady", 4), 4);
     let _back = back_at(&lost_addr, "back");
     eventually("the server to be back", || answers(&addr, 2).iter().any(|name| name == "back"));
-    // It has a tenth of its weight, and gets 9 % a second more: in the moment that this takes, far from the half.
+    // It has a tenth of its weight, and gets 3 % a second more: while this takes, far from the half.
     let got = share(&addr, "back", 66);
     assert!((3..=20).contains(&got), "{got} of 66");
     let peer = lost_addr.to_string();

@@ -42,8 +42,9 @@ mod watch;
 mod websocket;
 
 use std::fmt::Display;
+use std::time::Duration;
 
-use wmproxy_testkit::{Proxy, Setup};
+use wmproxy_testkit::{Proxy, Setup, eventually};
 
 /// The binary under test.
 pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_wmproxy");
@@ -76,6 +77,23 @@ pub(crate) fn tcp(upstream: impl Display, more: &str) -> String {
 pub(crate) fn udp(upstream: impl Display, more: &str) -> String {
     let idle = if more.contains("idle_timeout") { "" } else { "idle_timeout = \"2s\"\n" };
     stream("u", "udp://127.0.0.1:0", upstream, &format!("{idle}{more}"))
+}
+
+/// Waits until so many datagrams were dropped for `reason`, and sees that it were no more.
+pub(crate) fn wait_dropped(proxy: &Proxy, reason: &str, count: u32) {
+    let dropped = || proxy.metrics().sum("wmproxy_udp_dropped_total", &[("reason", reason)]);
+    eventually(&format!("{count} to be dropped for {reason}"), || dropped() >= f64::from(count));
+    assert_eq!(dropped(), f64::from(count), "{reason}");
+}
+
+/// Sees that `run` takes less than `limit`, by its own account. A busy machine may hold up any run, so there are three.
+pub(crate) fn assert_quick(limit: Duration, mut run: impl FnMut() -> Duration) {
+    let mut took = Vec::new();
+    let is_quick = (0..3).any(|_| {
+        took.push(run());
+        took.last() < Some(&limit)
+    });
+    assert!(is_quick, "{limit:?} were not enough: {took:?}");
 }
 
 /// An `[upstream.NAME]` of these servers; `more` is further lines of the table.

@@ -113,7 +113,7 @@ fn a_unix_socket_can_be_trusted() {
 #[test]
 fn a_trusted_proxy_has_to_send_a_whole_header() {
     let backend = Backend::echo();
-    let more = format!("{TRUST}\npreface_timeout = \"300ms\"");
+    let more = format!("{TRUST}\npreface_timeout = \"1s\"");
     let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), &more)));
     let oversized = [&v2(Command::Proxy, "192.0.2.7:1", &[])[..14], &[0xff, 0xff]].concat();
     for (index, (bytes, ends, outcome)) in [

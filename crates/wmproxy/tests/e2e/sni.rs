@@ -131,7 +131,7 @@ fn a_hello_may_come_byte_by_byte() {
 fn what_is_no_whole_hello_is_closed() {
     let names = Names::new();
     let hello = hello(&names.authority, "a.example");
-    let proxy = start(&names.config(", default = \"a\"", "preface_timeout = \"300ms\""));
+    let proxy = start(&names.config(", default = \"a\"", "preface_timeout = \"1s\""));
     let oversized = [&[22, 3, 1, 0x40, 0, 1, 0, 0x40, 0], &[0; 1000][..]].concat();
     let mut damaged = hello.clone();
     damaged[5 + 4 + 34] = 255;

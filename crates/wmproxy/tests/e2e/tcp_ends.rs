@@ -92,7 +92,7 @@ fn a_client_that_says_nothing_ends_by_its_timeout() {
 #[test]
 fn a_peer_that_never_answers_ends_by_its_timeout() {
     let backend = Backend::silent();
-    let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), "idle_timeout = \"400ms\"")));
+    let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), "idle_timeout = \"2s\"")));
     let conn = Conn::connect(&proxy.tcp("t"));
     conn.send(b"anybody there?");
     conn.expect_closed();
@@ -103,7 +103,7 @@ fn a_peer_that_never_answers_ends_by_its_timeout() {
 #[test]
 fn a_conversation_that_stops_ends_by_its_timeout() {
     let backend = Backend::echo();
-    let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), "idle_timeout = \"400ms\"")));
+    let proxy = start(&format!("{ACCESS_LOG}{}", tcp(backend.addr(), "idle_timeout = \"2s\"")));
     let conn = Conn::connect(&proxy.tcp("t"));
     conn.echo(b"hello");
     conn.expect_closed();

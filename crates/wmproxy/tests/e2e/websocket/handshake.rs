@@ -101,7 +101,7 @@ fn a_subprotocol_that_both_have_is_granted_and_fields_are_added() {
 #[test]
 fn a_client_that_does_not_ask_in_time_is_told_so() {
     let backend = Backend::echo();
-    let proxy = start(&format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), "preface_timeout = \"500ms\"")));
+    let proxy = start(&format!("{ACCESS_LOG}{}", ws2tcp(backend.addr(), "preface_timeout = \"1s\"")));
     let (silent, slow) = (Conn::connect(&proxy.tcp("t")), Conn::connect(&proxy.tcp("t")));
     slow.send(&REQUEST.as_bytes()[..40]);
     let began = Instant::now();
