@@ -58,7 +58,7 @@ pub struct StreamOptions {
     #[serde(default, skip_serializing_if = "is_empty")]
     pub accept_proxy_protocol: OneOrMany<TrustedProxy>,
     /// How long a client may take for what has to come before its data: the PROXY header, the TLS handshake,
-    /// the ClientHello to route by, all of them together; and as long again for the request for a WebSocket.
+    /// the ClientHello to route by, the request for a WebSocket, all of them together.
     #[serde(default = "preface_timeout")]
     pub preface_timeout: HumanDuration,
     /// Ends the clients' TLS: a table with `cert` and `key`, a list of such tables of which a client gets the one for

@@ -20,7 +20,8 @@ impl TcpService {
         let granted = match &spec.side {
             Side::Tcp2Ws(_) => None,
             Side::Ws2Tcp(entry) => {
-                let patience = self.spec.preface_timeout;
+                // What came before it took its part: the PROXY header, the handshake of TLS.
+                let patience = self.spec.preface_timeout.saturating_sub(conn.record.age());
                 match Box::pin(opening::accept(&conn.stream, entry, &spec.protocols, patience)).await {
                     Ok(granted) => Some(granted),
                     Err(outcome) => return conn.record.close(outcome),

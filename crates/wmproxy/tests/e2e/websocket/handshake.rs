@@ -8,7 +8,7 @@ use wmproxy_testkit::tcp::Closed;
 use wmproxy_testkit::{Backend, Conn};
 
 use super::*;
-use crate::{ACCESS_LOG, start};
+use crate::{ACCESS_LOG, assert_quick, start};
 
 const REQUEST: &str = "GET /in?x=y HTTP/1.1\r\nHost: ws.example:8080\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
@@ -116,6 +116,22 @@ fn a_client_that_does_not_ask_in_time_is_told_so() {
     // One that leaves instead.
     Conn::connect(&proxy.tcp("t")).finish();
     assert_end(&proxy.access_log(3)[2], "client_left", "client");
+}
+
+#[test]
+fn one_deadline_holds_for_the_request_and_what_comes_before_it() {
+    let backend = Backend::echo();
+    let more = "accept_proxy_protocol = [\"127.0.0.1\"]\npreface_timeout = \"4s\"";
+    let proxy = start(&ws2tcp(backend.addr(), more));
+    // Less than the whole time from where the header was there.
+    assert_quick(Duration::from_millis(5_900), || {
+        let began = Instant::now();
+        let conn = Conn::connect(&proxy.tcp("t"));
+        std::thread::sleep(Duration::from_secs(2));
+        conn.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\nGET /");
+        assert!(conn.recv_all().starts_with(b"HTTP/1.1 408 "));
+        began.elapsed()
+    });
 }
 
 #[test]
