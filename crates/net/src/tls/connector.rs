@@ -156,6 +156,7 @@ impl Connector {
         match &connected {
             Ok(_) => drop(unbelieved.remove(peer)),
             Err(error) if error.is_untrusted() => {
+                let host = self.spec.server_name.as_deref().unwrap_or(host);
                 let reason = error.to_string();
                 if unbelieved.len() >= UNBELIEVED {
                     unbelieved.clear();

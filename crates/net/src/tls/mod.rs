@@ -22,6 +22,7 @@ mod exporter;
 mod files;
 mod identity;
 mod options;
+mod reason;
 mod renewal;
 mod resolver;
 mod scratch;
@@ -49,6 +50,7 @@ pub use watch::Store;
 
 use crate::record::Outcome;
 use crate::stream::Stream;
+use reason::Reason;
 
 /// A record's header, which rustls counts in when it limits the size of one.
 const HEADER: usize = 5;
@@ -85,7 +87,7 @@ pub enum TlsError {
     #[error("the certificate's fingerprint is {0}, which is not what was expected")]
     Unpinned(Fingerprint),
     /// The other side broke the protocol, refused what was agreed on, or proved not to be who it should.
-    #[error(transparent)]
+    #[error("{}", Reason(.0))]
     Protocol(rustls::Error),
 }
 

@@ -46,6 +46,36 @@ fn pinning(acceptor: &Acceptor) -> ConnectorSpec {
 }
 
 #[test]
+fn who_is_not_believed_is_told_from_others_in_words() {
+    let authority = Authority::new();
+    let serve = |name: &str, params: CertificateParams| {
+        let key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let file = authority.directory.write(&format!("{name}.pem"), &cert.pem());
+        let key = authority.directory.write(&format!("{name}.key"), &key.serialize_pem());
+        let certs = vec![CertSpec::Files { cert: file.clone(), key }];
+        (acceptor(AcceptorSpec { certs, ..AcceptorSpec::default() }), file)
+    };
+    let mut own = params(&["a.test"]);
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let mut of_a_client = params(&["a.test"]);
+    of_a_client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    run(async {
+        for (name, params, trusts_it, reason) in [
+            ("plain", params(&["a.test"]), false, "no authority that is trusted here has issued it"),
+            ("own", own, true, "unless told `basicConstraints=CA:FALSE` (CaUsedAsEndEntity)"),
+            ("client", of_a_client, true, "client authentication"),
+        ] {
+            let (acceptor, file) = serve(name, params);
+            let ca = if trusts_it { file } else { authority.ca() };
+            let connector = connector(ConnectorSpec { ca: Some(ca), ..ConnectorSpec::default() });
+            let said = kind(&acceptor, &connector).await.unwrap_err().to_string();
+            assert!(said.starts_with("invalid peer certificate: ") && said.contains(reason), "{said}");
+        }
+    });
+}
+
+#[test]
 fn a_pinned_certificate_is_believed_and_any_other_is_not() {
     let authority = Authority::new();
     run(async {
