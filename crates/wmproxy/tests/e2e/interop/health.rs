@@ -28,7 +28,7 @@ fn wait_health(proxy: &Proxy, state: &str) -> String {
 
 /// Starts a proxy for one server with these checks.
 fn checked(port: u16, health: &str, stream: &str) -> Proxy {
-    let health = format!("[upstream.g.health]\ninterval = \"300ms\"\nfall = 2\n{health}\n");
+    let health = format!("[upstream.g.health]\ninterval = \"1s\"\nfall = 2\n{health}\n");
     let config = format!("{}{stream}", group("g", &[format!("127.0.0.1:{port}")], &health));
     setup(&config).expect_warn(DOWN).start()
 }
@@ -38,7 +38,7 @@ fn freeze_and_thaw(proxy: &Proxy, service: &Service) {
     assert_eq!(wait_health(proxy, "up"), "");
     signal(service, Signal::STOP);
     let reason = wait_health(proxy, "down");
-    assert_eq!(reason, "no answer within 300ms");
+    assert_eq!(reason, "no answer within 1s");
     signal(service, Signal::CONT);
     wait_health(proxy, "up");
     assert_eq!(proxy.log().count(DOWN), 1, "{}", proxy.log().text());
@@ -101,7 +101,7 @@ fn redis_by_its_ping() {
     // Up, as far as connecting goes, and yet of no use.
     call("redis-cli", &["-p", &own, "config", "set", "requirepass", "secret"]).success();
     let reason = wait_health(&proxy, "down");
-    assert!(reason.starts_with("not what was expected within 300ms, but \"-NOAUTH"), "{reason}");
+    assert!(reason.starts_with("not what was expected within 1s, but \"-NOAUTH"), "{reason}");
 }
 
 #[test]
