@@ -11,7 +11,7 @@ use crate::{ACCESS_LOG, group, start, udp, wait_dropped};
 fn two_thousand_flows_live_at_once() {
     const COUNT: usize = 2_000;
     let backend = UdpBackend::whoami();
-    let proxy = start(&udp(backend.addr(), "idle_timeout = \"5s\""));
+    let proxy = start(&udp(backend.addr(), "idle_timeout = \"15s\""));
     let to = proxy.udp("u");
     let clients: Vec<UdpClient> = (0..COUNT).map(|_| UdpClient::connect(to)).collect();
     let sources: Vec<String> = clients.iter().map(|client| client.ask_text(b"who am I?")).collect();

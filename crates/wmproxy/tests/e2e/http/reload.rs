@@ -142,6 +142,8 @@ fn who_has_just_come_is_answered_though_the_listener_goes() {
     eventually("the connections to be accepted", || proxy.active() == 2);
     let begun = std::time::Instant::now();
     proxy.signal(rustix::process::Signal::TERM);
+    // Who asks before the signal has come through is answered as ever.
+    eventually("the drain to begin", || proxy.status()["draining"] == true);
     last_words(client);
     // Who asks for nothing does not hold the stop up for long.
     assert_eq!(proxy.wait(), Some(0));
