@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use ::aws_lc_rs::hmac;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -281,7 +281,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let (text, _) = read(file)?;
     let chain = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("{} is no PEM file: {error}", file.display()))?;
+        .map_err(|error| misread(file, &error))?;
     if chain.is_empty() {
         return Err(format!("no certificate in {} (expected PEM: BEGIN CERTIFICATE)", file.display()));
     }
@@ -296,10 +296,26 @@ fn private_key(file: &Path) -> Result<(PrivateKeyDer<'static>, Option<String>), 
         let name = file.display();
         return Err(format!("{name} is encrypted: write it in the clear with `openssl pkey -in {name}`"));
     }
-    let key = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| format!("no private key in {} (expected PEM: BEGIN PRIVATE KEY)", file.display()))?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            format!("no private key in {} (expected PEM: BEGIN PRIVATE KEY)", file.display())
+        }
+        error => misread(file, &error),
+    })?;
     let open = meta.mode() & 0o004 != 0;
     Ok((key, open.then(|| format!("everybody on this machine may read {}; say chmod 600", file.display()))))
+}
+
+/// What is wrong with the form of a PEM file. In the library's words lines would be lists of numbers.
+fn misread(file: &Path, error: &pem::Error) -> String {
+    let name = file.display();
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            format!("{name} is cut off: its last section has no END line")
+        }
+        pem::Error::IllegalSectionStart { .. } => format!("{name} is no PEM file: a BEGIN line is broken"),
+        error => format!("{name} is no PEM file: {error}"),
+    }
 }
 
 fn read(file: &Path) -> Result<(Vec<u8>, Metadata), String> {

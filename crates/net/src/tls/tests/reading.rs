@@ -81,7 +81,12 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     let good = authority.issue("good", &["a.test"]);
     let CertSpec::Files { cert, key } = good.clone() else { unreachable!() };
     let file = |name: &str, text: &str| authority.directory.write(name, text);
-    let (empty, noise) = (file("empty.pem", ""), file("noise.pem", "-----BEGIN CERTIFICATE-----\n!\n"));
+    let (empty, noise) = (file("empty.pem", ""), file("noise.pem", "-----BEGIN CERTIFICATE----\n!\n"));
+    let half = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        file(&format!("half-{}", path.file_name().unwrap().display()), &text[..text.len() / 2])
+    };
+    let (half_cert, half_key) = (half(&cert), half(&key));
     let sealed = file(
         "sealed.pem",
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
@@ -91,7 +96,9 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
         (&PathBuf::from("/nowhere"), &key, Field::Cert(0), "can't read /nowhere: No such file"),
         (&authority.directory.path().to_owned(), &key, Field::Cert(0), "not a regular file"),
         (&empty, &key, Field::Cert(0), "no certificate in"),
-        (&noise, &key, Field::Cert(0), "is no PEM file"),
+        (&noise, &key, Field::Cert(0), "is no PEM file: a BEGIN line is broken"),
+        (&half_cert, &key, Field::Cert(0), "is cut off: its last section has no END line"),
+        (&cert, &half_key, Field::Key(0), "is cut off"),
         (&key, &key, Field::Cert(0), "no certificate in"),
         (&cert, &cert, Field::Key(0), "no private key in"),
         (&cert, &sealed, Field::Key(0), "is encrypted: write it in the clear"),
