@@ -10,7 +10,7 @@ use crate::acl::Acl;
 use crate::limit::Permit;
 use crate::record::{Outcome, Record};
 use crate::stream::Stream;
-use crate::tls::{self, Acceptor, TlsInfo};
+use crate::tls::{self, Acceptor, TlsError, TlsInfo};
 
 /// What a record of TLS begins with that begins a handshake (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -123,6 +123,9 @@ async fn hear(
     }
     let info = tls::accept(stream, acceptor).await.map_err(|error| {
         tracing::debug!(listener = %record.metrics().name, %error, "no TLS with a client");
+        if let TlsError::UnknownName(Some(name)) = &error {
+            record.preface_mut().sni = Some(name.as_str().into());
+        }
         error.client_outcome()
     })?;
     let preface = record.preface_mut();

@@ -90,7 +90,7 @@ outcomes! {
     NotTls = "not_tls", Client;
     /// A ClientHello that is broken, too large or cut off.
     BadClientHello = "bad_client_hello", Client;
-    /// No route for the name that the client asks for, and no default.
+    /// No route for the name that the client asks for, and no default; or no certificate, where `strict_sni` wants one.
     NoRoute = "no_route", Client;
     /// TLS with the client failed: no handshake was agreed on, a record was broken, or it was cut off without
     /// close_notify. The debug log says which.

@@ -83,6 +83,9 @@ pub enum TlsError {
     /// The server has forgotten the session that was to be resumed.
     #[error("the server has forgotten the session that was to be resumed")]
     Forgotten,
+    /// There is no certificate for the name that the client asks for, if it asks for any, and none may stand in.
+    #[error("there is no certificate for the name that the client asks for")]
+    UnknownName(Option<String>),
     /// The server's certificate is none of those that are pinned.
     #[error("the certificate's fingerprint is {0}, which is not what was expected")]
     Unpinned(Fingerprint),
@@ -102,6 +105,7 @@ impl TlsError {
         match self {
             TlsError::Io(_) => Outcome::ClientReset,
             TlsError::Unfinished => Outcome::ClientLeft,
+            TlsError::UnknownName(_) => Outcome::NoRoute,
             _ => Outcome::ClientTls,
         }
     }
@@ -145,9 +149,10 @@ pub async fn accept(stream: &Stream, acceptor: &Acceptor) -> Result<TlsInfo, Tls
     let mut sni = None;
     match session.handshake(stream, &mut sni).await {
         Ok(()) => {}
-        Err(error) if acceptor.refuses(sni.as_deref()) => {
+        // What rustls says when it was given no certificate.
+        Err(TlsError::Protocol(rustls::Error::General(_))) if acceptor.refuses(sni.as_deref()) => {
             session.send_unrecognized_name(stream);
-            return Err(error);
+            return Err(TlsError::UnknownName(sni));
         }
         Err(error) => {
             session.send_alert(stream);

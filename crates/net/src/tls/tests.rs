@@ -277,9 +277,16 @@ fn a_strict_server_says_that_it_does_not_know_a_name() {
         let connector = connector(ConnectorSpec { insecure_skip_verify: true, ..authority.connects() });
         let (.., accepted, connected) = shake(&acceptor, &connector, "a.test").await;
         assert!(accepted.is_ok() && connected.is_ok());
-        let (.., connected) = shake(&acceptor, &connector, "b.test").await;
+        let (.., accepted, connected) = shake(&acceptor, &connector, "b.test").await;
+        let error = accepted.unwrap_err();
+        assert!(matches!(&error, TlsError::UnknownName(Some(name)) if name == "b.test"), "{error}");
+        assert_eq!(error.client_outcome(), Outcome::NoRoute);
         let told = connected.unwrap_err().to_string();
         assert!(told.contains("UnrecognisedName"), "{told}");
+        // What is no TLS asks for no name.
+        let (client, server) = pair();
+        write(&client, b"GET / HTTP/1.1\r\n\r\n").await;
+        assert_eq!(accept(&server, &acceptor).await.unwrap_err().client_outcome(), Outcome::ClientTls);
     });
 }
 

@@ -147,6 +147,11 @@ fn a_strict_listener_knows_only_its_names() {
     client.connect(&proxy.tcp("t"), "a.test").unwrap().echo(b"x");
     let refused = client.connect(&proxy.tcp("t"), "b.test").unwrap_err().to_string();
     assert!(refused.contains("UnrecognisedName"), "{refused}");
+    let records = proxy.access_log(2);
+    let record = records.iter().find(|record| record["outcome"] == "no_route").unwrap();
+    assert_eq!((record["sni"].as_str(), record["fault"].as_str()), (Some("b.test"), Some("client")));
+    let refused = proxy.metrics().sum("wmproxy_connections_refused_total", &[("reason", "no_route")]);
+    assert_eq!(refused, 1.0);
 }
 
 #[test]
