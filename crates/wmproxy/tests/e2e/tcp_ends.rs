@@ -114,17 +114,17 @@ fn a_conversation_that_stops_ends_by_its_timeout() {
 #[test]
 fn traffic_in_one_direction_keeps_a_connection() {
     let backend = Backend::start(|conn| {
-        for _ in 0..15 {
+        for _ in 0..20 {
             conn.try_send(b"tick\n")?;
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(500));
         }
         conn.finish();
         drain(conn)
     });
     // Half of the whole, and several times the pause between two words.
-    let proxy = start(&tcp(backend.addr(), "idle_timeout = \"2s\""));
+    let proxy = start(&tcp(backend.addr(), "idle_timeout = \"5s\""));
     let conn = Conn::connect(&proxy.tcp("t"));
-    assert_eq!(conn.recv_all().len(), 75);
+    assert_eq!(conn.recv_all().len(), 100);
 }
 
 /// What the kernel holds for it is more than it reads within the timeout.

@@ -262,6 +262,7 @@ fn many_rows_are_no_trouble() {
         "(i => { i.value = ''; i.dispatchEvent(new Event('input')) })(document.querySelector('.find input'))",
     ] {
         let took = timed(&mut page, action);
-        assert!(took < 3_000.0, "{action}: {took} ms");
+        // A few hundred as a rule; what is quadratic in the rows takes minutes.
+        assert!(took < 15_000.0, "{action}: {took} ms");
     }
 }
